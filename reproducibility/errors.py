@@ -1,0 +1,97 @@
+"""Every exception this package raises on purpose.
+
+The rule: say what cannot be done, what was expected, what came instead, and what to do about it.
+Chapter: docs/reference/errors.md
+
+    ReproducibilityError
+    ├── ConfigError               a setting or an ambient option was refused
+    ├── KeyTypeError              not one typed JAX key
+    ├── LeafError                 a leaf of a tree that has no digest
+    ├── CheckpointError           no such checkpoint, or one that cannot be read
+    │   └── CheckpointMismatchError   it holds another tree than the one asked for
+    └── RunError                  a path that is not (or not yet) a usable run
+        ├── IdentityMismatchError     the directory belongs to a run with other settings
+        ├── RunLockedError            another process is working on this run
+        └── ResultError               a file that is not a result of a run
+
+A class exists where a caller could sensibly catch it; every other refusal is a `ValueError` with
+the same wording.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PAGE = "docs/reference/errors.md"
+
+
+class ReproducibilityError(Exception):
+    """Base of every error here: catch it to catch them all.
+
+    `expected`, `got` and whatever else a class knows are attributes as well as words in the
+    message. A note on the exception (shown under a traceback) names the section of the errors
+    page. `exit_code` is what the command line ends with.
+
+    Same bits: the wording is a function of the arguments, on every machine.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        verb: str,
+        thing: str,
+        *,
+        expected: Any,
+        got: Any,
+        do: str,
+        path: str | Path | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Build the message: `Cannot <verb> <thing>[ at <path>][, step <n>]: expected …, got …. <do>`."""
+        where = "" if path is None else f" at {path}"
+        when = "" if step is None else f", step {step}"
+        super().__init__(f"Cannot {verb} {thing}{where}{when}: expected {expected}, got {got}. {do}")
+        self.thing, self.expected, self.got, self.path, self.step = thing, expected, got, path, step
+        self.add_note(f"See {PAGE}#{type(self).__name__.lower()}")
+
+
+class ConfigError(ReproducibilityError):
+    """A setting, or an ambient JAX option that changes draws, was refused."""
+
+
+class KeyTypeError(ReproducibilityError):
+    """Something other than one typed JAX key was given where a key is meant."""
+
+
+class LeafError(ReproducibilityError):
+    """A leaf of a tree has no digest: it is no array, or its bytes cannot be seen from here."""
+
+
+class CheckpointError(ReproducibilityError):
+    """There is no such checkpoint, or it cannot be read."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint holds another tree than the one asked for: a name, shape, dtype or key type."""
+
+
+class RunError(ReproducibilityError):
+    """A path is not, or not yet, a run that can be used."""
+
+
+class IdentityMismatchError(RunError):
+    """A run directory belongs to a run with other settings; `settings` names them."""
+
+    settings: tuple[str, ...] = ()
+
+
+class RunLockedError(RunError):
+    """Another process is working on this run."""
+
+    exit_code = 4
+
+
+class ResultError(RunError):
+    """A file is not a result of a run: missing, empty, cut short, altered, or something else."""
