@@ -7,8 +7,10 @@ Chapter: docs/reference/errors.md
     ├── ConfigError               a setting or an ambient option was refused
     ├── KeyTypeError              not one typed JAX key
     ├── LeafError                 a leaf of a tree that has no digest
-    ├── CheckpointError           no such checkpoint, or one that cannot be read
-    │   └── CheckpointMismatchError   it holds another tree than the one asked for
+    ├── CheckpointError           no such checkpoint, or one that is there already
+    │   ├── CheckpointMismatchError   it holds another tree than the one asked for
+    │   ├── CheckpointDamagedError    its files cannot be read
+    │   └── CheckpointSaveError       it could not be written
     └── RunError                  a path that is not (or not yet) a usable run
         ├── IdentityMismatchError     the directory belongs to a run with other settings
         ├── RunLockedError            another process is working on this run
@@ -49,10 +51,10 @@ class ReproducibilityError(Exception):
         path: str | Path | None = None,
         step: int | None = None,
     ) -> None:
-        """Build the message: `Cannot <verb> <thing>[ at <path>][, step <n>]: expected …, got …. <do>`."""
+        """Put the words in order: what cannot be done, where, what was expected, what to do."""
         where = "" if path is None else f" at {path}"
-        when = "" if step is None else f", step {step}"
-        super().__init__(f"Cannot {verb} {thing}{where}{when}: expected {expected}, got {got}. {do}")
+        where += "" if step is None else f", step {step}"
+        super().__init__(f"Cannot {verb} {thing}{where}: expected {expected}, got {got}. {do}")
         self.thing, self.expected, self.got, self.path, self.step = thing, expected, got, path, step
         self.add_note(f"See {PAGE}#{type(self).__name__.lower()}")
 
@@ -70,11 +72,23 @@ class LeafError(ReproducibilityError):
 
 
 class CheckpointError(ReproducibilityError):
-    """There is no such checkpoint, or it cannot be read."""
+    """There is no such checkpoint, or there is one already where one should be written."""
 
 
 class CheckpointMismatchError(CheckpointError):
     """A checkpoint holds another tree than the one asked for: a name, shape, dtype or key type."""
+
+
+class CheckpointDamagedError(CheckpointError):
+    """A checkpoint's files cannot be read: missing, cut short or altered."""
+
+    exit_code = 1
+
+
+class CheckpointSaveError(CheckpointError):
+    """A checkpoint could not be written; those before it are untouched."""
+
+    exit_code = 4
 
 
 class RunError(ReproducibilityError):

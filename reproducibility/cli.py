@@ -1,0 +1,399 @@
+"""Parses and prints; the work is elsewhere.
+
+The rule: results go to stdout; progress and every reason for a code other than 0 go to stderr.
+Chapter: docs/guide/using_the_project.md
+
+Nothing heavy is imported before the command line is read: `--help` and a mistyped flag answer in
+a fraction of the time that JAX takes to load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
+
+from reproducibility.config import TrainConfig
+from reproducibility.errors import ConfigError, ReproducibilityError
+
+if TYPE_CHECKING:
+    from reproducibility.compare import Comparison
+
+INTERRUPTED = 130
+REFUSED = 2
+FAILED = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(TrainConfig):
+    """Train a network, or go on training it: the same command again resumes.
+
+    The run directory refuses other settings than those it was made with (seed, data set, batch
+    size, shards, hidden, dropout, learning rate). Steps may grow; the rest is free.
+
+    Example: reproducibility train --run-dir runs/first --steps 400
+    """
+
+    run_dir: Path
+    """Directory of the run; it is made if it is not there."""
+    seed: int = 0
+    """The integer from which every random number of the run is derived, 0 to 2**32-1."""
+    out: Path | None = None
+    """Also write a copy of result.json here when the run is finished."""
+
+    def __call__(self) -> int:
+        """Train, print the result."""
+        if self.out:
+            _check_out(self.out)
+        with _progress(self.steps) as (progress, stop):
+            from reproducibility.run import write_result
+            from reproducibility.training import train
+
+            config = TrainConfig(
+                **{f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)}
+            )
+            done = train(config, run_dir=self.run_dir, progress=progress, stop=stop)
+        step = int(done.state.step)
+        if done.ended == "interrupted":
+            _say(f"Interrupted after {step} updates; the same command goes on from there.")
+            return INTERRUPTED
+        rows = [("steps", f"{step}"), ("digest", done.digest)]
+        if done.result:
+            rows.insert(0, ("run", done.result.run))
+            rows.append(("params_digest", done.result.params_digest))
+            rows.append(("loss", f"{done.result.loss:.6f}"))
+            rows.append(("accuracy", f"{done.result.accuracy:.4f}"))
+            rows.append(("seconds", f"{done.result.seconds:.1f}"))
+        _print_rows(rows)
+        if done.result and self.out:
+            write_result(self.out, done.result)
+        elif done.ended == "stopped":
+            rest = "" if self.out is None else f" {self.out} is written when the run is finished."
+            _say(f"Stopped after {step} of {self.steps} updates, as asked.{rest}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Say whether two runs are the same, bit for bit, and what can explain it if not.
+
+    Exit code: 0 the same, 1 different, 2 not two runs, 3 cannot be told.
+
+    Example: reproducibility compare runs/first runs/second
+    """
+
+    a: Path
+    """A run directory, or a result file that `train --out` wrote."""
+    b: Path
+    """Another one."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Compare, print the verdict and the explanations."""
+        from reproducibility.compare import compare
+
+        found = compare(self.a, self.b)
+        if self.json:
+            _print_json(found.to_json())
+        else:
+            _print_comparison(found)
+        if found.exit_code:
+            _say(found.reason)
+        return found.exit_code
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digest:
+    """Compute the digest of a run's state again, from a checkpoint.
+
+    Example: reproducibility digest runs/first --leaves
+    """
+
+    run: Path
+    """A run directory."""
+    step: int | None = None
+    """Which checkpoint; by default the newest."""
+    leaves: bool = False
+    """Print a digest and a name for each array instead."""
+
+    def __call__(self) -> int:
+        """Restore, hash, print."""
+        from reproducibility.hashing import leaf_digests, tree_digest
+        from reproducibility.run import Run
+        from reproducibility.training import restore_state
+
+        if self.step is not None and self.step < 0:
+            raise ConfigError(
+                "use", "step", expected="0 or more", got=self.step, do="Name a checkpoint."
+            )
+        state = restore_state(Run.read(self.run), step=self.step)
+        if self.leaves:
+            for name, digest in leaf_digests(state).items():
+                print(f"{digest}  {name}")
+        else:
+            print(tree_digest(state))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Say whether this machine reproduces itself: train, repeat, interrupt, resume, compare.
+
+    Exit code: 0 it does, 1 it does not, 3 cannot be told.
+
+    Example: reproducibility doctor
+    """
+
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Diagnose, print the environment and the answers."""
+        from reproducibility.doctor import diagnose
+
+        answers = {True: "yes", False: "no", None: "cannot be told"}
+        found = diagnose(progress=lambda text: _say(f"{text} …"))
+        if self.json:
+            _print_json(found.to_json())
+        else:
+            _print_rows([(name, _text(value)) for name, value in found.environment.items()])
+            print()
+            _print_rows([(check.question, answers[check.passed]) for check in found.checks])
+        for check in found.checks:
+            if not check.passed:
+                _say(f"{check.question} {answers[check.passed].capitalize()}: {check.detail}.")
+        return found.exit_code
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code of the contract.
+
+    **Same bits:** as the commands say.
+
+    Args:
+        arguments: by default those of this process.
+
+    Raises:
+        SystemExit: always.
+    """
+    try:
+        code = _parse(sys.argv[1:] if arguments is None else arguments)()
+        sys.stdout.flush()
+    except ReproducibilityError as error:
+        _say(str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _say("Interrupted; what was saved before is intact. The same command goes on.")
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()
+        code = 0
+    except OSError as error:
+        _say(f"Cannot go on: expected a working file system, got {error}. Earlier files are kept.")
+        code = FAILED
+    sys.exit(code)
+
+
+def _parse(arguments: list[str]) -> Any:
+    """Read the command line into one of the four commands; refuse it in one sentence."""
+    import tyro
+
+    subcommand, positional = tyro.conf.subcommand, tyro.conf.PositionalRequiredArgs
+    commands = (
+        Annotated[Train, subcommand("train", prefix_name=False)],
+        Annotated[Compare, subcommand("compare", prefix_name=False), positional],
+        Annotated[Digest, subcommand("digest", prefix_name=False), positional],
+        Annotated[Doctor, subcommand("doctor", prefix_name=False)],
+    )
+    complaint = io.StringIO()
+    cli: Any = tyro.cli  # typed for one class; here it gets a union made at run time
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return cli(
+                Union[commands],  # noqa: UP007
+                prog="reproducibility",
+                description="Make a JAX training run repeat bit for bit, and prove that it does.",
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+                registry=_registry(),
+            )
+    except SystemExit as end:
+        if end.code:
+            _say(_one_sentence(complaint.getvalue(), arguments))
+        raise
+
+
+def _registry() -> Any:
+    """Teach tyro to say what number it expects, rather than what Python's parser says."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+    words = {int: "a whole number", float: "a number"}
+
+    @registry.primitive_rule
+    def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        kind: Any = info.type
+        if kind not in words:
+            return None
+
+        def read(texts: list[str]) -> Any:
+            try:
+                return kind(texts[0])
+            except ValueError:
+                raise ValueError(f"expected {words[kind]}, got {texts[0]!r}") from None
+
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=kind.__name__.upper(),
+            instance_from_str=read,
+            is_instance=lambda value: isinstance(value, kind) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def _one_sentence(complaint: str, arguments: list[str]) -> str:
+    """Take the words out of tyro's box: its first paragraph says what is wrong."""
+    lines = [line.strip("╭╮╰╯│─ ") for line in complaint.splitlines()[1:]]
+    paragraph = lines[: lines.index("")] if "" in lines else lines
+    command = arguments[0] + " " if arguments and not arguments[0].startswith("-") else ""
+    problem = " ".join(line for line in paragraph if line).rstrip(".")
+    return f"Cannot read the command line: {problem}. See reproducibility {command}--help."
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse, before training, a place where the result could not be written after it."""
+    folder = out.absolute().parent
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(
+            "use", "--out", path=out, expected="a file in a directory that can be written",
+            got="a directory" if out.is_dir() else "no such directory", do="Choose another file.",
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _progress(steps: int) -> Iterator[tuple[Callable[[int, Any], None], Callable[[], bool]]]:
+    """Show progress on stderr, and turn the first Ctrl-C into a request to stop.
+
+    Yields what `train` calls after each update: one function to tell it, one to ask.
+    """
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        _say("Interrupted: saving a checkpoint. Press Ctrl-C again to end at once.")
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with _bar(steps) if sys.stderr.isatty() else contextlib.nullcontext(_lines(steps)) as tell:
+            yield tell, lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """Return a function that says True at most once in so many seconds.
+
+    Reading a loss waits for the device: do it for people, not for every step.
+    """
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < seconds:
+            return False
+        last = now
+        return True
+
+    return due
+
+
+def _lines(steps: int) -> Callable[[int, Any], None]:
+    """Progress where stderr is no terminal: a line every few seconds, and one at the end."""
+    due = _every(5.0)
+
+    def tell(step: int, loss: Any) -> None:
+        if due() or step == steps:
+            _say(f"step {step} of {steps}, loss {float(loss):.4f}")
+
+    return tell
+
+
+@contextlib.contextmanager
+def _bar(steps: int) -> Iterator[Callable[[int, Any], None]]:
+    """Progress in a terminal."""
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = [
+        rich_progress.TextColumn("step"),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("loss {task.fields[loss]}"),
+        rich_progress.TimeRemainingColumn(),
+    ]
+    due = _every(0.2)
+    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("train", total=steps, loss="…")
+
+        def tell(step: int, loss: Any) -> None:
+            if due() or step == steps:
+                bar.update(task, completed=step, loss=f"{float(loss):.4f}")
+
+        yield tell
+
+
+def _print_rows(rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
+    """Print a table: in colour in a terminal, as aligned plain lines elsewhere, never cut off."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=None, show_header=bool(heads), pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(text.replace("[", r"\[") for text in row))
+    # A terminal wraps by itself; what goes to a file or a pipe has neither breaks nor padding.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as text:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, sort_keys=True))
+
+
+def _print_comparison(found: Comparison) -> None:
+    _print_rows(
+        [("verdict", found.verdict), ("reason", found.reason)]
+        + [(side, digest or "unknown") for side, digest in zip("ab", found.digests, strict=True)]
+        + [("differs", leaf) for leaf in found.leaves]
+    )
+    if found.settings:
+        rows = [(name, _text(a), _text(b)) for name, (a, b) in found.settings.items()]
+        print()
+        _print_rows(rows, ("setting", "a", "b"))
+    if found.environment:
+        lines = [(d.name, _text(d.a), _text(d.b), d.effect, d.why) for d in found.environment]
+        print()
+        _print_rows(lines, ("environment", "a", "b", "effect", "why"))
+
+
+def _text(value: Any) -> str:
+    return "not set" if value is None else str(value)

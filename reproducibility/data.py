@@ -1,0 +1,233 @@
+"""Batch i is a function of (seed, step): there is no iterator state to lose.
+
+The rule: the data position is the step. Which examples a batch holds is computed, not remembered.
+Chapter: docs/components/data_explained.md
+
+The shuffle is *swap-or-not* (Hoang, Morris, Rogaway, "An enciphering scheme based on a card
+shuffle", CRYPTO 2012). A round pairs every position v with the position k - v (mod n) for a random
+k, and swaps the two if a hash of the larger of them is odd. Each round is its own inverse, so any
+number of rounds is a permutation of exactly 0 … n-1, for every n, whatever the hash. Where one
+position goes is computed without the others: any slice of any batch of any epoch in the same time,
+in integer arithmetic that gives the same numbers on every machine.
+
+Not `jax.random.permutation`: it sorts the whole epoch to answer for one batch, and JAX promises
+only its distribution, not its bits, from release to release.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt
+
+from reproducibility.errors import ConfigError
+from reproducibility.keys import index_key, root_key, stream_key
+
+SHUFFLE_ROUNDS = 32  # each round leaves a position where it is with probability 1/2
+SYNTHETIC_FEATURES = 32
+SYNTHETIC_CLASSES = 10
+SYNTHETIC_TRAIN = 2048
+SYNTHETIC_TEST = 512
+DIGITS_TRAIN = 1437  # the first four fifths; the rest was written by other people
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Examples on the device, and the order in which each epoch visits them.
+
+    A pytree, so it can be an argument of a jitted function.
+
+    **Same bits:** the examples and the order, everywhere.
+
+    Examples:
+        >>> data = load_dataset("synthetic", seed=7, batch_size=64)
+        >>> x, y = data.batch(1000)
+        >>> x.shape, y.shape
+        ((64, 32), (64,))
+    """
+
+    x: Float[Array, "n features"]
+    """Training inputs."""
+    y: Int[Array, " n"]
+    """Training labels, int32, 0 to `classes` - 1."""
+    x_test: Float[Array, "m features"]
+    """Held-out inputs, never trained on."""
+    y_test: Int[Array, " m"]
+    """Held-out labels."""
+    shuffle: Key[Array, ""]
+    """The key of the order: each epoch derives its own from it."""
+    batch_size: int = dataclasses.field(metadata={"static": True})
+    """Examples a batch."""
+    classes: int = dataclasses.field(metadata={"static": True})
+    """Number of labels."""
+
+    def rows(self, step: int | Array, start: int | Array, count: int) -> UInt[Array, " count"]:
+        """Return which training examples stand at places start … start+count-1 of a batch.
+
+        Batch `step` covers places `step * batch_size` onwards of one endless sequence: epoch 0,
+        epoch 1, … each a fresh permutation. Where the batch size does not divide the number of
+        examples, a batch ends one epoch and begins the next: every batch has the same shape and
+        every epoch visits every example once.
+
+        **Same bits:** everywhere.
+
+        Args:
+            step: completed updates, 0 ≤ step < 2**32; may be traced.
+            start: first place within the batch; may be traced.
+            count: how many places, a Python integer.
+
+        Returns:
+            Row numbers of `x` and `y`, uint32, shape `(count,)`.
+        """
+        n, size = len(self.x), self.batch_size
+        # step * size overflows 32 bits in a long run: split step by n first, so no product does.
+        turns, rest = jnp.divmod(jnp.uint32(step), jnp.uint32(n))
+        epoch = turns * size + rest * size // n
+        place = rest * size % n + jnp.uint32(start) + jnp.arange(count, dtype=jnp.uint32)
+        here, there = (
+            _permute(index_key(self.shuffle, e), place % n, n) for e in (epoch, epoch + 1)
+        )
+        return jnp.where(place < n, here, there)
+
+    def batch(
+        self, step: int | Array, *, part: slice | None = None
+    ) -> tuple[Float[Array, "part features"], Int[Array, " part"]]:
+        """Return the inputs and labels of one batch, or of a slice of it.
+
+        **Same bits:** everywhere; `part` gives the rows that the whole batch has there.
+
+        Args:
+            step: completed updates, 0 ≤ step < 2**32; may be traced.
+            part: places of the batch, a slice with step 1; by default all of them.
+
+        Returns:
+            Inputs, float32, and labels, int32.
+
+        Raises:
+            ValueError: `part` is empty, skips places or leaves the batch.
+
+        Examples:
+            >>> data = load_dataset("synthetic", seed=7, batch_size=64)
+            >>> x, _ = data.batch(5)
+            >>> half, _ = data.batch(5, part=slice(32, 64))
+            >>> bool((x[32:] == half).all())
+            True
+        """
+        places = range(self.batch_size)[part if part is not None else slice(None)]
+        if not places or places.step != 1 or (part and (part.stop or 0) > self.batch_size):
+            raise ValueError(
+                f"Cannot take {part} of a batch: expected places within 0 … {self.batch_size}, "
+                f"got {len(places)} of them. Use slice(start, stop)."
+            )
+        rows = self.rows(step, places.start, len(places))
+        return self.x[rows], self.y[rows]
+
+
+def load_dataset(
+    name: Literal["synthetic", "digits"] | str, *, seed: int, batch_size: int
+) -> Dataset:
+    """Load a data set by name and give it the shuffling order of a seed.
+
+    The examples do not depend on the seed, only their order does.
+
+    **Same bits:** everywhere. The synthetic inputs are integers times a power of two, drawn with
+    integer arithmetic: `jax.random.normal` would differ with the CPU's instruction set.
+
+    Args:
+        name: `"synthetic"`: 2,048 + 512 examples of 10 classes, 32 features, a centroid plus
+            noise; `"digits"`: 1,437 + 360 images of handwritten digits, 8x8 grey levels in
+            sixteenths, from scikit-learn, which ships them.
+        seed: 0 ≤ seed < 2**32, moves the order.
+        batch_size: examples a batch, at most as many as there are.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        ConfigError: the name is unknown, or the batch is larger than the data set.
+
+    Examples:
+        >>> load_dataset("digits", seed=7, batch_size=32).x.shape
+        (1437, 64)
+    """
+    loaders = {"synthetic": _synthetic, "digits": _digits}
+    if name not in loaders:
+        raise ConfigError(
+            "load",
+            "a data set",
+            expected=f"one of {', '.join(loaders)}",
+            got=repr(name),
+            do="Spell it as one of those.",
+        )
+    x, y, train = loaders[name]()
+    if not 1 <= batch_size <= train:
+        raise ConfigError(
+            "use",
+            "batch_size",
+            expected=f"1 to {train}, the examples of {name!r}",
+            got=batch_size,
+            do="Use a smaller batch: no example stands in a batch twice.",
+        )
+    return Dataset(
+        x=jnp.asarray(x[:train]),
+        y=jnp.asarray(y[:train]),
+        x_test=jnp.asarray(x[train:]),
+        y_test=jnp.asarray(y[train:]),
+        shuffle=stream_key(root_key(seed), "shuffle"),
+        batch_size=batch_size,
+        classes=int(y.max()) + 1,
+    )
+
+
+def _synthetic() -> tuple[np.ndarray, np.ndarray, int]:
+    """Draw class centroids plus bell-shaped noise, in integers; scale by a power of two."""
+    key = stream_key(root_key(0), "synthetic data set")
+    n = SYNTHETIC_TRAIN + SYNTHETIC_TEST
+    centroids = _bell(stream_key(key, "centroids"), (SYNTHETIC_CLASSES, SYNTHETIC_FEATURES))
+    noise = _bell(stream_key(key, "noise"), (n, SYNTHETIC_FEATURES))
+    labels = np.arange(n, dtype=np.int32) % SYNTHETIC_CLASSES  # the shuffle mixes them
+    # One part centroid, two parts noise: a task that is learnt, but not at once.
+    x = (centroids[labels] + 2 * noise).astype(np.float32) / 2**16
+    return x, labels, SYNTHETIC_TRAIN
+
+
+def _bell(key: Key[Array, ""], shape: tuple[int, ...]) -> np.ndarray:
+    """Sum four 16-bit integers an element: nearly normal, mean 0, exact on every machine."""
+    words = np.asarray(jax.random.bits(key, (*shape, 2), "uint32"))
+    halves = np.stack([words & 0xFFFF, words >> 16]).astype(np.int32)
+    total: np.ndarray = halves.sum(axis=(0, -1), dtype=np.int32) - 2 * 0xFFFF
+    return total
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray, int]:
+    """Read the digits that ship with scikit-learn; grey levels 0 … 16 become sixteenths."""
+    from sklearn.datasets import load_digits  # a second to import: only for those who use it
+
+    digits = load_digits()
+    x = digits.data.astype(np.float32) / 16
+    return x, digits.target.astype(np.int32), DIGITS_TRAIN
+
+
+def _permute(key: Key[Array, ""], place: UInt[Array, " k"], n: int) -> UInt[Array, " k"]:
+    """Say where a keyed permutation of 0 … n-1 sends each place (see the top of this file)."""
+    words = jax.random.bits(key, (SHUFFLE_ROUNDS, 2), "uint32")
+
+    def swap_or_not(r: Array, v: Array) -> Array:
+        pivot, salt = words[r, 0] % n, words[r, 1]
+        partner = (pivot + n - v) % n
+        return jnp.where(_hash(jnp.maximum(v, partner) ^ salt) & 1, partner, v)
+
+    moved: Array = jax.lax.fori_loop(0, SHUFFLE_ROUNDS, swap_or_not, place)
+    return moved
+
+
+def _hash(word: UInt[Array, " k"]) -> UInt[Array, " k"]:
+    """Mix all bits of a word into all others (the 32-bit finaliser of MurmurHash3)."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)

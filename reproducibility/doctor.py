@@ -1,0 +1,134 @@
+"""Does this machine reproduce itself?
+
+The rule: do not ask what a machine is, ask whether it gives the same bits twice.
+Chapter: docs/fundamentals/reproducibility_basics.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from reproducibility.config import TrainConfig
+from reproducibility.environment import capture_environment
+from reproducibility.training import train
+
+SEED = 7
+STEPS = 60
+STOP_AFTER = 25  # not a multiple of the checkpoint cadence, and in the middle of an epoch
+DEADLINE = 120  # seconds a child process may take on a machine that is very slow
+
+_CHILD = """
+import sys
+from reproducibility import TrainConfig, train
+print(train(TrainConfig(seed=int(sys.argv[1]), steps=int(sys.argv[2]))).digest)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One question that the doctor asked.
+
+    Same bits: `passed` says whether they were.
+    """
+
+    question: str
+    """What was asked."""
+    passed: bool | None
+    """The answer; None if the question could not be asked."""
+    detail: str
+    """The digests that were compared, or why there are none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Same bits: on this machine, in this environment, for the default network.
+    """
+
+    environment: dict[str, Any]
+    """As `capture_environment` returns it."""
+    checks: tuple[Check, ...]
+    """The questions and their answers."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every answer is yes, 1 if one is no, 3 if one could not be had."""
+        answers = [check.passed for check in self.checks]
+        return 1 if False in answers else 3 if None in answers else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the verdict as JSON values.
+
+        Same bits: everywhere, for the same diagnosis.
+        """
+        verdict = {0: "same", 1: "different", 3: "cannot be told"}[self.exit_code]
+        return {"verdict": verdict, **dataclasses.asdict(self)}
+
+
+def diagnose(*, progress: Callable[[str], None] | None = None) -> Diagnosis:
+    """Train the default network several times and compare the final digests.
+
+    Once here; once compiled anew; once in a fresh process with another hash seed; once
+    interrupted in the middle of an epoch and resumed from its checkpoint.
+
+    **Same bits:** this is what is found out.
+
+    Args:
+        progress: called with a line of text before each part.
+
+    Returns:
+        The environment and the answers.
+    """
+    tell = progress or (lambda text: None)
+    config = TrainConfig(seed=SEED, steps=STEPS)
+    tell("Training once")
+    reference = train(config).digest
+    jax.clear_caches()
+    tell("Training again, compiled anew")
+    again = train(config).digest
+    tell("Training interrupted, and resumed from the checkpoint")
+    resumed = _interrupted_and_resumed()
+    tell("Training in a fresh process")
+    fresh, trouble = _in_a_fresh_process()
+    checks = (
+        _check("Does training twice give the same digest?", reference, again),
+        _check("Does a fresh process give the same digest?", reference, fresh, trouble),
+        _check("Does an interrupted and resumed run give the same digest?", reference, resumed),
+    )
+    return Diagnosis(dict(capture_environment()), checks)
+
+
+def _check(question: str, expected: str, got: str | None, trouble: str = "") -> Check:
+    if got is None:
+        return Check(question, None, trouble)
+    return Check(question, got == expected, f"{expected} and {got}")
+
+
+def _interrupted_and_resumed() -> str:
+    with tempfile.TemporaryDirectory(prefix="reproducibility-doctor-") as folder:
+        for stop_after in (STOP_AFTER, None):
+            config = TrainConfig(seed=SEED, steps=STEPS, stop_after=stop_after)
+            last = train(config, run_dir=Path(folder, "run"))
+    return last.digest
+
+
+def _in_a_fresh_process() -> tuple[str | None, str]:
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, str(SEED), str(STEPS)],
+            env=environment, capture_output=True, text=True, timeout=DEADLINE, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"The process did not finish: {error}"
+    return done.stdout.split()[-1], ""

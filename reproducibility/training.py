@@ -1,0 +1,418 @@
+"""The step and the loop, both on one screen.
+
+The rule: a step is three programs (one shard's gradient, the sum, the update), and none of them
+sees how many devices there are. So the bits cannot depend on it.
+Chapter: docs/workflow/complete_flow.md
+
+Between programs the state travels *packed*: one flat buffer for each dtype, cut into the named
+arrays inside each program. A call costs time for every buffer that it takes and returns, and a
+small network is all calls: packed, three programs are faster than one with twenty-five arrays.
+Packing copies bits and computes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, PyTree, UInt
+
+from reproducibility.checkpoint import CheckpointStore
+from reproducibility.config import Identity, TrainConfig
+from reproducibility.data import Dataset, load_dataset
+from reproducibility.environment import capture_environment
+from reproducibility.errors import ConfigError, RunError
+from reproducibility.hashing import tree_digest
+from reproducibility.keys import (
+    PRNG_IMPL,
+    check_ambient_settings,
+    index_key,
+    root_key,
+    step_key,
+    stream_key,
+)
+from reproducibility.model import MLP, Params, apply, initialise
+from reproducibility.run import Result, Run
+
+Buffers: TypeAlias = tuple[Array, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a run needs to go on: what a checkpoint holds and what the digest covers.
+
+    There is no data position and no chain of keys: both are functions of `key`, `step` and the
+    identity of the run.
+
+    Same bits: two states are the same exactly if their `tree_digest` is.
+    """
+
+    step: UInt[Array, ""]
+    """Completed updates."""
+    params: Params
+    """Parameters of the network."""
+    opt_state: PyTree
+    """State of the optimiser."""
+    key: Key[Array, ""]
+    """The root key of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What `train` returns.
+
+    Same bits: as `train` says.
+    """
+
+    state: TrainState
+    """The state after the last completed update."""
+    digest: str
+    """`tree_digest(state)`."""
+    ended: str
+    """ "finished", "stopped" (at `stop_after`) or "interrupted"."""
+    result: Result | None
+    """What `result.json` holds; None unless the run is finished and has a directory."""
+
+
+class Packing:
+    """How a tree travels between programs: the arrays of each dtype, end to end in one buffer.
+
+    Args:
+        example: a tree of arrays, or what `jax.eval_shape` returns.
+    """
+
+    def __init__(self, example: PyTree) -> None:
+        leaves, self.structure = jax.tree.flatten(example)
+        self.shapes = [leaf.shape for leaf in leaves]
+        self.dtypes = [leaf.dtype for leaf in leaves]
+        # Groups in the order of first appearance; jnp.concatenate would promote mixed dtypes.
+        self.groups = list(dict.fromkeys(self.dtypes))
+
+    def pack(self, tree: PyTree) -> Buffers:
+        """Lay the arrays end to end."""
+        leaves = jax.tree.leaves(tree)
+        return tuple(
+            jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.dtype == dtype])
+            for dtype in self.groups
+        )
+
+    def unpack(self, buffers: Buffers) -> Any:
+        """Cut the arrays out again."""
+        rest = dict(zip(self.groups, buffers, strict=True))
+        leaves = []
+        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
+            size = math.prod(shape)
+            leaves.append(rest[dtype][:size].reshape(shape))
+            rest[dtype] = rest[dtype][size:]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+class Programs:
+    """The compiled programs of a run, and the state they start from.
+
+    `gradient`, `total` and `update` are the three programs of the step. `start`, `pack`, `unpack`
+    and `evaluate` stand outside of it.
+
+    Same bits: each program is compiled for one device and never fused with another.
+
+    Args:
+        identity: what determines the bits.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.data = load_dataset(
+            identity.dataset, seed=identity.seed, batch_size=identity.batch_size
+        )
+        self.optimiser = optax.adam(identity.learning_rate)
+        self.shards = [jnp.uint32(shard) for shard in range(identity.shards)]
+        self.graph, params = initialise(self._make, stream_key(root_key(identity.seed), "params"))
+        self.start = jax.jit(self._start)(params, root_key(identity.seed))
+        state_packing = Packing(self.start)
+        self._state_packing, self._gradient_packing = state_packing, Packing(params)
+
+        self.pack = jax.jit(state_packing.pack)
+        self.unpack = jax.jit(state_packing.unpack)
+        self.gradient = jax.jit(self._gradient)
+        self.total = jax.jit(_pairwise_mean) if identity.shards > 1 else _only
+        self.update = jax.jit(self._update, donate_argnums=0)
+        self.evaluate = jax.jit(self._evaluate)
+
+    def step(self, buffers: Buffers) -> tuple[Buffers, Float[Array, ""]]:
+        """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits."""
+        parts = [self.gradient(buffers, self.data, shard) for shard in self.shards]
+        loss, gradient = self.total(parts)
+        return self.update(buffers, gradient), loss
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each program's StableHLO text, to explain a difference with."""
+        buffers = jax.eval_shape(self._state_packing.pack, self.start)
+        part = jax.eval_shape(self._gradient, buffers, self.data, self.shards[0])
+        lowered = {
+            "gradient": self.gradient.lower(buffers, self.data, self.shards[0]),
+            "update": self.update.lower(buffers, part[1]),
+        }
+        if len(self.shards) > 1:
+            lowered["total"] = self.total.lower([part] * len(self.shards))
+        return {k: hashlib.sha256(v.as_text().encode()).hexdigest() for k, v in lowered.items()}
+
+    def _make(self, key: Key[Array, ""]) -> MLP:
+        widths = {f"hidden_{i}": width for i, width in enumerate(self.identity.hidden)}
+        widths["output"] = self.data.classes
+        return MLP(self.data.x.shape[1], widths, dropout=self.identity.dropout, key=key)
+
+    def _start(self, params: Params, key: Key[Array, ""]) -> TrainState:
+        return TrainState(jnp.uint32(0), params, self.optimiser.init(params), key)
+
+    def _gradient(
+        self, buffers: Buffers, data: Dataset, shard: UInt[Array, ""]
+    ) -> tuple[Float[Array, ""], Buffers]:
+        """Program 1: the loss and gradient of one shard, with keys by its global number."""
+        state: TrainState = self._state_packing.unpack(buffers)
+        count = self.identity.batch_size // self.identity.shards
+        rows = data.rows(state.step, shard * count, count)
+        key = index_key(step_key(stream_key(state.key, "dropout"), state.step), shard)
+
+        def mean_loss(params: Params) -> Float[Array, ""]:
+            logits = apply(self.graph, params, data.x[rows], key=key)
+            return _cross_entropy(logits, data.y[rows])
+
+        loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+        return loss, self._gradient_packing.pack(gradient)
+
+    def _update(self, buffers: Buffers, gradient: Buffers) -> Buffers:
+        """Program 3: the optimiser, and the step counter."""
+        state: TrainState = self._state_packing.unpack(buffers)
+        updates, opt_state = self.optimiser.update(
+            self._gradient_packing.unpack(gradient), state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return self._state_packing.pack(
+            TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
+        )
+
+    def _evaluate(self, params: Params, data: Dataset) -> tuple[Array, Array]:
+        """Return the mean loss and the accuracy over the held-out examples."""
+        logits = apply(self.graph, params, data.x_test)
+        right = jnp.argmax(logits, axis=-1) == data.y_test
+        return _cross_entropy(logits, data.y_test), right.mean()
+
+
+def train(
+    config: TrainConfig,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, Float[Array, ""]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> TrainResult:
+    """Train, or go on training, the network that `config` describes.
+
+    With a `run_dir`, the run can be ended at any moment and gone on with by the same call.
+
+    **Same bits:** one machine with one environment (see `environment`): every run of one
+    identity, however often it was interrupted and resumed, passes through the same states. With
+    another device kind, instruction set or version of JAX the bits may differ.
+
+    Args:
+        config: identity and execution.
+        run_dir: where the run lives on disk; None keeps nothing.
+        progress: called after each update with the completed updates and the batch's mean loss,
+            a device array that may still be being computed.
+        stop: asked after each update; when it answers True, training ends with a checkpoint.
+
+    Returns:
+        The state, its digest and how the run ended.
+
+    Raises:
+        ConfigError: a setting is refused, or a JAX setting would change every draw.
+        RunError: `run_dir` cannot be used, or `resume` is not possible as asked.
+        CheckpointError: a checkpoint cannot be read or written, or holds another tree.
+
+    Examples:
+        >>> config = TrainConfig(seed=7, steps=4, shards=1)
+        >>> train(config).digest == train(config).digest
+        True
+    """
+    check_ambient_settings()
+    programs = Programs(config.identity)
+    with ExitStack() as stack:
+        run = store = None
+        state = programs.start
+        if run_dir is not None:
+            run = stack.enter_context(Run.work(run_dir, _settings(programs)))
+            store = stack.enter_context(CheckpointStore(run.checkpoints, keep=config.keep))
+            state = _resume(config, run, store, state)
+            done = _already_done(config, run, state)
+            if done:
+                return done
+        return _attempt(config, programs, run, store, state, progress, stop)
+
+
+def restore_state(run: Run, *, step: int | None = None) -> TrainState:
+    """Read the state of a run from one of its checkpoints, without training.
+
+    **Same bits:** the state that was saved, everywhere.
+
+    Args:
+        run: a run directory, opened with `Run.read`.
+        step: which checkpoint; by default the newest.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it does not match the run's identity.
+    """
+    names = [field.name for field in dataclasses.fields(Identity)]
+    identity = Identity(**{name: run.identity[name] for name in names})
+    with CheckpointStore(run.checkpoints) as store:
+        state: TrainState = store.restore(Programs(identity).start, step=step)
+    return state
+
+
+def _attempt(
+    config: TrainConfig,
+    programs: Programs,
+    run: Run | None,
+    store: CheckpointStore | None,
+    state: TrainState,
+    progress: Callable[[int, Float[Array, ""]], None] | None,
+    stop: Callable[[], bool] | None,
+) -> TrainResult:
+    """Train from `state` to where the config says, and keep what it asks for."""
+    first, last = int(state.step), min(config.steps, config.stop_after or config.steps)
+    _log_start(run, first, programs)
+    began, ended, step = time.monotonic(), "failed", first
+    buffers = programs.pack(state)
+    try:
+        for step in range(first + 1, last + 1):
+            buffers, loss = programs.step(buffers)
+            if progress:
+                progress(step, loss)
+            interrupted = stop is not None and stop()
+            if store and (step % config.checkpoint_every == 0 or step == last or interrupted):
+                store.save(step, programs.unpack(buffers))
+            if interrupted:
+                break
+        state = programs.unpack(buffers)
+        if store:
+            store.wait()
+        ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
+    finally:
+        seconds = time.monotonic() - began
+        if run:
+            run.log(event="end", ended=ended, to_step=step, seconds=seconds)
+    digest = tree_digest(state)
+    result = None
+    if run and ended == "finished":
+        result = _result(programs, run, state, digest)
+        run.finish(result)
+    return TrainResult(state, digest, ended, result)
+
+
+def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainState) -> TrainState:
+    """Return the newest saved state, or the start; as `config.resume` allows."""
+    steps = store.steps()
+    if config.resume == "require" and not steps:
+        raise RunError(
+            "resume", "the run", path=run.path, expected="a checkpoint", got="none",
+            do="Use --resume auto to start from the beginning.",
+        )  # fmt: skip
+    if config.resume == "never" and steps:
+        raise RunError(
+            "start the run anew", "here", path=run.path, expected="no checkpoints",
+            got=f"one of step {steps[-1]}",
+            do="Choose another --run-dir, or --resume auto; nothing was overwritten.",
+        )  # fmt: skip
+    state: TrainState = store.restore(start) if steps else start
+    if int(state.step) > config.steps:
+        raise ConfigError(
+            "use", "steps", expected=f"at least {int(state.step)}, which are complete",
+            got=config.steps, do="A run can grow, not shrink.",
+        )  # fmt: skip
+    return state
+
+
+def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResult | None:
+    """Return what there is to return if no update is left to do."""
+    step, digest = int(state.step), tree_digest(state)
+    result = run.result()
+    if step == config.steps and result and result.steps == step:
+        return TrainResult(state, digest, "finished", result)
+    if config.stop_after is not None and config.stop_after <= step < config.steps:
+        return TrainResult(state, digest, "stopped", None)
+    return None
+
+
+def _result(programs: Programs, run: Run, state: TrainState, digest: str) -> Result:
+    loss, accuracy = programs.evaluate(state.params, programs.data)
+    return Result(
+        run=run.name,
+        steps=int(state.step),
+        digest=digest,
+        params_digest=tree_digest(state.params),
+        loss=float(loss),
+        accuracy=float(accuracy),
+        seconds=sum(line.get("seconds", 0.0) for line in run.attempts()),
+    )
+
+
+def _settings(programs: Programs) -> dict[str, Any]:
+    """Return the content of run.json: the chosen identity, and what else determines the bits."""
+    data = programs.data
+    return {
+        **dataclasses.asdict(programs.identity),
+        "hidden": list(programs.identity.hidden),  # as JSON reads it back
+        "data_digest": tree_digest([data.x, data.y, data.x_test, data.y_test]),
+        "model": "mlp",
+        "optimiser": "adam",
+        "prng": PRNG_IMPL,
+    }
+
+
+def _log_start(run: Run | None, step: int, programs: Programs) -> None:
+    if run:
+        run.log(
+            event="start",
+            from_step=step,
+            environment=capture_environment(),
+            layout={"devices": 1, "processes": 1},
+            programs=programs.digests(),
+        )
+
+
+def _pairwise_mean(
+    parts: Sequence[tuple[Float[Array, ""], Buffers]],
+) -> tuple[Float[Array, ""], Buffers]:
+    """Program 2: add neighbours, then neighbours of those, … and divide by the number of parts.
+
+    The tree is fixed by the number of shards, a power of two, so the division is exact.
+    """
+    count = len(parts)
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [jax.tree.map(jnp.add, left, right) for left, right in pairs]
+    mean: tuple[Array, Buffers] = jax.tree.map(lambda total: total / count, parts[0])
+    return mean
+
+
+def _only(
+    parts: Sequence[tuple[Float[Array, ""], Buffers]],
+) -> tuple[Float[Array, ""], Buffers]:
+    """Program 2 of a single shard: there is nothing to add."""
+    return parts[0]
+
+
+def _cross_entropy(logits: Float[Array, "n classes"], labels: Array) -> Float[Array, ""]:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses.mean()
