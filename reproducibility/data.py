@@ -17,6 +17,7 @@ only its distribution, not its bits, from release to release.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import jax
@@ -85,14 +86,7 @@ class Dataset:
             Row numbers of `x` and `y`, uint32, shape `(count,)`.
         """
         n, size = len(self.x), self.batch_size
-        # step * size overflows 32 bits in a long run: split step by n first, so no product does.
-        turns, rest = jnp.divmod(jnp.uint32(step), jnp.uint32(n))
-        epoch = turns * size + rest * size // n
-        place = rest * size % n + jnp.uint32(start) + jnp.arange(count, dtype=jnp.uint32)
-        here, there = (
-            _permute(index_key(self.shuffle, e), place % n, n) for e in (epoch, epoch + 1)
-        )
-        return jnp.where(place < n, here, there)
+        return _rows(self.shuffle, jnp.uint32(step), jnp.uint32(start), n=n, size=size, count=count)
 
     def batch(
         self, step: int | Array, *, part: slice | None = None
@@ -211,6 +205,18 @@ def _digits() -> tuple[np.ndarray, np.ndarray, int]:
     digits = load_digits()
     x = digits.data.astype(np.float32) / 16
     return x, digits.target.astype(np.int32), DIGITS_TRAIN
+
+
+@functools.partial(jax.jit, static_argnames=("n", "size", "count"))  # outside of jit: compile once
+def _rows(
+    shuffle: Key[Array, ""], step: Array, start: Array, *, n: int, size: int, count: int
+) -> UInt[Array, " count"]:
+    # step * size overflows 32 bits in a long run: split step by n first, so that no product does.
+    turns, rest = jnp.divmod(step, jnp.uint32(n))
+    epoch = turns * size + rest * size // n
+    place = rest * size % n + start + jnp.arange(count, dtype=jnp.uint32)
+    here, there = (_permute(index_key(shuffle, e), place % n, n) for e in (epoch, epoch + 1))
+    return jnp.where(place < n, here, there)
 
 
 def _permute(key: Key[Array, ""], place: UInt[Array, " k"], n: int) -> UInt[Array, " k"]:
