@@ -86,7 +86,10 @@ class Dataset:
             Row numbers of `x` and `y`, uint32, shape `(count,)`.
         """
         n, size = len(self.x), self.batch_size
-        return _rows(self.shuffle, jnp.uint32(step), jnp.uint32(start), n=n, size=size, count=count)
+        places: Array = _rows(
+            self.shuffle, jnp.uint32(step), jnp.uint32(start), n=n, size=size, count=count
+        )
+        return places
 
     def batch(
         self, step: int | Array, *, part: slice | None = None

@@ -93,7 +93,8 @@ def diagnose(*, progress: Callable[[str], None] | None = None) -> Diagnosis:
     config = TrainConfig(seed=SEED, steps=STEPS)
     tell("Training once")
     reference = train(config).digest
-    jax.clear_caches()
+    forget: Any = jax.clear_caches  # without types in JAX
+    forget()
     tell("Training again, compiled anew")
     again = train(config).digest
     tell("Training interrupted, and resumed from the checkpoint")

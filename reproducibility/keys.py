@@ -238,14 +238,17 @@ def _fold(key: Key[Array, ""], word: int | Array) -> Key[Array, ""]:
 
 def _number(value: Any, thing: str, name: str) -> Array:
     """Return `value` as one uint32 word; check what can be checked without waiting for a device."""
+    word: Array
     if isinstance(value, jax.Array):
         if jnp.issubdtype(value.dtype, jnp.integer) and value.shape == ():
-            return value.astype(jnp.uint32)
+            word = value.astype(jnp.uint32)
+            return word
         got = f"{value.dtype}{list(value.shape)}"
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
         got = repr(value)
     elif 0 <= operator.index(value) < _LIMIT:
-        return jnp.uint32(operator.index(value))
+        word = jnp.uint32(operator.index(value))
+        return word
     else:
         got = str(value)
     raise ConfigError(

@@ -171,8 +171,10 @@ class Run:
         Args:
             **event: JSON values by name.
         """
-        with open(self.path / ATTEMPTS, "ab") as file:
-            file.write(canonical_json(event) + b"\n")
+        with open(self.path / ATTEMPTS, "a+b") as file:
+            file.seek(-1 if file.tell() else 0, os.SEEK_END)
+            torn = file.read() not in (b"", b"\n")  # by a process that was killed
+            file.write(b"\n" * torn + canonical_json(event) + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -13,6 +13,7 @@ Packing copies bits and computes nothing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -144,7 +145,7 @@ class Programs:
         self.pack = jax.jit(state_packing.pack)
         self.unpack = jax.jit(state_packing.unpack)
         self.gradient = jax.jit(self._gradient)
-        self.total = jax.jit(_pairwise_mean) if identity.shards > 1 else _only
+        self.total: Any = jax.jit(_pairwise_mean) if identity.shards > 1 else _only
         self.update = jax.jit(self._update, donate_argnums=0)
         self.evaluate = jax.jit(self._evaluate)
 
@@ -208,6 +209,18 @@ class Programs:
         return _cross_entropy(logits, data.y_test), right.mean()
 
 
+@functools.lru_cache(maxsize=4)
+def programs_of(identity: Identity) -> Programs:
+    """Return the programs of an identity, compiled once a process.
+
+    **Same bits:** those of a new `Programs(identity)`.
+
+    Args:
+        identity: what determines the bits.
+    """
+    return Programs(identity)
+
+
 def train(
     config: TrainConfig,
     *,
@@ -244,7 +257,7 @@ def train(
         True
     """
     check_ambient_settings()
-    programs = Programs(config.identity)
+    programs = programs_of(config.identity)
     with ExitStack() as stack:
         run = store = None
         state = programs.start
@@ -276,7 +289,7 @@ def restore_state(run: Run, *, step: int | None = None) -> TrainState:
     names = [field.name for field in dataclasses.fields(Identity)]
     identity = Identity(**{name: run.identity[name] for name in names})
     with CheckpointStore(run.checkpoints) as store:
-        state: TrainState = store.restore(Programs(identity).start, step=step)
+        state: TrainState = store.restore(programs_of(identity).start, step=step)
     return state
 
 
@@ -414,5 +427,5 @@ def _only(
 
 
 def _cross_entropy(logits: Float[Array, "n classes"], labels: Array) -> Float[Array, ""]:
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return losses.mean()

@@ -1,0 +1,232 @@
+"""Promises of `reproducibility.checkpoint`."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+
+from reproducibility import CheckpointStore, root_key, tree_digest
+from reproducibility.checkpoint import saved_steps
+from reproducibility.errors import (
+    CheckpointDamagedError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointSaveError,
+    LeafError,
+)
+
+EVERY_KIND = {
+    "nan and -0.0": lambda: jnp.asarray(np.array([0x7FC00001, 0x80000000], np.uint32).view("f4")),
+    "bfloat16": lambda: jnp.array([1, 2], jnp.bfloat16),
+    "float8": lambda: jnp.array([1, 2], jnp.float8_e4m3fn),
+    "float4": lambda: jnp.array([1, 2], ml_dtypes.float4_e2m1fn),
+    "int4": lambda: jnp.array([1, -2], jnp.int4),
+    "uint2": lambda: jnp.array([1, 3], jnp.uint2),
+    "bool": lambda: jnp.array(True),
+    "complex": lambda: jnp.array([1j, 2], jnp.complex64),
+    "empty": lambda: jnp.zeros((0, 3)),
+    "numpy": lambda: np.arange(3),
+    "numpy float64": lambda: np.array([1e300]),
+    "numpy big-endian": lambda: np.arange(3, dtype=">f4"),
+    "numpy scalar": lambda: np.float32(3),
+    "numpy empty": lambda: np.zeros(0),
+    "threefry key": lambda: root_key(1),
+    "rbg keys": lambda: jax.random.split(jax.random.key(0, impl="rbg"), 3),
+    "no keys": lambda: jax.random.split(root_key(0), 0),
+    "optimiser state": lambda: optax.adam(1e-3).init({"w": jnp.ones(3)}),
+    "list with None": lambda: [jnp.ones(2), None, (), {}],
+    "odd names": lambda: {"a/b": jnp.ones(1), "a.b": jnp.zeros(1), "a": {"b": jnp.ones(2)}},
+}
+
+
+def test_every_kind_of_leaf_comes_back(tmp_path: Path) -> None:
+    """Any dtype, shape, key and container is restored with the digest it was saved with."""
+    tree = {name: make() for name, make in EVERY_KIND.items()}
+    with CheckpointStore(tmp_path) as store:
+        store.save(3, tree)
+        restored = store.restore(tree)
+    for name in tree:
+        assert tree_digest(restored[name]) == tree_digest(tree[name]), name
+    assert isinstance(restored["numpy"], np.ndarray)
+    assert isinstance(restored["bool"], jax.Array)
+    assert jax.tree.structure(restored) == jax.tree.structure(tree)
+
+
+def test_shapes_are_enough_to_restore(tmp_path: Path) -> None:
+    """A tree of `jax.eval_shape` tells what to restore as well as arrays do."""
+
+    def make() -> Any:
+        return {"w": jnp.arange(6.0).reshape(2, 3), "key": root_key(1), "none": jnp.zeros(0)}
+
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, make())
+        restored = store.restore(jax.eval_shape(make))
+    assert tree_digest(restored) == tree_digest(make())
+
+
+def test_a_tree_without_leaves(tmp_path: Path) -> None:
+    """A tree of no leaves, or of empty ones only, is saved and restored."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, {})
+        store.save(1, {"empty": jnp.zeros((2, 0))})
+        assert store.restore({}, step=0) == {}
+        assert store.restore({"empty": jnp.zeros((2, 0))}, step=1)["empty"].shape == (2, 0)
+
+
+def test_only_the_newest_stay(tmp_path: Path) -> None:
+    """Of many checkpoints the newest `keep` are on disk; restore takes the newest of them."""
+    with CheckpointStore(tmp_path, keep=2) as store:
+        for step in (5, 10, 99_999_999, 100_000_000):
+            store.save(step, {"step": np.int64(step)})
+        store.wait()
+        assert store.steps() == [99_999_999, 100_000_000]
+        assert store.restore({"step": np.int64(0)})["step"] == 100_000_000
+
+
+def test_saving_is_safe_from_what_comes_next(tmp_path: Path) -> None:
+    """Donating or overwriting what was given to `save` does not change what is saved."""
+    advance = jax.jit(lambda x: x * 2 + 1, donate_argnums=0)
+    device, host = jnp.full(2**20, 3.0), np.full(2**20, 3.0)
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, {"device": device, "host": host})
+        for _ in range(5):
+            device = advance(device)
+        host[:] = 0
+        like = {"device": jax.ShapeDtypeStruct((2**20,), jnp.float32), "host": host}
+        restored = store.restore(like)
+    assert (np.asarray(restored["device"]) == 3).all()
+    assert (restored["host"] == 3).all()
+
+
+def test_what_was_not_renamed_never_happened(tmp_path: Path) -> None:
+    """A temporary directory of a killed process is neither listed nor read, and is cleared."""
+    tree = {"w": jnp.ones(3)}
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, tree)
+        store.wait()
+        shutil.copytree(tmp_path / "00000001", tmp_path / ".tmp-00000002")
+        (tmp_path / "notes.txt").write_text("not a checkpoint")
+        (tmp_path / "latest").symlink_to("00000001")
+        assert store.steps() == [1]
+        store.save(2, tree)
+    assert saved_steps(tmp_path) == [1, 2]
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_step_is_written_once(tmp_path: Path) -> None:
+    """A committed checkpoint is never overwritten."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, {"w": jnp.ones(3)})
+        with pytest.raises(CheckpointError, match="step 1: expected a step that is not there yet"):
+            store.save(1, {"w": jnp.zeros(3)})
+        assert store.restore({"w": jnp.zeros(3)})["w"].tolist() == [1, 1, 1]
+
+
+SAVED = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+MISMATCHES = [
+    ({"w": SAVED["w"], "bias": SAVED["b"]}, r"leaf bias .*expected float32\[3\], got no such leaf"),
+    ({"w": SAVED["w"]}, r"leaf b .*expected no such leaf, got float32\[3\]"),
+    ({**SAVED, "w": np.zeros((3, 2), np.float32)}, r"leaf w .*float32\[3,2\], got float32\[2,3\]"),
+    ({**SAVED, "b": np.zeros(3, ml_dtypes.bfloat16)}, r"leaf b .*bfloat16\[3\], got float32\[3\]"),
+    ({"a": SAVED}, r"leaf a\.b "),
+]
+
+
+@pytest.mark.parametrize(("like", "message"), MISMATCHES)
+def test_another_tree_is_refused_by_leaf(tmp_path: Path, like: Any, message: str) -> None:
+    """A missing, unknown or renamed leaf, another shape or dtype is refused by the leaf's name."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(7, SAVED)
+        with pytest.raises(CheckpointMismatchError, match=message) as caught:
+            store.restore(like)
+    assert "step 7" in str(caught.value)
+
+
+def test_a_renamed_leaf_is_guessed(tmp_path: Path) -> None:
+    """Where a leaf was renamed, the message names the one it probably was."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, {"kernel_1": np.zeros(3)})
+        with pytest.raises(CheckpointMismatchError, match="but an unknown kernel_1"):
+            store.restore({"kernel_one": np.zeros(3)})
+
+
+def test_another_prng_is_refused(tmp_path: Path) -> None:
+    """A key of another PRNG implementation is refused, not reinterpreted."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, {"key": root_key(1)})
+        with pytest.raises(CheckpointMismatchError, match=r"leaf key .*key<rbg>.*got key<fry>"):
+            store.restore({"key": jax.random.key(1, impl="rbg")})
+
+
+def test_no_checkpoint_is_said(tmp_path: Path) -> None:
+    """Restoring from nothing, or from a step that is not there, says what there is."""
+    with CheckpointStore(tmp_path / "none") as store:
+        with pytest.raises(CheckpointError, match=r"newest checkpoint .*expected at least one"):
+            store.restore({})
+        store.save(3, {})
+        with pytest.raises(CheckpointError, match="step 4: expected a committed checkpoint, got 3"):
+            store.restore({}, step=4)
+
+
+DAMAGE = {
+    "no table": lambda folder: (folder / "leaves.json").unlink(),
+    "empty table": lambda folder: (folder / "leaves.json").write_text(""),
+    "another format": lambda folder: (folder / "leaves.json").write_text(
+        json.dumps({"format": 2, "step": 0, "leaves": {}})
+    ),
+    "a table of another shape": lambda folder: (folder / "leaves.json").write_text("[1]"),
+    "no arrays": lambda folder: shutil.rmtree(folder / "arrays"),
+    "arrays cut short": lambda folder: [
+        file.write_bytes(file.read_bytes()[:10]) for file in (folder / "arrays").rglob("*.ocdbt")
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_an_error_of_ours(tmp_path: Path, damage: str) -> None:
+    """Files that are missing, cut short or foreign give one error, with exit code 1."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, SAVED)
+        store.wait()
+        DAMAGE[damage](tmp_path / "00000000")
+        with pytest.raises(CheckpointDamagedError, match="Cannot read a checkpoint") as caught:
+            store.restore(SAVED)
+    assert caught.value.exit_code == 1
+
+
+def test_a_failed_save_is_raised_and_nothing_is_lost(tmp_path: Path) -> None:
+    """A save that fails in the background raises at the next call; earlier ones are intact."""
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(0, SAVED)
+    store.wait()
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        store.save(2, SAVED)
+        with pytest.raises(CheckpointSaveError, match="No space left") as caught:
+            store.close()
+    assert caught.value.exit_code == 4
+    assert saved_steps(tmp_path) == [0]
+
+
+def test_names_must_be_names(tmp_path: Path) -> None:
+    """A tree whose leaves cannot be named is refused before anything is written."""
+    with CheckpointStore(tmp_path) as store, pytest.raises(LeafError, match="plain str"):
+        store.save(0, {1.5: np.zeros(3)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keep_is_at_least_one(tmp_path: Path) -> None:
+    """The newest checkpoint always stays: keeping none is refused."""
+    with pytest.raises(ValueError, match="Cannot keep 0 checkpoints"):
+        CheckpointStore(tmp_path, keep=0)

@@ -1,0 +1,307 @@
+"""Promises of `reproducibility.training`: resumed equals uninterrupted, and can fail to."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reproducibility import CheckpointStore, TrainConfig, TrainState, root_key, train, tree_digest
+from reproducibility.errors import (
+    CheckpointMismatchError,
+    ConfigError,
+    IdentityMismatchError,
+    RunError,
+)
+from reproducibility.run import Run, read_result
+from reproducibility.training import Packing, programs_of, restore_state
+from reproducibility.training import _pairwise_mean as pairwise_mean
+
+Small = Callable[..., TrainConfig]
+
+
+def interrupted(config: TrainConfig, folder: Path, *stops: int) -> str:
+    """Train in stretches that end after `stops`, then to the end; return the digest."""
+    for stop_after in stops:
+        stretch = train(dataclasses.replace(config, stop_after=stop_after), run_dir=folder)
+        assert (stretch.ended, int(stretch.state.step)) == ("stopped", stop_after)
+    return train(config, run_dir=folder).digest
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "digits"])
+@pytest.mark.parametrize("stops", [(1,), (4,), (3, 5, 11)])
+def test_resumed_equals_uninterrupted(
+    small: Small, tmp_path: Path, dataset: str, stops: tuple[int, ...]
+) -> None:
+    """However often a run is interrupted, it ends with the digest of the uninterrupted one."""
+    config = small(dataset=dataset)
+    assert interrupted(config, tmp_path / "run", *stops) == train(config).digest
+
+
+def tampered(state: TrainState, what: str) -> TrainState:
+    """Change exactly one thing of a state."""
+    if what == "key":
+        return dataclasses.replace(state, key=root_key(8))
+    if what == "optimiser state":
+        zeros = jax.tree.map(jnp.zeros_like, state.opt_state)
+        return dataclasses.replace(state, opt_state=zeros)
+    if what == "one moment":
+        moments, *rest = state.opt_state
+        kernel = moments.nu["layers"]["output"]["kernel"]
+        moments.nu["layers"]["output"]["kernel"] = kernel.at[0, 0].add(1e-6)
+        return dataclasses.replace(state, opt_state=(moments, *rest))
+    if what == "data position":
+        return dataclasses.replace(state, step=state.step - jnp.uint32(1))
+    if what == "one bit of a parameter":
+        bias = state.params["layers"]["output"]["bias"]
+        words = np.asarray(bias).view(np.uint32).copy()
+        words[0] ^= 1
+        state.params["layers"]["output"]["bias"] = jnp.asarray(words.view(np.float32))
+        return state
+    return state
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "digits"])
+@pytest.mark.parametrize(
+    "what",
+    ["nothing", "key", "optimiser state", "one moment", "data position", "one bit of a parameter"],
+)
+def test_tampering_is_seen(small: Small, tmp_path: Path, what: str, dataset: str) -> None:
+    """Negative controls: resumed with one thing changed, the run ends with another digest.
+
+    With nothing changed, by the same route, it ends with the same one.
+    """
+    config = small(dataset=dataset)
+    folder = tmp_path / "run"
+    train(dataclasses.replace(config, stop_after=6), run_dir=folder)
+    state = tampered(restore_state(Run.read(folder)), what)
+    shutil.rmtree(folder / "checkpoints")
+    with CheckpointStore(folder / "checkpoints") as store:
+        store.save(int(state.step), state)
+    digest = train(config, run_dir=folder).digest
+    assert (digest == train(config).digest) is (what == "nothing")
+
+
+def test_randomness_is_really_used(small: Small) -> None:
+    """Dropout, the order of the data and the initial values each depend on the seed.
+
+    So a run that forgot one of them when it resumed would end with another digest.
+    """
+    one, two = programs_of(small().identity), programs_of(small(seed=8).identity)
+    assert tree_digest(one.start.params) != tree_digest(two.start.params)
+    assert one.data.rows(0, 0, 32).tolist() != two.data.rows(0, 0, 32).tolist()
+    assert train(small(dropout=0.0)).digest != train(small()).digest
+    other_key = dataclasses.replace(one.start, key=root_key(8))
+    gradients = [one.gradient(one.pack(s), one.data, jnp.uint32(0)) for s in (one.start, other_key)]
+    assert tree_digest(gradients[0]) != tree_digest(gradients[1])
+
+
+def test_shards_have_their_own_data_and_dropout(small: Small) -> None:
+    """Two shards of one step train on other rows with other masks: their gradients differ."""
+    programs = programs_of(small(shards=2).identity)
+    buffers = programs.pack(programs.start)
+    first, second = (programs.gradient(buffers, programs.data, s) for s in programs.shards)
+    assert tree_digest(first) != tree_digest(second)
+
+
+def test_the_state_is_donated_and_nothing_is_fetched(small: Small) -> None:
+    """A step reuses the memory of the state it was given, and returns arrays, not numbers."""
+    programs = programs_of(small().identity)
+    before = programs.pack(programs.start)
+    after, loss = programs.step(before)
+    assert all(buffer.is_deleted() for buffer in before)
+    assert isinstance(loss, jax.Array)
+    assert not any(buffer.is_deleted() for buffer in after)
+
+
+def test_checkpoints_are_what_was_trained(small: Small, tmp_path: Path) -> None:
+    """A checkpoint holds the state of its step, though training goes on while it is written."""
+    config = small(keep=12, checkpoint_every=1)
+    train(config, run_dir=tmp_path / "run")
+    for step in (1, 5, 12):
+        short = train(small(steps=step))
+        assert tree_digest(restore_state(Run.read(tmp_path / "run"), step=step)) == short.digest
+
+
+def test_stop_is_asked_after_every_step(small: Small, tmp_path: Path) -> None:
+    """When `stop` answers True, training ends there with a checkpoint, and resumes from it."""
+    seen: list[int] = []
+    done = train(
+        small(),
+        run_dir=tmp_path / "run",
+        progress=lambda step, loss: seen.append(step),
+        stop=lambda: len(seen) == 7,
+    )
+    assert (done.ended, int(done.state.step), seen) == ("interrupted", 7, list(range(1, 8)))
+    assert done.result is None
+    assert train(small(), run_dir=tmp_path / "run").digest == train(small()).digest
+
+
+def test_result_says_what_the_run_came_to(small: Small, tmp_path: Path) -> None:
+    """result.json holds the digests of the final state and the metrics of the held-out set."""
+    done = train(small(steps=300, checkpoint_every=300), run_dir=tmp_path / "run")
+    result = read_result(tmp_path / "run" / "result.json")
+    assert result == done.result
+    assert (result.run, result.steps) == (Run.read(tmp_path / "run").name, 300)
+    assert result.digest == tree_digest(done.state)
+    assert result.params_digest == tree_digest(done.state.params)
+    assert result.accuracy > 0.3  # a tenth is chance
+    assert 0 < result.loss < np.log(10)
+
+
+def test_a_run_can_grow(small: Small, tmp_path: Path) -> None:
+    """A finished run goes on when more steps are asked for, to the digest of the long run."""
+    train(small(steps=5), run_dir=tmp_path / "run")
+    assert train(small(), run_dir=tmp_path / "run").digest == train(small()).digest
+    assert read_result(tmp_path / "run" / "result.json").steps == 12
+
+
+def test_a_finished_run_is_not_altered(small: Small, tmp_path: Path) -> None:
+    """Training a finished run again changes no byte of it and returns the same result."""
+    first = train(small(), run_dir=tmp_path / "run")
+
+    def contents() -> dict[str, str]:
+        files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+    before = contents()
+    second = train(small(), run_dir=tmp_path / "run")
+    assert contents() == before
+    assert (second.digest, second.result, second.ended) == (first.digest, first.result, "finished")
+
+
+def test_without_a_directory_nothing_is_written(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train(config)` leaves no file behind."""
+    monkeypatch.chdir(tmp_path)
+    assert train(small()).result is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_attempts_are_logged(small: Small, tmp_path: Path) -> None:
+    """Each stretch of work leaves a line when it starts and one when it ends."""
+    interrupted(small(), tmp_path / "run", 5)
+    lines = Run.read(tmp_path / "run").attempts()
+    assert [line["event"] for line in lines] == ["start", "end", "start", "end"]
+    assert [line.get("from_step") for line in lines[::2]] == [0, 5]
+    assert [(line["ended"], line["to_step"]) for line in lines[1::2]] == [
+        ("stopped", 5),
+        ("finished", 12),
+    ]
+    assert lines[0]["programs"] == lines[2]["programs"]
+    assert lines[0]["programs"].keys() == {"gradient", "total", "update"}
+    assert lines[0]["environment"]["version.jax"] == jax.__version__
+
+
+def test_a_crash_is_logged_and_resumed(small: Small, tmp_path: Path) -> None:
+    """A run that died of an exception says so, and goes on from its last checkpoint."""
+
+    def crash(step: int, loss: jax.Array) -> None:
+        if step == 6:
+            raise RuntimeError("a bug in someone's callback")
+
+    with pytest.raises(RuntimeError, match="callback"):
+        train(small(), run_dir=tmp_path / "run", progress=crash)
+    assert Run.read(tmp_path / "run").attempts()[-1]["ended"] == "failed"
+    assert train(small(), run_dir=tmp_path / "run").digest == train(small()).digest
+
+
+def test_another_identity_is_refused_by_name(small: Small, tmp_path: Path) -> None:
+    """A directory of a run with other settings is refused, naming each, and left as it was."""
+    train(small(stop_after=4), run_dir=tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    for name, value in {
+        "seed": 8, "dataset": "digits", "batch_size": 64, "shards": 4, "hidden": (9,),
+        "dropout": 0.5, "learning_rate": 0.1,
+    }.items():  # fmt: skip
+        with pytest.raises(IdentityMismatchError, match=name) as caught:
+            train(small(**{name: value}), run_dir=tmp_path / "run")
+        assert name in caught.value.settings
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(small: Small, tmp_path: Path) -> None:
+    """A checkpoint that was swapped for that of another network is refused by a leaf's name."""
+    train(small(stop_after=4), run_dir=tmp_path / "a")
+    train(small(stop_after=4, hidden=(9,)), run_dir=tmp_path / "b")
+    shutil.rmtree(tmp_path / "a" / "checkpoints")
+    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
+    with pytest.raises(
+        CheckpointMismatchError, match=r"hidden_0\.bias.*float32\[8\].*float32\[9\]"
+    ):
+        train(small(), run_dir=tmp_path / "a")
+
+
+def test_resume_require_needs_a_checkpoint(small: Small, tmp_path: Path) -> None:
+    """`resume="require"` with nothing to resume is refused."""
+    with pytest.raises(RunError, match=r"Cannot resume the run .*expected a checkpoint, got none"):
+        train(small(resume="require"), run_dir=tmp_path / "run")
+
+
+def test_resume_never_overwrites_nothing(small: Small, tmp_path: Path) -> None:
+    """`resume="never"` where there are checkpoints is refused, and they stay."""
+    train(small(stop_after=4), run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match=r"expected no checkpoints, got one of step 4"):
+        train(small(resume="never"), run_dir=tmp_path / "run")
+    assert train(small(), run_dir=tmp_path / "run").digest == train(small()).digest
+
+
+def test_a_run_cannot_shrink(small: Small, tmp_path: Path) -> None:
+    """Fewer steps than are complete are refused."""
+    train(small(), run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match="steps: expected at least 12, which are complete, got 5"):
+        train(small(steps=5), run_dir=tmp_path / "run")
+
+
+def test_settings_that_change_draws_stop_a_run(small: Small, tmp_path: Path) -> None:
+    """A run does not start under a JAX setting that changes its draws."""
+    with jax.threefry_partitionable(False), pytest.raises(ConfigError, match="partitionable"):
+        train(small(), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_sum_is_a_fixed_tree() -> None:
+    """Program 2 adds neighbours first: ((a+b)+(c+d)) / 4, bit for bit.
+
+    The control: left to right gives another number.
+    """
+    values = np.float32([1.0, 2**-24, 2**-24, 2**-24])
+    loss, _ = pairwise_mean([(jnp.float32(v), ()) for v in values])
+    tree = (values[0] + values[1]) + (values[2] + values[3])
+    left_to_right = ((values[0] + values[1]) + values[2]) + values[3]
+    assert tree != left_to_right
+    assert float(loss) == float(tree / np.float32(4))
+
+
+def test_packing_is_exact(key: jax.Array) -> None:
+    """Packed and unpacked, a tree of several dtypes, shapes and keys has the same digest."""
+    tree = {
+        "w": jax.random.normal(key, (3, 5)),
+        "nan": jnp.float32([jnp.nan, -0.0]),
+        "count": jnp.int32(4),
+        "step": jnp.uint32(9),
+        "empty": jnp.zeros((0, 2)),
+        "key": root_key(3),
+    }
+    packing = Packing(tree)
+    buffers = packing.pack(tree)
+    assert len(buffers) == 4  # float32, int32, uint32 and the key
+    assert tree_digest(packing.unpack(buffers)) == tree_digest(tree)
+
+
+def test_the_configuration_of_run_json_is_complete(small: Small, tmp_path: Path) -> None:
+    """run.json holds every setting of the identity, what it is fixed to, and the data's digest."""
+    config = small(stop_after=1)
+    train(config, run_dir=tmp_path / "run")
+    identity = json.loads((tmp_path / "run" / "run.json").read_bytes())
+    for name, value in dataclasses.asdict(config.identity).items():
+        assert identity[name] == (list(value) if isinstance(value, tuple) else value)
+    others = identity.keys() - dataclasses.asdict(config.identity).keys()
+    assert others == {"format", "data_digest", "model", "optimiser", "prng"}
