@@ -37,6 +37,7 @@ from reproducibility.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointSaveError,
+    LeafError,
 )
 from reproducibility.hashing import named_leaves, path_string
 
@@ -104,7 +105,8 @@ class CheckpointStore:
         Raises:
             CheckpointError: this checkpoint exists already.
             CheckpointSaveError: the *previous* save failed.
-            LeafError: two leaves have one name, or a dictionary key is neither str nor int.
+            LeafError: a leaf is no array, two leaves have one name, or a dictionary key is
+                neither str nor int.
         """
         self.wait()
         final, temporary = self._folder(step), self.path / f".tmp-{step:08d}"
@@ -118,7 +120,7 @@ class CheckpointStore:
                 got="a committed checkpoint",
                 do="Go on from it, or use another directory.",
             )
-        leaves = {path_string(path): leaf for path, leaf in named_leaves(tree)}
+        leaves = _named(tree)
         table = {"format": FORMAT, "step": step, "leaves": {n: _spec(v) for n, v in leaves.items()}}
         arrays = {name: _encode(leaf) for name, leaf in leaves.items() if _size(leaf)}
         for leftover in self.path.glob(".tmp-*"):
@@ -180,7 +182,7 @@ class CheckpointStore:
                 "restore", "a checkpoint", path=self.path, step=step,
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
             )  # fmt: skip
-        wanted = {path_string(path): leaf for path, leaf in named_leaves(like)}
+        wanted = _named(like)
         _compare(_read_table(folder, step), wanted, folder, step)
         arrays = self._read_arrays(folder, step, wanted)
         return _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
@@ -269,6 +271,19 @@ def _flush(path: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves by name; refuse what is no array and describes none."""
+    leaves = {path_string(path): leaf for path, leaf in named_leaves(tree)}
+    for name, leaf in leaves.items():
+        if not hasattr(leaf, "dtype") or isinstance(leaf, jax.core.Tracer):
+            raise LeafError(
+                "checkpoint", f"leaf {name}", expected="an array or a typed key",
+                got=f"a value of type {type(leaf).__name__}",
+                do="State its dtype, for example np.float32(value), outside of jit.",
+            )  # fmt: skip
+    return leaves
 
 
 def _size(leaf: Any) -> int:

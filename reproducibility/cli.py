@@ -49,6 +49,12 @@ class Train(TrainConfig):
     out: Path | None = None
     """Also write a copy of result.json here when the run is finished."""
 
+    @property
+    def config(self) -> TrainConfig:
+        """What `train` takes of these settings."""
+        names = [field.name for field in dataclasses.fields(TrainConfig)]
+        return TrainConfig(**{name: getattr(self, name) for name in names})
+
     def __call__(self) -> int:
         """Train, print the result."""
         if self.out:
@@ -57,10 +63,7 @@ class Train(TrainConfig):
             from reproducibility.run import write_result
             from reproducibility.training import train
 
-            config = TrainConfig(
-                **{f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)}
-            )
-            done = train(config, run_dir=self.run_dir, progress=progress, stop=stop)
+            done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
         if done.ended == "interrupted":
             _say(f"Interrupted after {step} updates; the same command goes on from there.")

@@ -100,7 +100,7 @@ class Packing:
         self.groups = list(dict.fromkeys(self.dtypes))
 
     def pack(self, tree: PyTree) -> Buffers:
-        """Lay the arrays end to end."""
+        """Lay the arrays end to end. Same bits: copied, everywhere."""
         leaves = jax.tree.leaves(tree)
         return tuple(
             jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.dtype == dtype])
@@ -108,7 +108,7 @@ class Packing:
         )
 
     def unpack(self, buffers: Buffers) -> Any:
-        """Cut the arrays out again."""
+        """Cut the arrays out again. Same bits: copied, everywhere."""
         rest = dict(zip(self.groups, buffers, strict=True))
         leaves = []
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
@@ -150,13 +150,25 @@ class Programs:
         self.evaluate = jax.jit(self._evaluate)
 
     def step(self, buffers: Buffers) -> tuple[Buffers, Float[Array, ""]]:
-        """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits."""
+        """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits.
+
+        **Same bits:** one backend, instruction set and version of JAX.
+
+        Args:
+            buffers: the packed state, which is donated.
+
+        Returns:
+            The next packed state, and the mean loss of the batch, on the device.
+        """
         parts = [self.gradient(buffers, self.data, shard) for shard in self.shards]
         loss, gradient = self.total(parts)
         return self.update(buffers, gradient), loss
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each program's StableHLO text, to explain a difference with."""
+        """Return the SHA-256 of each program's StableHLO text, to explain a difference with.
+
+        **Same bits:** one version of JAX; the text does not know the instruction set or flags.
+        """
         buffers = jax.eval_shape(self._state_packing.pack, self.start)
         part = jax.eval_shape(self._gradient, buffers, self.data, self.shards[0])
         lowered = {

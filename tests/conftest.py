@@ -1,10 +1,6 @@
 """Strict JAX for every test of the package, and keys that belong to their test."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 import pytest
@@ -42,17 +38,3 @@ def small() -> Callable[..., TrainConfig]:
         return TrainConfig(**{"seed": 7, "steps": 12, "checkpoint_every": 4, **SMALL, **settings})
 
     return make
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, in an empty directory, with a deadline."""
-
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "reproducibility", *map(str, arguments)],
-            capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False,
-            env=os.environ | environment,
-        )  # fmt: skip
-
-    return run

@@ -226,6 +226,16 @@ def test_names_must_be_names(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_leaves_must_be_arrays(tmp_path: Path) -> None:
+    """A Python number, whose dtype nobody stated, is refused by its name, at save and restore."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, SAVED)
+        for use in (lambda tree: store.save(2, tree), store.restore):
+            with pytest.raises(LeafError, match=r"leaf opt\.rate: .*got a value of type float"):
+                use({"opt": {"rate": 0.1}})
+    assert saved_steps(tmp_path) == [1]
+
+
 def test_keep_is_at_least_one(tmp_path: Path) -> None:
     """The newest checkpoint always stays: keeping none is refused."""
     with pytest.raises(ValueError, match="Cannot keep 0 checkpoints"):

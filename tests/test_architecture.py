@@ -1,0 +1,137 @@
+"""The layers of the package, stated so that they can fail."""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "reproducibility"
+
+# Imports go to a lower layer only; two modules of one layer do not know each other.
+LAYERS = {
+    "errors": 0,
+    "config": 1, "environment": 1, "keys": 1, "hashing": 1,
+    "model": 2, "data": 2, "checkpoint": 2,
+    "run": 3,
+    "training": 4,
+    "compare": 6, "doctor": 6,
+    "cli": 8,
+}  # fmt: skip
+
+# Every other library enters through one door.
+DOORS = {
+    "flax": {"model"},
+    "optax": {"training"},
+    "orbax": {"checkpoint"},
+    "sklearn": {"data"},
+    "grain": {"data"},
+    "tyro": {"cli"},
+    "rich": {"cli"},
+    "pytest": {"testing"},
+}
+EVERYWHERE = {"jax", "jaxlib", "jaxtyping", "numpy"}  # above layer 0, except in config
+MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
+
+
+def imports(module: str) -> set[str]:
+    """Return the full names that a module imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found.add(node.module)
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    """A module that is added must say where it stands."""
+    assert sorted(LAYERS) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    """No module imports one of its own layer or of a higher one."""
+    ours = {n.split(".")[1] for n in imports(module) if n.startswith("reproducibility.")}
+    assert {name: LAYERS[name] for name in ours if LAYERS[name] >= LAYERS[module]} == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_enter_through_their_door(module: str) -> None:
+    """A library is imported by the one module that wraps it; config and errors import none."""
+    theirs = {name.split(".")[0] for name in imports(module)}
+    theirs -= {"reproducibility", *sys.stdlib_module_names}
+    allowed = {library for library, doors in DOORS.items() if module in doors}
+    if module not in ("errors", "config"):
+        allowed |= EVERYWHERE
+    assert theirs <= allowed
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_travels_with_its_chapter_and_tests(module: str) -> None:
+    """Each module names a page that exists, has a rule, and a test file of its name."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text()))
+    [page] = re.findall(r"^Chapter: (docs/\S+\.md)$", docstring, re.MULTILINE)
+    assert (ROOT / page).is_file()
+    assert re.search(r"^The rule: ", docstring, re.MULTILINE) or module == "cli"
+    assert (ROOT / "tests" / f"test_{module}.py").is_file()
+
+
+def public(module: str) -> list[ast.AST]:
+    """Return the public functions, classes and methods of a module."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    nodes = [*tree.body, *(n for c in tree.body if isinstance(c, ast.ClassDef) for n in c.body)]
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [n for n in nodes if isinstance(n, kinds) and not n.name.startswith("_")]
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"errors", "cli"}))
+def test_public_functions_say_where_the_bits_are_the_same(module: str) -> None:
+    """Everything public has a docstring, and that of a function has a line on sameness."""
+    for node in public(module):
+        docstring = ast.get_docstring(node) or ""
+        assert docstring, node.name
+        decorators = {getattr(decorator, "id", "") for decorator in node.decorator_list}
+        if isinstance(node, ast.FunctionDef) and "property" not in decorators:
+            assert "ame bits:" in docstring, f"{module}.{node.name}"
+
+
+def code_lines(path: Path) -> int:
+    """Count the lines of code: no blank lines, comments or docstrings."""
+    source = path.read_text()
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings: set[int] = set()
+    for node in ast.walk(tree):
+        for child in getattr(node, "body", []) if isinstance(node, documented) else []:
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                docstrings |= set(range(child.lineno, child.end_lineno + 1))
+    kept = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {t.start[0] for t in tokens if t.type not in kept and t.type != tokenize.NEWLINE}
+    return len(lines - docstrings)
+
+
+def test_the_package_can_be_read_in_a_sitting() -> None:
+    """All modules together are at most 2,500 lines of code."""
+    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 2500
+
+
+def test_names_are_reexported() -> None:
+    """The names of the contract can be imported from the package, and no others are promised."""
+    import reproducibility
+
+    promised = {
+        "CheckpointStore", "ReproducibilityError", "TrainConfig", "TrainState",
+        "capture_environment", "compare", "index_key", "leaf_digests", "process_key", "root_key",
+        "step_key", "stream_key", "train", "tree_digest",
+    }  # fmt: skip
+    assert set(reproducibility.__all__) - {"__version__"} == promised
+    for name in promised:
+        assert getattr(reproducibility, name).__name__ == name

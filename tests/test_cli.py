@@ -1,0 +1,272 @@
+"""Promises of `reproducibility.cli`: codes, streams and wording."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reproducibility import cli, train
+from reproducibility.run import Run, read_result
+from reproducibility.training import restore_state
+
+SMALL = ["--batch-size", "32", "--shards", "2", "--hidden", "8"]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Call:
+    """Run the command line in this process: its code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+def one_sentence(err: str) -> str:
+    """Check that stderr is one line without a traceback, and return it."""
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err.strip()
+
+
+REFUSED = {
+    "--seed -1": "seed: expected a whole number from 0 to 2**32-1, got -1",
+    "--seed 1.5": "--seed: expected a whole number, got '1.5'",
+    "--seed 4294967296": "seed: expected a whole number from 0 to 2**32-1, got 4294967296",
+    "--steps 0": "steps: expected a whole number from 1",
+    "--steps -3": "steps: expected a whole number from 1",
+    "--steps 1e3": "--steps: expected a whole number, got '1e3'",
+    "--steps 9999999999999": "steps: expected a whole number from 1 to 1,000,000,000",
+    "--checkpoint-every 0": "checkpoint_every: expected a whole number from 1",
+    "--batch-size 0": "batch_size: expected a whole number from 1",
+    "--batch-size 65536": "batch_size: expected 1 to 2048, the examples of 'synthetic'",
+    "--batch-size 65536 --dataset digits": "batch_size: expected 1 to 1437, the examples of 'digi",
+    "--batch-size 60": "batch_size: expected a multiple of the 8 shards, got 60",
+    "--shards 0": "shards: expected a whole number from 1",
+    "--shards 6": "shards: expected a power of two, got 6",
+    "--learning-rate 0": "learning_rate: expected a finite number above 0",
+    "--learning-rate nan": "learning_rate: expected a finite number above 0, got nan",
+    "--learning-rate -inf": "learning_rate: expected a finite number above 0, got -inf",
+    "--learning-rate fast": "--learning-rate: expected a number, got 'fast'",
+    "--dataset mnist": "dataset: expected one of synthetic, digits, got 'mnist'",
+    "--resume perhaps": "resume: expected one of auto, never, require, got 'perhaps'",
+    "--stop-after 0": "stop_after: expected a whole number from 1",
+    "--sede 3": "Unrecognized options: --sede, 3",
+    "--out /": "Cannot use --out at /: expected a file",
+    "--out missing/out.json": "got no such directory",
+    "--resume require": "Cannot resume the run at run: expected a checkpoint, got none",
+}
+
+
+@pytest.mark.parametrize("flags", REFUSED)
+def test_bad_settings_are_refused(call: Call, tmp_path: Path, flags: str) -> None:
+    """A bad setting gives one sentence on stderr that names it, code 2, and no training."""
+    code, out, err = call("train", "--run-dir", "run", *flags.split())
+    assert (code, out) == (2, "")
+    assert REFUSED[flags] in one_sentence(err)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("arguments", ["", "train", "fly", "compare one", "digest"])
+def test_an_incomplete_command_is_refused(call: Call, arguments: str) -> None:
+    """A missing or unknown command or argument gives one sentence with the way to the help."""
+    code, out, err = call(*arguments.split())
+    assert (code, out) == (2, "")
+    assert one_sentence(err).startswith("Cannot read the command line: ")
+    assert one_sentence(err).endswith("--help.")
+
+
+def test_train_stops_resumes_and_compares(call: Call, tmp_path: Path) -> None:
+    """A run stopped and resumed by the same command equals the uninterrupted one."""
+    arguments = ["train", *SMALL, "--steps", 12, "--run-dir"]
+    code, out, err = call(*arguments, "a", "--out", "a.json")
+    assert code == 0
+    assert "step 12 of 12, loss" in err
+    digest = re.search(r"^digest +([0-9a-f]{64})$", out, re.MULTILINE)[1]
+    assert read_result(tmp_path / "a.json").digest == digest
+
+    code, out, err = call(*arguments, "b", "--stop-after", 5, "--out", "b.json")
+    assert (code, (tmp_path / "b.json").exists()) == (0, False)
+    assert "Stopped after 5 of 12 updates, as asked. b.json is written when" in err
+    code, out, _ = call(*arguments, "b", "--resume", "require")
+    assert code == 0
+    assert digest in out
+
+    assert call("digest", "b")[:2] == (0, f"{digest}\n")
+    code, out, err = call("compare", "a.json", "b")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "verdict  same"
+    assert all(line == line.rstrip() for line in out.splitlines())
+
+
+def test_compare_says_what_differs(call: Call) -> None:
+    """Different runs give code 1, the reason on stderr, and the setting that explains it."""
+    for seed in (1, 2):
+        call("train", *SMALL, "--steps", 3, "--seed", seed, "--run-dir", seed)
+    code, out, err = call("compare", "1", "2")
+    assert code == 1
+    assert re.search(r"^seed +1 +2$", out, re.MULTILINE)
+    assert one_sentence(err).startswith("The states differ after 3 updates, in ")
+    code, out, err = call("compare", "1", "2", "--json")
+    assert code == 1
+    assert json.loads(out)["settings"] == {"seed": [1, 2]}
+    assert one_sentence(err)
+
+
+def test_digest_of_leaves_and_steps(call: Call) -> None:
+    """`digest --leaves` prints one line a leaf; `--step` reads another checkpoint."""
+    call("train", *SMALL, "--steps", 4, "--checkpoint-every", 2, "--run-dir", "run")
+    code, out, _ = call("digest", "run", "--leaves")
+    assert code == 0
+    assert all(re.fullmatch(r"[0-9a-f]{64}  \S+", line) for line in out.splitlines())
+    assert {"key", "step", "params.layers.output.bias"} <= {
+        line.split()[1] for line in out.splitlines()
+    }
+    assert call("digest", "run", "--step", 2)[1] != call("digest", "run")[1]
+    code, out, err = call("digest", "run", "--step", 3)
+    assert (code, out) == (2, "")
+    assert "expected a committed checkpoint, got 2, 4" in one_sentence(err)
+
+
+def test_digest_of_what_is_no_run(call: Call, tmp_path: Path) -> None:
+    """`digest` of a missing path, a file or another directory is refused."""
+    (tmp_path / "file").touch()
+    for path in ("missing", "file", "."):
+        code, out, err = call("digest", path)
+        assert (code, out) == (2, "")
+        assert "expected a run directory with run.json" in one_sentence(err)
+    assert "0 or more, got -1" in call("digest", "missing", "--step", -1)[2]
+
+
+def test_a_damaged_checkpoint_is_damage(call: Call, tmp_path: Path) -> None:
+    """A checkpoint whose files cannot be read gives code 1 and names the checkpoint."""
+    call("train", *SMALL, "--steps", 2, "--run-dir", "run")
+    (tmp_path / "run/checkpoints/00000002/leaves.json").write_text("{")
+    code, out, err = call("digest", "run")
+    assert (code, out) == (1, "")
+    assert "Cannot read a checkpoint at " in one_sentence(err)
+
+
+def test_a_renamed_leaf_is_refused(call: Call, tmp_path: Path) -> None:
+    """A checkpoint with a renamed or differently typed leaf stops a run, by the leaf's name."""
+    call("train", *SMALL, "--steps", 4, "--stop-after", 2, "--run-dir", "run")
+    table = tmp_path / "run/checkpoints/00000002/leaves.json"
+    original = table.read_text()
+    for old, new in {
+        "params.layers.output.bias": "params.layers.output.offset",
+        '"float32"': '"bfloat16"',
+    }.items():
+        table.write_text(original.replace(old, new))
+        code, out, err = call("train", *SMALL, "--steps", 4, "--run-dir", "run")
+        assert (code, out) == (2, "")
+        assert "Cannot restore leaf " in one_sentence(err)
+
+
+def test_another_identity_is_refused(call: Call) -> None:
+    """A run directory of other settings is refused with code 2, naming what differs."""
+    call("train", *SMALL, "--steps", 2, "--run-dir", "run")
+    code, out, err = call("train", *SMALL, "--steps", 2, "--seed", 5, "--run-dir", "run")
+    assert (code, out) == (2, "")
+    assert "expected seed=0, got seed=5." in one_sentence(err)
+
+
+def test_a_locked_run_is_a_failure(call: Call) -> None:
+    """A run that another process works on gives code 4."""
+    call("train", *SMALL, "--steps", 2, "--run-dir", "run")
+    settings = {k: v for k, v in Run.read("run").identity.items() if k != "format"}
+    with Run.work("run", settings):
+        code, out, err = call("train", *SMALL, "--steps", 4, "--run-dir", "run")
+    assert (code, out) == (4, "")
+    assert "no other process" in one_sentence(err)
+
+
+def test_a_full_disk_is_a_failure(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a checkpoint cannot be written, the code is 4 and the sentence says what is kept."""
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    code, out, err = call("train", *SMALL, "--steps", 2, "--run-dir", "run")
+    assert (code, out) == (4, "")
+    assert "No space left on device" in err
+    assert "earlier checkpoints are intact" in err.splitlines()[-1]
+
+
+def test_help_teaches_without_jax() -> None:
+    """`--help` and a mistyped flag answer without loading JAX, and show an example of each."""
+    code = """
+import sys
+from reproducibility import cli
+try:
+    cli.main(sys.argv[1:])
+finally:
+    print("jax" in sys.modules, file=sys.stderr)
+"""
+    for arguments, expected in {
+        ("--help",): 0,
+        ("train", "--help"): 0,
+        ("train", "--x"): 2,
+    }.items():
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (expected, "False")
+        assert not expected or "reproducibility train" in done.stderr
+        assert expected or "Example: reproducibility train" in done.stdout
+
+
+def test_interrupt_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of training ends it with a checkpoint, one sentence and code 130.
+
+    The resumed run ends with the digest of an uninterrupted one.
+    """
+    steps = 40_000
+    arguments = ["train", *SMALL, "--steps", str(steps), "--run-dir", "run"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "reproducibility", *arguments, "--checkpoint-every", str(steps)],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert "step 1 of" in started.stderr.readline()
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert (started.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    [step] = re.findall(r"Interrupted after (\d+) updates; the same command goes on", err)
+    run = Run.read(tmp_path / "run")
+    assert int(restore_state(run).step) == int(step) < steps
+    assert run.attempts()[-1]["ended"] == "interrupted"
+    flags = {"batch_size": 32, "shards": 2, "hidden": (8,)}
+    longer = cli.Train(run_dir=tmp_path, steps=int(step) + 5, **flags).config
+    assert train(longer, run_dir=tmp_path / "run").digest == train(longer).digest
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    """`reproducibility … | head` ends without a traceback."""
+    command = f"{sys.executable} -m reproducibility train --help | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("usage: reproducibility train")
+    assert "Traceback" not in done.stderr
