@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test site update-outputs lint bench lock clean
+.PHONY: help setup serve test test-docs site update-outputs lint bench lock clean
 BIN := .venv/bin
 PYTHON ?= python3
 HOST ?= 127.0.0.1:8000
@@ -15,3 +15,36 @@ lock:            ## Resolve requirements.lock again, for Python 3.11 and newer.
 	@test -x $(BIN)/uv || $(MAKE) setup
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+
+# The theme prints a notice about its successor on every start.
+export NO_MKDOCS_2_WARNING := 1
+
+serve: setup     ## Serve the site with live reload, at HOST (default 127.0.0.1:8000).
+	@echo "The site will be at http://$(HOST)/ once it is built; Ctrl-C ends." >&2
+	$(BIN)/mkdocs serve --dev-addr $(HOST)
+
+# The second line looks at the built site and needs the record that the first one leaves.
+test: setup      ## Run every test: package, pages, README, docstrings, guards, built site.
+	$(BIN)/pytest -n 2 docs README.md reproducibility tests --ignore tests/site
+	$(BIN)/pytest -n 2 --dist loadgroup tests/site
+
+test-docs: setup ## Run the code blocks of the pages and the docstring examples only.
+	$(BIN)/pytest -n 2 docs README.md reproducibility
+
+update-outputs: setup ## Rewrite every output that pages show to what their blocks print.
+	$(BIN)/pytest -n 2 docs README.md --update-outputs
+
+site: setup      ## Build the site into site/, strictly.
+	$(BIN)/mkdocs build --strict
+
+lint: setup      ## Check format, lint, types and spelling.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+bench: setup     ## Measure the speed of the package; prints a table of ratios.
+	$(BIN)/python -m tests.benchmarks
+
+clean:           ## Remove what was built; .venv stays.
+	rm -rf site build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -84,8 +84,16 @@ class Dataset:
 
         Returns:
             Row numbers of `x` and `y`, uint32, shape `(count,)`.
+
+        Raises:
+            ValueError: examples times batch size leave 32 bits.
         """
         n, size = len(self.x), self.batch_size
+        if n * size >= 2**32:
+            raise ValueError(
+                f"Cannot find rows of {n} examples in batches of {size}: expected a product below "
+                f"2**32, got {n * size}. Use smaller batches, or several data sets."
+            )
         places: Array = _rows(
             self.shuffle, jnp.uint32(step), jnp.uint32(start), n=n, size=size, count=count
         )
@@ -118,8 +126,8 @@ class Dataset:
         places = range(self.batch_size)[part if part is not None else slice(None)]
         if not places or places.step != 1 or (part and (part.stop or 0) > self.batch_size):
             raise ValueError(
-                f"Cannot take {part} of a batch: expected places within 0 … {self.batch_size}, "
-                f"got {len(places)} of them. Use slice(start, stop)."
+                "Cannot take a part of a batch: expected one or more places in a row within "
+                f"0 … {self.batch_size}, got {part}. Use slice(start, stop)."
             )
         rows = self.rows(step, places.start, len(places))
         return self.x[rows], self.y[rows]
@@ -183,20 +191,27 @@ def load_dataset(
 
 def _synthetic() -> tuple[np.ndarray, np.ndarray, int]:
     """Draw class centroids plus bell-shaped noise, in integers; scale by a power of two."""
-    key = stream_key(root_key(0), "synthetic data set")
     n = SYNTHETIC_TRAIN + SYNTHETIC_TEST
-    centroids = _bell(stream_key(key, "centroids"), (SYNTHETIC_CLASSES, SYNTHETIC_FEATURES))
-    noise = _bell(stream_key(key, "noise"), (n, SYNTHETIC_FEATURES))
+
+    @jax.jit  # one program: called op by op, each of its operations would be compiled alone
+    def draw(key: Key[Array, ""]) -> tuple[Array, Array]:
+        centroids = (SYNTHETIC_CLASSES, SYNTHETIC_FEATURES, 2)
+        return (
+            jax.random.bits(stream_key(key, "centroids"), centroids, "uint32"),
+            jax.random.bits(stream_key(key, "noise"), (n, SYNTHETIC_FEATURES, 2), "uint32"),
+        )
+
+    centroids, noise = map(_bell, draw(stream_key(root_key(0), "synthetic data set")))
     labels = np.arange(n, dtype=np.int32) % SYNTHETIC_CLASSES  # the shuffle mixes them
     # One part centroid, two parts noise: a task that is learnt, but not at once.
     x = (centroids[labels] + 2 * noise).astype(np.float32) / 2**16
     return x, labels, SYNTHETIC_TRAIN
 
 
-def _bell(key: Key[Array, ""], shape: tuple[int, ...]) -> np.ndarray:
-    """Sum four 16-bit integers an element: nearly normal, mean 0, exact on every machine."""
-    words = np.asarray(jax.random.bits(key, (*shape, 2), "uint32"))
-    halves = np.stack([words & 0xFFFF, words >> 16]).astype(np.int32)
+def _bell(words: Array) -> np.ndarray:
+    """Sum the four 16-bit halves of two words: nearly normal, mean 0, exact on every machine."""
+    host = np.asarray(words)
+    halves = np.stack([host & 0xFFFF, host >> 16]).astype(np.int32)
     total: np.ndarray = halves.sum(axis=(0, -1), dtype=np.int32) - 2 * 0xFFFF
     return total
 
@@ -214,7 +229,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray, int]:
 def _rows(
     shuffle: Key[Array, ""], step: Array, start: Array, *, n: int, size: int, count: int
 ) -> UInt[Array, " count"]:
-    # step * size overflows 32 bits in a long run: split step by n first, so that no product does.
+    # step * size leaves 32 bits in a long run: split step by n first, and no product does.
     turns, rest = jnp.divmod(step, jnp.uint32(n))
     epoch = turns * size + rest * size // n
     place = rest * size % n + start + jnp.arange(count, dtype=jnp.uint32)

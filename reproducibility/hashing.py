@@ -116,7 +116,7 @@ def named_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:
             "flatten",
             "the tree",
             expected="dictionaries whose keys can be sorted",
-            got=f"{type(error).__name__}: {error}",
+            got=f"{type(error).__name__}: {str(error).rstrip('.')}",
             do="Let the keys of each dictionary be all str or all int.",
         ) from error
     pairs = sorted(((_path(keys), leaf) for keys, leaf in flat), key=lambda pair: pair[0])

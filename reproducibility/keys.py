@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from reproducibility.errors import ConfigError, KeyTypeError
@@ -58,7 +59,9 @@ def root_key(seed: int | Array) -> Key[Array, ""]:
     References:
         Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    words = jnp.stack([jnp.uint32(0), _number(seed, "a root key", "seed")])
+    word = _number(seed, "a root key", "seed")
+    # NumPy for a plain seed: no program has to be compiled to stack two numbers.
+    words = (jnp if isinstance(word, jax.Array) else np).stack([np.uint32(0), word])
     key: Key[Array, ""] = jax.random.wrap_key_data(words, impl=PRNG_IMPL)
     return key
 
@@ -230,25 +233,23 @@ def _tagged(key: Any, kind: str) -> Key[Array, ""]:
     return _fold(key, _TAGS[kind])
 
 
-def _fold(key: Key[Array, ""], word: int | Array) -> Key[Array, ""]:
-    # jnp.uint32, so that a Python integer over 2**31 does not overflow int32 on its way in.
-    child: Array = jax.random.fold_in(key, jnp.uint32(word))
+def _fold(key: Key[Array, ""], word: int | Array | np.uint32) -> Key[Array, ""]:
+    # np.uint32, so that a Python integer over 2**31 does not overflow int32 on its way in.
+    child: Array = jax.random.fold_in(key, np.uint32(word) if isinstance(word, int) else word)
     return child
 
 
-def _number(value: Any, thing: str, name: str) -> Array:
+def _number(value: Any, thing: str, name: str) -> Array | np.uint32:
     """Return `value` as one uint32 word; check what can be checked without waiting for a device."""
-    word: Array
     if isinstance(value, jax.Array):
         if jnp.issubdtype(value.dtype, jnp.integer) and value.shape == ():
-            word = value.astype(jnp.uint32)
+            word: Array = value.astype(jnp.uint32)
             return word
         got = f"{value.dtype}{list(value.shape)}"
-    elif isinstance(value, bool) or not hasattr(value, "__index__"):
+    elif isinstance(value, bool | np.ndarray) or not hasattr(value, "__index__"):
         got = repr(value)
     elif 0 <= operator.index(value) < _LIMIT:
-        word = jnp.uint32(operator.index(value))
-        return word
+        return np.uint32(operator.index(value))
     else:
         got = str(value)
     raise ConfigError(
@@ -256,5 +257,5 @@ def _number(value: Any, thing: str, name: str) -> Array:
         f"{thing} from this {name}",
         expected="an integer from 0 to 2**32-1",
         got=got,
-        do=f"Pass such a {name}; a larger one would lose its high bits silently.",
+        do="Choose a number in that range: one outside of it could only be cut to 32 bits.",
     )

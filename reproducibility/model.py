@@ -22,7 +22,8 @@ Params = dict[str, Any]
 class MLP(nnx.Module):
     """A multilayer perceptron: ReLU and dropout after every layer but the last.
 
-    Each layer's parameters come from `stream_key(key, <name of the layer>)`. NNX's usual
+    A layer's parameters come from `stream_key(key, "params/<its name>")`, its dropout from
+    `stream_key(key, "dropout/<its name>")`. NNX's usual
     `nnx.Rngs(0)` hands out keys in order of construction, so a layer put in front moves the
     initial values of all layers behind it; here it moves none.
 
@@ -52,7 +53,7 @@ class MLP(nnx.Module):
                 features,
                 width,
                 kernel_init=nnx.initializers.he_uniform(),
-                rngs=nnx.Rngs(params=stream_key(key, name)),
+                rngs=nnx.Rngs(params=stream_key(key, f"params/{name}")),
             )
             features = width
         self.layers = nnx.Dict(layers)
@@ -66,7 +67,7 @@ class MLP(nnx.Module):
         for name, layer in hidden:
             x = jax.nn.relu(layer(x))
             if key is not None:
-                x = self.dropout(x, rngs=stream_key(key, name))
+                x = self.dropout(x, rngs=stream_key(key, f"dropout/{name}"))
         logits: Array = last[1](x)
         return logits
 
@@ -76,7 +77,7 @@ def initialise(
 ) -> tuple[Any, Params]:
     """Build a module in one compiled program and take its parameters out of it.
 
-    One program, because the same initialiser run operation by operation gives other bits.
+    One program, because the same initialiser run operation by operation may give other bits.
 
     **Same bits:** one backend and version.
 
@@ -102,8 +103,10 @@ def initialise(
     """
     abstract = nnx.eval_shape(make, key)
     variables = jax.tree.leaves(nnx.state(abstract), is_leaf=lambda v: isinstance(v, nnx.Variable))
-    kinds = {type(variable).__name__ for variable in variables}
-    if kinds - {"Param"}:
+    kinds = {
+        type(variable).__name__ for variable in variables if not isinstance(variable, nnx.Param)
+    }
+    if kinds:
         raise ValueError(
             f"Cannot initialise this module: expected only Param state, got {sorted(kinds)}. "
             "Pass keys to the call instead of keeping nnx.Rngs, or carry that state yourself."

@@ -1,5 +1,6 @@
 """Promises of `reproducibility.data`."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -162,5 +163,14 @@ def test_a_batch_larger_than_the_data_is_refused(name: str, size: int) -> None:
 @pytest.mark.parametrize("part", [slice(0, 9), slice(4, 4), slice(0, 8, 2), slice(9, 12)])
 def test_a_part_outside_the_batch_is_refused(part: slice) -> None:
     """A part that is empty, skips places or leaves the batch is refused."""
-    with pytest.raises(ValueError, match=r"expected places within 0 … 8"):
+    with pytest.raises(ValueError, match=r"expected one or more places .* 0 … 8, got slice"):
         toy(20, 8).batch(0, part=part)
+
+
+def test_a_product_beyond_32_bits_is_refused() -> None:
+    """Where the index arithmetic could overflow, it is refused rather than wrong."""
+    data = toy(20, 8)
+    large = dataclasses.replace(data, x=jnp.zeros((2**22, 0)), batch_size=2**10)
+    with pytest.raises(ValueError, match=r"expected a product below 2\*\*32, got 4294967296"):
+        large.rows(0, 0, 1)
+    dataclasses.replace(large, batch_size=2**10 - 1).rows(0, 0, 1)

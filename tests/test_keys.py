@@ -188,7 +188,7 @@ def test_a_bad_seed_is_refused(seed: object) -> None:
 
 
 @pytest.mark.parametrize("derive", [step_key, index_key])
-@pytest.mark.parametrize("number", [-1, 2**32, 0.5])
+@pytest.mark.parametrize("number", [-1, 2**32, 0.5, np.array([3])])
 def test_a_bad_number_is_refused(derive: object, number: object) -> None:
     """A step or index out of range would lose its high bits: it is refused."""
     with pytest.raises(ConfigError, match="expected an integer from 0 to"):

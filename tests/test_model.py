@@ -80,13 +80,13 @@ def test_each_layer_drops_by_its_own_stream() -> None:
     params["layers"]["hidden"]["bias"] = jnp.ones(64)
     params["layers"]["output"]["kernel"] = jnp.eye(64)
     seen = apply(graph, params, jnp.ones((5, 16)), key=root_key(3)) > 0
-    mask = jax.random.bernoulli(stream_key(root_key(3), "hidden"), 0.5, (5, 64))
+    mask = jax.random.bernoulli(stream_key(root_key(3), "dropout/hidden"), 0.5, (5, 64))
     assert bool((seen == mask).all())
 
 
 def test_state_that_is_no_parameter_is_refused() -> None:
     """A module that keeps a counter of random numbers is refused: resuming would lose it."""
-    with pytest.raises(ValueError, match=r"expected only Param state, got .*RngCount"):
+    with pytest.raises(ValueError, match=r"expected only Param state, got .*Rng"):
         initialise(lambda key: nnx.Dropout(0.5, rngs=nnx.Rngs(key)), root_key(7))
 
 
