@@ -3,11 +3,6 @@
 The rule: a step is three programs (one shard's gradient, the sum, the update), and none of them
 sees how many devices there are. So the bits cannot depend on it.
 Chapter: docs/workflow/complete_flow.md
-
-Between programs the state travels *packed*: one flat buffer for each dtype, cut into the named
-arrays inside each program. A call costs time for every buffer that it takes and returns, and a
-small network is all calls: packed, three programs are faster than one with twenty-five arrays.
-Packing copies bits and computes nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +10,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +37,6 @@ from reproducibility.keys import (
 )
 from reproducibility.model import MLP, Params, apply, initialise
 from reproducibility.run import Result, Run
-
-Buffers: TypeAlias = tuple[Array, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -85,44 +77,11 @@ class TrainResult:
     """What `result.json` holds; None unless the run is finished and has a directory."""
 
 
-class Packing:
-    """How a tree travels between programs: the arrays of each dtype, end to end in one buffer.
-
-    Args:
-        example: a tree of arrays, or what `jax.eval_shape` returns.
-    """
-
-    def __init__(self, example: PyTree) -> None:
-        leaves, self.structure = jax.tree.flatten(example)
-        self.shapes = [leaf.shape for leaf in leaves]
-        self.dtypes = [leaf.dtype for leaf in leaves]
-        # Groups in the order of first appearance; jnp.concatenate would promote mixed dtypes.
-        self.groups = list(dict.fromkeys(self.dtypes))
-
-    def pack(self, tree: PyTree) -> Buffers:
-        """Lay the arrays end to end. Same bits: copied, everywhere."""
-        leaves = jax.tree.leaves(tree)
-        return tuple(
-            jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.dtype == dtype])
-            for dtype in self.groups
-        )
-
-    def unpack(self, buffers: Buffers) -> Any:
-        """Cut the arrays out again. Same bits: copied, everywhere."""
-        rest = dict(zip(self.groups, buffers, strict=True))
-        leaves = []
-        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
-            size = math.prod(shape)
-            leaves.append(rest[dtype][:size].reshape(shape))
-            rest[dtype] = rest[dtype][size:]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
 class Programs:
     """The compiled programs of a run, and the state they start from.
 
-    `gradient`, `total` and `update` are the three programs of the step. `start`, `pack`, `unpack`
-    and `evaluate` stand outside of it.
+    `gradient`, `total` and `update` are the three programs of the step; `evaluate` stands outside
+    of it.
 
     Same bits: each program is compiled for one device and never fused with another.
 
@@ -139,41 +98,42 @@ class Programs:
         self.shards = [jnp.uint32(shard) for shard in range(identity.shards)]
         self.graph, params = initialise(self._make, stream_key(root_key(identity.seed), "params"))
         self.start = jax.jit(self._start)(params, root_key(identity.seed))
-        state_packing = Packing(self.start)
-        self._state_packing, self._gradient_packing = state_packing, Packing(params)
 
-        self.pack = jax.jit(state_packing.pack)
-        self.unpack = jax.jit(state_packing.unpack)
         self.gradient = jax.jit(self._gradient)
         self.total: Any = jax.jit(_pairwise_mean) if identity.shards > 1 else _only
         self.update = jax.jit(self._update, donate_argnums=0)
         self.evaluate = jax.jit(self._evaluate)
 
-    def step(self, buffers: Buffers) -> tuple[Buffers, Float[Array, ""]]:
+    def step(self, state: TrainState) -> tuple[TrainState, Float[Array, ""]]:
         """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits.
 
         **Same bits:** one backend, instruction set and version of JAX.
 
         Args:
-            buffers: the packed state, which is donated.
+            state: the state, which is donated.
 
         Returns:
-            The next packed state, and the mean loss of the batch, on the device.
+            The next state, and the mean loss of the batch, on the device.
         """
-        parts = [self.gradient(buffers, self.data, shard) for shard in self.shards]
-        loss, gradient = self.total(parts)
-        return self.update(buffers, gradient), loss
+        loss, gradient = self.total(
+            [
+                self.gradient(state.params, state.key, state.step, self.data, shard)
+                for shard in self.shards
+            ]
+        )
+        return self.update(state, gradient), loss
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each program's StableHLO text, to explain a difference with.
 
         **Same bits:** one version of JAX; the text does not know the instruction set or flags.
         """
-        buffers = jax.eval_shape(self._state_packing.pack, self.start)
-        part = jax.eval_shape(self._gradient, buffers, self.data, self.shards[0])
+        state = self.start
+        arguments = (state.params, state.key, state.step, self.data, self.shards[0])
+        part = jax.eval_shape(self._gradient, *arguments)
         lowered = {
-            "gradient": self.gradient.lower(buffers, self.data, self.shards[0]),
-            "update": self.update.lower(buffers, part[1]),
+            "gradient": self.gradient.lower(*arguments),
+            "update": self.update.lower(state, part[1]),
         }
         if len(self.shards) > 1:
             lowered["total"] = self.total.lower([part] * len(self.shards))
@@ -188,31 +148,25 @@ class Programs:
         return TrainState(jnp.uint32(0), params, self.optimiser.init(params), key)
 
     def _gradient(
-        self, buffers: Buffers, data: Dataset, shard: UInt[Array, ""]
-    ) -> tuple[Float[Array, ""], Buffers]:
+        self, params: Params, key: Key[Array, ""], step: Array, data: Dataset, shard: Array
+    ) -> tuple[Float[Array, ""], Params]:
         """Program 1: the loss and gradient of one shard, with keys by its global number."""
-        state: TrainState = self._state_packing.unpack(buffers)
         count = self.identity.batch_size // self.identity.shards
-        rows = data.rows(state.step, shard * count, count)
-        key = index_key(step_key(stream_key(state.key, "dropout"), state.step), shard)
+        rows = data.rows(step, shard * count, count)
+        dropout = index_key(step_key(stream_key(key, "dropout"), step), shard)
 
         def mean_loss(params: Params) -> Float[Array, ""]:
-            logits = apply(self.graph, params, data.x[rows], key=key)
+            logits = apply(self.graph, params, data.x[rows], key=dropout)
             return _cross_entropy(logits, data.y[rows])
 
-        loss, gradient = jax.value_and_grad(mean_loss)(state.params)
-        return loss, self._gradient_packing.pack(gradient)
+        result: tuple[Array, Params] = jax.value_and_grad(mean_loss)(params)
+        return result
 
-    def _update(self, buffers: Buffers, gradient: Buffers) -> Buffers:
+    def _update(self, state: TrainState, gradient: Params) -> TrainState:
         """Program 3: the optimiser, and the step counter."""
-        state: TrainState = self._state_packing.unpack(buffers)
-        updates, opt_state = self.optimiser.update(
-            self._gradient_packing.unpack(gradient), state.opt_state, state.params
-        )
-        params = optax.apply_updates(state.params, updates)
-        return self._state_packing.pack(
-            TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
-        )
+        updates, opt_state = self.optimiser.update(gradient, state.opt_state, state.params)
+        params: Params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
 
     def _evaluate(self, params: Params, data: Dataset) -> tuple[Array, Array]:
         """Return the mean loss and the accuracy over the held-out examples."""
@@ -318,18 +272,17 @@ def _attempt(
     first, last = int(state.step), min(config.steps, config.stop_after or config.steps)
     _log_start(run, first, programs)
     began, ended, step = time.monotonic(), "failed", first
-    buffers = programs.pack(state)
+    state = jax.tree.map(jnp.copy, state)  # the loop donates it; whoever gave it may keep theirs
     try:
         for step in range(first + 1, last + 1):
-            buffers, loss = programs.step(buffers)
+            state, loss = programs.step(state)
             if progress:
                 progress(step, loss)
             interrupted = stop is not None and stop()
             if store and (step % config.checkpoint_every == 0 or step == last or interrupted):
-                store.save(step, programs.unpack(buffers))
+                store.save(step, state)
             if interrupted:
                 break
-        state = programs.unpack(buffers)
         if store:
             store.wait()
         ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
@@ -417,8 +370,8 @@ def _log_start(run: Run | None, step: int, programs: Programs) -> None:
 
 
 def _pairwise_mean(
-    parts: Sequence[tuple[Float[Array, ""], Buffers]],
-) -> tuple[Float[Array, ""], Buffers]:
+    parts: Sequence[tuple[Float[Array, ""], Params]],
+) -> tuple[Float[Array, ""], Params]:
     """Program 2: add neighbours, then neighbours of those, … and divide by the number of parts.
 
     The tree is fixed by the number of shards, a power of two, so the division is exact.
@@ -427,13 +380,13 @@ def _pairwise_mean(
     while len(parts) > 1:
         pairs = zip(parts[::2], parts[1::2], strict=True)
         parts = [jax.tree.map(jnp.add, left, right) for left, right in pairs]
-    mean: tuple[Array, Buffers] = jax.tree.map(lambda total: total / count, parts[0])
+    mean: tuple[Array, Params] = jax.tree.map(lambda total: total / count, parts[0])
     return mean
 
 
 def _only(
-    parts: Sequence[tuple[Float[Array, ""], Buffers]],
-) -> tuple[Float[Array, ""], Buffers]:
+    parts: Sequence[tuple[Float[Array, ""], Params]],
+) -> tuple[Float[Array, ""], Params]:
     """Program 2 of a single shard: there is nothing to add."""
     return parts[0]
 

@@ -152,10 +152,12 @@ ax.legend(frameon=False, labelcolor=INK, loc="lower right")
 show(figure, "Distance of each broken run's loss from the whole run's, on a logarithmic axis.")
 
 # %%
+rows = []
 for name, (_, losses) in ended.items():
     same = [got == expected for got, expected in zip(losses, after, strict=True)]
     first = "never" if all(same) else f"at update {STOP + 1 + same.index(False)}"
-    print(f"{name:22} loss first differs: {first}")
+    rows.append(f"{name:22} loss first differs: {first}")
+print("\n".join(rows))
 
 # %% [markdown]
 # The first loss after the resume is computed from parameters that were restored. Without the key
@@ -166,12 +168,13 @@ for name, (_, losses) in ended.items():
 # ## What the digest says
 
 # %%
-expected = leaf_digests(whole)
+expected, rows = leaf_digests(whole), []
 for name, (state, _) in ended.items():
     found = leaf_digests(state)
     parts = sorted({leaf.partition(".")[0] for leaf in expected if found[leaf] != expected[leaf]})
     same = tree_digest(state) == tree_digest(whole)
-    print(f"{name:22} {'same' if same else 'different':10} {', '.join(parts)}")
+    rows.append(f"{name:22} {'same' if same else 'different':10} {', '.join(parts)}".rstrip())
+print("\n".join(rows))
 
 # %% [markdown]
 # One comparison, no threshold, and it names what differs. The faithful run has every bit of the
