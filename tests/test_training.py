@@ -19,8 +19,9 @@ from reproducibility.errors import (
     IdentityMismatchError,
     RunError,
 )
+from reproducibility.keys import index_key, step_key, stream_key
 from reproducibility.run import Run, read_result
-from reproducibility.training import Programs, programs_of, restore_state
+from reproducibility.training import PLANNED, Programs, programs_of, restore_state
 from reproducibility.training import _pairwise_mean as pairwise_mean
 
 Small = Callable[..., TrainConfig]
@@ -53,8 +54,7 @@ def tampered(state: TrainState, what: str) -> TrainState:
         return dataclasses.replace(state, opt_state=zeros)
     if what == "one moment":
         moments, *rest = state.opt_state
-        kernel = moments.nu["layers"]["output"]["kernel"]
-        moments.nu["layers"]["output"]["kernel"] = kernel.at[0, 0].add(1e-6)
+        moments = moments._replace(nu=moments.nu.at[0].add(1e-6))
         return dataclasses.replace(state, opt_state=(moments, *rest))
     if what == "data position":
         return dataclasses.replace(state, step=state.step - jnp.uint32(1))
@@ -90,7 +90,8 @@ def test_tampering_is_seen(small: Small, tmp_path: Path, what: str, dataset: str
 
 def gradient_of(programs: Programs, state: TrainState, shard: int) -> object:
     """Run program 1 for one shard."""
-    return programs.gradient(state.params, state.key, state.step, programs.data, jnp.uint32(shard))
+    plan, data = programs.plan(state), programs.data
+    return programs.gradient(state.params, state.step, plan, data.x, data.y, jnp.uint32(shard))
 
 
 def test_randomness_is_really_used(small: Small) -> None:
@@ -114,11 +115,33 @@ def test_shards_have_their_own_data_and_dropout(small: Small) -> None:
     assert tree_digest(first) != tree_digest(second)
 
 
+def test_a_plan_is_what_the_keys_and_rows_say(small: Small) -> None:
+    """A plan holds, for each step and shard of its stretch, the rows and the key by definition."""
+    programs = programs_of(small().identity)
+    step, count = 2 * PLANNED + 5, 16
+    state = dataclasses.replace(programs.start, step=jnp.uint32(step))
+    plan = programs.plan(state)
+    assert plan.rows.shape == (PLANNED, 2, count)
+    for at in (2 * PLANNED, step, 3 * PLANNED - 1):
+        for shard in (0, 1):
+            key = index_key(step_key(stream_key(state.key, "dropout"), at), shard)
+            assert tree_digest(plan.dropout[at % PLANNED, shard]) == tree_digest(key)
+            rows = programs.data.rows(at, shard * count, count)
+            assert plan.rows[at % PLANNED, shard].tolist() == rows.tolist()
+
+
+def test_a_run_longer_than_a_plan_resumes_anywhere(small: Small, tmp_path: Path) -> None:
+    """Interrupted on and around the border of a plan, a run ends as the uninterrupted one."""
+    config = small(steps=2 * PLANNED + 3, checkpoint_every=10**6)
+    stops = (PLANNED - 1, PLANNED, PLANNED + 1, 2 * PLANNED)
+    assert interrupted(config, tmp_path / "run", *stops) == train(config).digest
+
+
 def test_the_state_is_donated_and_nothing_is_fetched(small: Small) -> None:
     """A step reuses the memory of the state it was given, and returns arrays, not numbers."""
     programs = programs_of(small().identity)
     before = jax.tree.map(jnp.copy, programs.start)
-    after, loss = programs.step(before)
+    after, loss = programs.step(before, programs.plan(before))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.opt_state)))
     assert isinstance(loss, jax.Array)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))

@@ -22,7 +22,7 @@ from flax import nnx
 
 from reproducibility.config import TrainConfig
 from reproducibility.keys import root_key, step_key, stream_key
-from reproducibility.training import Programs
+from reproducibility.training import PLANNED, Programs
 
 REPETITIONS = 9
 Loop = Callable[[int], None]
@@ -33,8 +33,10 @@ def ours(programs: Programs) -> Loop:
 
     def run(steps: int) -> None:
         state = jax.tree.map(jnp.copy, programs.start)
-        for _ in range(steps):
-            state, loss = programs.step(state)
+        for step in range(steps):
+            if step % PLANNED == 0:
+                plan = programs.plan(state)
+            state, loss = programs.step(state, plan)
         jax.block_until_ready((state, loss))
 
     return run
@@ -134,7 +136,7 @@ def resume_cost() -> float:
         state = jax.tree.map(jnp.copy, programs.start)
         state = jax.block_until_ready(dataclasses.replace(state, step=jnp.uint32(step)))
         start = time.perf_counter()
-        jax.block_until_ready(programs.step(state))
+        jax.block_until_ready(programs.step(state, programs.plan(state)))
         return time.perf_counter() - start
 
     one(10), one(10_000)
