@@ -85,6 +85,7 @@ class CheckpointStore:
         self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-commit")
         self._pending: Future[None] | None = None
+        self._saving: int | None = None
 
     def steps(self) -> list[int]:
         """Return the steps of all committed checkpoints, oldest first.
@@ -104,7 +105,7 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: this checkpoint exists already.
-            CheckpointSaveError: the *previous* save failed.
+            CheckpointSaveError: the directory cannot be written, or the *previous* save failed.
             LeafError: a leaf is no array, two leaves have one name, or a dictionary key is
                 neither str nor int.
         """
@@ -123,11 +124,15 @@ class CheckpointStore:
         leaves = _named(tree)
         table = {"format": FORMAT, "step": step, "leaves": {n: _spec(v) for n, v in leaves.items()}}
         arrays = {name: _encode(leaf) for name, leaf in leaves.items() if _size(leaf)}
-        for leftover in self.path.glob(".tmp-*"):
-            shutil.rmtree(leftover)
-        temporary.mkdir(parents=True)
-        if arrays:  # Orbax refuses an empty tree
-            self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
+        self._saving = step
+        try:
+            for leftover in self.path.glob(".tmp-*"):
+                shutil.rmtree(leftover)
+            temporary.mkdir(parents=True)
+            if arrays:  # Orbax refuses an empty tree
+                self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
+        except OSError as error:
+            raise self._save_error(error) from error
         self._pending = self._commits.submit(self._commit, temporary, final, table)
 
     def wait(self) -> None:
@@ -144,14 +149,7 @@ class CheckpointStore:
         try:
             pending.result()
         except Exception as error:
-            raise CheckpointSaveError(
-                "save",
-                "a checkpoint",
-                path=self.path,
-                expected="room and permission to write",
-                got=_first_line(error),
-                do="Free some space or fix the permissions; earlier checkpoints are intact.",
-            ) from error
+            raise self._save_error(error) from error
 
     def restore(self, like: PyTree, *, step: int | None = None) -> PyTree:
         """Read a checkpoint back into the structure of `like`.
@@ -177,7 +175,7 @@ class CheckpointStore:
         step = self._newest() if step is None else step
         folder = self._folder(step)
         if not folder.is_dir():
-            found = ", ".join(map(str, self.steps())) or "no checkpoints"
+            found = f"steps {', '.join(map(str, self.steps()))}" if self.steps() else "none"
             raise CheckpointError(
                 "restore", "a checkpoint", path=self.path, step=step,
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
@@ -203,6 +201,13 @@ class CheckpointStore:
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
         self.close()
+
+    def _save_error(self, error: Exception) -> CheckpointSaveError:
+        return CheckpointSaveError(
+            "save", "a checkpoint", path=self.path, step=self._saving,
+            expected="room and permission to write", got=_first_line(error),
+            do="Free some space or fix the permissions; earlier checkpoints are intact.",
+        )  # fmt: skip
 
     def _folder(self, step: int) -> Path:
         return self.path / f"{step:08d}"
@@ -332,7 +337,8 @@ def _compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path, step: 
             refuse(name, expected, got, "Restore with the model that was saved.")
         got = _describe(saved[name])
         if got != expected:
-            refuse(name, expected, got, "Restore as it was saved, then convert with astype.")
+            do = "Restore as it was saved; what is wanted instead, make from that."
+            refuse(name, expected, got, do)
     for name in saved:
         if name not in wanted:
             refuse(name, "no such leaf", _describe(saved[name]), "Add it to the tree, or drop it "

@@ -269,7 +269,8 @@ def _one_sentence(complaint: str, arguments: list[str]) -> str:
     """Take the words out of tyro's box: its first paragraph says what is wrong."""
     lines = [line.strip("╭╮╰╯│─ ") for line in complaint.splitlines()[1:]]
     paragraph = lines[: lines.index("")] if "" in lines else lines
-    command = arguments[0] + " " if arguments and not arguments[0].startswith("-") else ""
+    known = arguments and arguments[0] in ("train", "compare", "digest", "doctor")
+    command = f"{arguments[0]} " if known else ""
     problem = " ".join(line for line in paragraph if line).rstrip(".")
     return f"Cannot read the command line: {problem}. See reproducibility {command}--help."
 

@@ -171,7 +171,9 @@ def test_no_checkpoint_is_said(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"newest checkpoint .*expected at least one"):
             store.restore({})
         store.save(3, {})
-        with pytest.raises(CheckpointError, match="step 4: expected a committed checkpoint, got 3"):
+        with pytest.raises(
+            CheckpointError, match="step 4: expected a committed checkpoint, got steps 3"
+        ):
             store.restore({}, step=4)
 
 
@@ -217,6 +219,16 @@ def test_a_failed_save_is_raised_and_nothing_is_lost(tmp_path: Path) -> None:
             store.close()
     assert caught.value.exit_code == 4
     assert saved_steps(tmp_path) == [0]
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """Where no directory can be made, saving says so as it does for a full disk."""
+    (tmp_path / "file").touch()
+    store = CheckpointStore(tmp_path / "file" / "store")
+    with pytest.raises(CheckpointSaveError, match=r"step 3: .*NotADirectoryError") as caught:
+        store.save(3, SAVED)
+    assert caught.value.step == 3
+    store.close()
 
 
 def test_names_must_be_names(tmp_path: Path) -> None:
