@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -300,13 +301,17 @@ def _progress(steps: int) -> Iterator[tuple[Callable[[int, Any], None], Callable
     def interrupt(number: int, frame: object) -> None:
         if asked:
             raise KeyboardInterrupt
-        asked.append(number)
-        _say("Interrupted: saving a checkpoint. Press Ctrl-C again to end at once.")
+        asked.append(number)  # and no more: a handler may have cut into the middle of a print
+
+    def stop() -> bool:
+        if asked:
+            _say("Interrupted: saving a checkpoint. Press Ctrl-C again to end at once.")
+        return bool(asked)
 
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
         with _bar(steps) if sys.stderr.isatty() else contextlib.nullcontext(_lines(steps)) as tell:
-            yield tell, lambda: bool(asked)
+            yield tell, stop
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -316,7 +321,7 @@ def _every(seconds: float) -> Callable[[], bool]:
 
     Reading a loss waits for the device: do it for people, not for every step.
     """
-    last = time.monotonic()
+    last = -math.inf
 
     def due() -> bool:
         nonlocal last
