@@ -101,14 +101,16 @@ def probes_that_differ(children, name: str) -> set[str]:
 
 
 def test_thread_settings_are_named_and_change_bits(children):
-    """NPROC sizes XLA's pool, which is named, and which does change a sum and no draw."""
+    """NPROC sizes XLA's pool, which is named, and which changes a sum on JAX 0.10 and no draw."""
     found = changed(children, "threads")
     assert set(found) == {"threads.xla_cpu", "env.NPROC", "env.OPENBLAS_CORETYPE"}
     pool = found["threads.xla_cpu"]
     assert (pool.a, pool.b, pool.effect) == (1, 4, "changes bits")
     assert found["env.OPENBLAS_CORETYPE"].effect == "changes bits"
     assert found["env.NPROC"].effect == "not known to change bits"
-    assert probes_that_differ(children, "threads") == {"sum"}
+    # Measured with 0.10.2 and 0.12.0.1: the newer one gives this sum the same bits on 1 and 4.
+    expected = {"sum"} if jax.__version_info__ < (0, 12) else set()
+    assert probes_that_differ(children, "threads") == expected
 
 
 def test_a_compiler_flag_is_named_and_changes_bits(children):
