@@ -175,7 +175,7 @@ class CheckpointStore:
         step = self._newest() if step is None else step
         folder = self._folder(step)
         if not folder.is_dir():
-            found = f"steps {', '.join(map(str, self.steps()))}" if self.steps() else "none"
+            found = ", ".join(f"step {step}" for step in self.steps()) or "none"
             raise CheckpointError(
                 "restore", "a checkpoint", path=self.path, step=step,
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",

@@ -23,9 +23,9 @@ class MLP(nnx.Module):
     """A multilayer perceptron: ReLU and dropout after every layer but the last.
 
     A layer's parameters come from `stream_key(key, "params/<its name>")`, its dropout from
-    `stream_key(key, "dropout/<its name>")`. NNX's usual
-    `nnx.Rngs(0)` hands out keys in order of construction, so a layer put in front moves the
-    initial values of all layers behind it; here it moves none.
+    `stream_key(key, "dropout/<its name>")`. NNX's usual `nnx.Rngs(0)` hands out keys in order of
+    construction, so a layer put in front moves the initial values of all layers behind it; here
+    it moves none.
 
     **Same bits:** the initial parameters on one backend and version, whatever layers stand
     around (uniform draws: the key bits are equal everywhere, the last scaling may round

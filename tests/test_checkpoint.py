@@ -172,7 +172,7 @@ def test_no_checkpoint_is_said(tmp_path: Path) -> None:
             store.restore({})
         store.save(3, {})
         with pytest.raises(
-            CheckpointError, match="step 4: expected a committed checkpoint, got steps 3"
+            CheckpointError, match="step 4: expected a committed checkpoint, got step 3"
         ):
             store.restore({}, step=4)
 

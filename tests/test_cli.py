@@ -139,7 +139,7 @@ def test_digest_of_leaves_and_steps(call: Call) -> None:
     assert call("digest", "run", "--step", 2)[1] != call("digest", "run")[1]
     code, out, err = call("digest", "run", "--step", 3)
     assert (code, out) == (2, "")
-    assert "expected a committed checkpoint, got steps 2, 4" in one_sentence(err)
+    assert "expected a committed checkpoint, got step 2, step 4" in one_sentence(err)
 
 
 def test_digest_of_what_is_no_run(call: Call, tmp_path: Path) -> None:
