@@ -5,7 +5,7 @@ Chapter: docs/components/checkpoint_explained.md
 
     checkpoints/
       00000040/            40 completed updates
-        leaves.json        every leaf's name, shape and dtype (of a key: its implementation)
+        leaves.json        every leaf's name, shape and dtype; every file's size
         arrays/            the bytes, written by Orbax under those names
       .tmp-00000080/       being written, or left by a process that was killed: never read
 
@@ -223,6 +223,7 @@ class CheckpointStore:
 
     def _commit(self, temporary: Path, final: Path, table: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()
+        table["files"] = _sizes(temporary)
         (temporary / LEAVES).write_text(json.dumps(table, indent=1))
         # Every byte reaches the disk before the name does; then the name does.
         for folder, _, files in os.walk(temporary, topdown=False):
@@ -274,6 +275,12 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file but the table itself, by its path in the folder."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != LEAVES)
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+
+
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
@@ -312,11 +319,16 @@ def _read_table(folder: Path, step: int) -> dict[str, Any]:
         leaves: dict[str, Any] = table["leaves"]
         for spec in leaves.values():
             _describe(spec)
+        # Looked at here, because Orbax leaves a traceback on stderr for a file that is cut short.
+        sizes = _sizes(folder)
+        for name, size in table["files"].items():
+            if sizes.get(name) != size:
+                raise ValueError(f"{name} of {sizes.get(name, 0)} bytes where {size} were written")
         return leaves
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointDamagedError(
             "read", "a checkpoint", path=folder, step=step,
-            expected=f"{LEAVES} of format {FORMAT} for this step", got=_first_line(error),
+            expected=f"{LEAVES} of format {FORMAT} and the files it lists", got=_first_line(error),
             do="Restore an earlier step.",
         ) from error  # fmt: skip
 

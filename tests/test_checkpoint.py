@@ -181,7 +181,7 @@ DAMAGE = {
     "no table": lambda folder: (folder / "leaves.json").unlink(),
     "empty table": lambda folder: (folder / "leaves.json").write_text(""),
     "another format": lambda folder: (folder / "leaves.json").write_text(
-        json.dumps({"format": 2, "step": 0, "leaves": {}})
+        json.dumps({"format": 2, "step": 0, "leaves": {}, "files": {}})
     ),
     "a table of another shape": lambda folder: (folder / "leaves.json").write_text("[1]"),
     "no arrays": lambda folder: shutil.rmtree(folder / "arrays"),
@@ -201,6 +201,8 @@ def test_damage_is_an_error_of_ours(tmp_path: Path, damage: str) -> None:
         with pytest.raises(CheckpointDamagedError, match="Cannot read a checkpoint") as caught:
             store.restore(SAVED)
     assert caught.value.exit_code == 1
+    if "arrays" in damage:
+        assert "bytes where" in str(caught.value)
 
 
 def test_a_failed_save_is_raised_and_nothing_is_lost(tmp_path: Path) -> None:
