@@ -282,7 +282,10 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    """Return the kind of an error and the two ends of its first line: what, and why."""
+    line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    line = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
+    return f"{type(error).__name__}: {line}"
 
 
 def _named(tree: PyTree) -> dict[str, Any]:

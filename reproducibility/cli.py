@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import math
 import os
 import signal
@@ -189,6 +190,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always.
     """
+    _quiet_orbax()
     try:
         code = _parse(sys.argv[1:] if arguments is None else arguments)()
         sys.stdout.flush()
@@ -274,6 +276,22 @@ def _one_sentence(complaint: str, arguments: list[str]) -> str:
     command = f"{arguments[0]} " if known else ""
     problem = " ".join(line for line in paragraph if line).rstrip(".")
     return f"Cannot read the command line: {problem}. See reproducibility {command}--help."
+
+
+def _quiet_orbax() -> None:
+    """Let one sentence of ours say what went wrong, not Orbax's tracebacks before it.
+
+    It logs a failure before it raises it; and what was still being read or written finds the
+    event loop closed, which Python reports for each array.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    report = sys.unraisablehook
+
+    def hook(found: sys.UnraisableHookArgs) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            report(found)
+
+    sys.unraisablehook = hook
 
 
 def _say(text: str) -> None:

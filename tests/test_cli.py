@@ -1,6 +1,7 @@
 """Promises of `reproducibility.cli`: codes, streams and wording."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -24,6 +25,7 @@ def call(
 ) -> Call:
     """Run the command line in this process: its code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_quiet_orbax", lambda: None)  # it is for a process of its own
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -194,17 +196,24 @@ def test_a_locked_run_is_a_failure(call: Call) -> None:
     assert "no other process" in one_sentence(err)
 
 
-def test_a_full_disk_is_a_failure(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a checkpoint cannot be written, the code is 4 and the sentence says what is kept."""
+def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
+    """When a checkpoint cannot be written, the code is 4 and one sentence says what is kept.
 
-    def full(self: Path, target: Path) -> Path:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "rename", full)
-    code, out, err = call("train", *SMALL, "--steps", 2, "--run-dir", "run")
-    assert (code, out) == (4, "")
-    assert "No space left on device" in err
-    assert "earlier checkpoints are intact" in err.splitlines()[-1]
+    The disk is full in earnest: the process may not write files of more than a few blocks.
+    """
+    command = [sys.executable, "-m", "reproducibility", "train", "--hidden", "512", "512"]
+    command += ["--steps", "2", "--shards", "1", "--run-dir", "run"]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 20; exec "$@"', "sh", *command],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (4, "")
+    *progress, reason = done.stderr.splitlines()
+    assert all(line.startswith("step ") for line in progress), done.stderr
+    assert reason.startswith("Cannot save a checkpoint at ")
+    assert "File too large" in reason
+    assert reason.endswith("earlier checkpoints are intact.")
 
 
 def test_help_teaches_without_jax() -> None:
