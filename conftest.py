@@ -1,6 +1,19 @@
 """Load the guard that runs the code blocks of the pages, and what its own tests need."""
 
+import pytest
+
 pytest_plugins = ["tools.codeblocks", "pytester"]
 
 # Labs are run by the site's build; importing one here would run it during collection.
 collect_ignore_glob = ["docs/labs/*", "site/*", "build/*"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let JAX compile again where an entry of the cache that the Makefile sets is half written.
+
+    JAX writes entries in place, and some tests kill the process that may be writing one. JAX
+    notices (the entry does not decompress), and warns.
+    """
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning"
+    )

@@ -178,6 +178,10 @@ def run_shell(block: Block, where: str) -> str:
     except BlockFailed:  # the time limit
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # A pipe left open is a ResourceWarning, which would be reported instead of the reason.
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
         raise
     if process.returncode:
         raise BlockFailed(

@@ -1,7 +1,8 @@
 """Make of each chapter a Python file that runs by itself, from exactly the blocks that are tested.
 
-The rule: blocks stand in the order of the page, unchanged, under the page's headings. Shell blocks
-are run from Python, so that the file does all that the page does.
+The rule: blocks stand in the order of the page, unchanged, under the page's headings. Each chain
+begins in an empty directory, as in the tests. Shell blocks are run from Python, so that the file
+does all that the page does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,24 @@ from tools.pages import FENCE, Page, read_page
 # Only chapters whose subject is code; a page of commands is better copied from.
 CHAPTERS = ("fundamentals/", "components/", "workflow/")
 
+DIRECTORY = '''
+import atexit
+import os
+import shutil
+import tempfile
+
+
+def empty_directory():
+    """Work in an empty directory, which is removed at the end."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.chdir(folder)
+'''
 SHELL = '''
+import subprocess
+import sys
+
+
 def shell(program, flags, commands):
     """Run the commands of a shell block, and end here if one of them fails."""
     sys.stdout.flush()
@@ -34,9 +52,9 @@ def script(path: Path, root: Path) -> str | None:
         return None
     headings = _headings(path.read_text("utf-8"))
     title = headings.pop(min(headings)) if headings else path.stem
-    parts = [f'"""{title}: every code block of {page.name}, as tested."""\n']
+    parts = [f'"""{title}: every code block of {page.name}, as tested."""', DIRECTORY]
     if any(block.language != "python" for block in page.blocks):
-        parts.append(f"import os\nimport subprocess\nimport sys\n{SHELL}")
+        parts.append(SHELL)
     for line, text in sorted([*headings.items(), *_code(page).items()]):
         parts.append(text if line in _code(page) else f"\n# {'-' * 98}\n# {text}\n")
     return "\n".join(parts)
@@ -57,9 +75,12 @@ def _headings(source: str) -> dict[int, str]:
 
 
 def _code(page: Page) -> dict[int, str]:
-    return {
+    code = {
         block.line: block.code
         if block.language == "python"
         else f"shell({block.language!r}, {FLAGS[block.language]!r}, {block.code!r})\n"
         for block in page.blocks
     }
+    for chain in page.chains:
+        code[chain[0].line] = f"empty_directory()\n{code[chain[0].line]}"
+    return code

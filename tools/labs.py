@@ -40,12 +40,14 @@ def is_lab(file: File) -> bool:
 def simplify(html: str, url: str, site: Path) -> str:
     """Share the styles of labs in files, drop the scripts, and show code as other pages do."""
     soup = BeautifulSoup(html, "html.parser")
-    for style in soup.find_all("style"):
+    for style in soup.select("style:not(svg style)"):  # a drawing keeps its own
         style.replace_with(_link_to_shared(style, soup, url, site))
     for unwanted in soup.select("script, .zeroclipboard-container > clipboard-copy"):
         unwanted.decompose()
     for copied in soup.select(".clipboard-copy-txt"):
         copied.decompose()  # each cell's text, a second time
+    for number, cell in enumerate(soup.select(".jp-Cell[id]"), 1):
+        cell["id"] = f"cell-{number}"  # was random: two builds of one source are the same site
     for box in soup.select("div.highlight-ipynb"):
         box["class"] = "language-python highlight"
         pre = box.find("pre")

@@ -27,7 +27,10 @@ BLOCKS = "pre, textarea, samp, xmp, listing, plaintext"
 
 @dataclass(frozen=True)
 class Shown:
-    """A block as a reader sees it. `kind` is output, listing, signature, or code to be run."""
+    """A block as a reader sees it.
+
+    `kind` is output, listing, signature, drawing (in a docstring), or code to be run.
+    """
 
     kind: str
     language: str
@@ -78,6 +81,9 @@ def _shown(tag: Tag) -> Shown:
         if "doc-signature" in classes
         else "listing"
         if titled and language in DATA
+        else "drawing"
+        # mkdocstrings wraps what it makes of a docstring in div.doc.
+        if language == "text" and tag.find_parent("div", class_="doc")
         else "code"
     )
     return Shown(kind, language, _trimmed(tag.get_text()))
@@ -149,7 +155,7 @@ def _problems_of_listing(block: Shown, declared: Counter[str], console: Counter[
         return (
             [] if console[block.text] else [f"a console block that is not listed: {block.text!r}"]
         )
-    if block.kind == "listing" and declared[block.text]:
+    if block.kind == "drawing" or (block.kind == "listing" and declared[block.text]):
         problem = code_in_listing(block.language, block.text + "\n")
         return [f"{problem}: {block.text!r}"] if problem else []
     name = block.language or "no language"
@@ -166,10 +172,11 @@ def _problems_of_examples(text: str, doctests: Counter[tuple[str, str]]) -> list
 
 @dataclass(frozen=True)
 class Cell:
-    """A code cell of a lab: its source and the text of its outputs."""
+    """A code cell of a lab: its source, the text it prints, and the HTML it shows (drawings)."""
 
     source: str
-    outputs: tuple[str, ...]
+    texts: tuple[str, ...]
+    markup: tuple[str, ...]
 
 
 def lab_cells(html: str) -> list[Cell]:
@@ -178,10 +185,37 @@ def lab_cells(html: str) -> list[Cell]:
     return [
         Cell(
             "\n".join(_trimmed(tag.get_text()) for tag in cell.select(".highlight pre")),
-            tuple(_trimmed(out.get_text()) for out in cell.select(".jp-OutputArea-output pre")),
+            tuple(_trimmed(out.get_text()) for out in cell.select(".jp-OutputArea-output > pre")),
+            tuple(out.decode_contents().strip() for out in cell.select(".jp-RenderedHTMLCommon")),
         )
         for cell in soup.select(".jp-CodeCell[id]")
     ]
+
+
+def cells_as_shown(notebook: Any) -> list[Cell]:
+    """Return the code cells of an executed notebook, as `lab_cells` finds them on its page."""
+    return [
+        Cell(
+            "" if "hide_code" in cell.metadata.get("tags", []) else cell.source,
+            tuple(_trimmed(text) for text in _shown_as(cell, "text/plain")),
+            tuple(
+                BeautifulSoup(markup, "html.parser").decode_contents().strip()
+                for markup in _shown_as(cell, "text/html")
+            ),
+        )
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+
+
+def _shown_as(cell: Any, kind: str) -> list[str]:
+    # HTML wins over the text that stands in for it.
+    found = []
+    for output in cell.outputs:
+        data = {"text/plain": output.text} if output.output_type == "stream" else output.data
+        if kind == max(data, key=["text/plain", "text/html"].index):
+            found.append(data[kind])
+    return found
 
 
 RESOURCES = {

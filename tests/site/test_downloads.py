@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from bs4 import BeautifulSoup
 
 from tools.downloads import CHAPTERS, script
 from tools.pages import read_page
@@ -51,32 +50,27 @@ def test_a_download_prints_what_its_page_shows(name: str, tmp_path: Path) -> Non
         assert done.stdout == shown
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_chapter_links_its_download(site: Path, name: str) -> None:
-    """The link under the title leads to the program, under the chapter's own name."""
-    page = site / name / "index.html"
-    link = BeautifulSoup(page.read_text("utf-8"), "html.parser").select_one("a.download")
-    assert link
-    assert link["download"] == f"{Path(name).name}.py"
-    file = page.parent / str(link["href"])
-    assert file.read_text("utf-8") == script(source(name), ROOT)
-
-
 def test_a_download_is_made_of_exactly_the_blocks(tmp_path: Path) -> None:
-    """Headings become comments, Python stays as it is, and shell blocks are run from Python."""
+    """Headings become comments, Python stays as it is, shell blocks are run from Python, and each
+
+    chain begins in an empty directory, which does not remain.
+    """
     path = tmp_path / "chapter.md"
     path.write_text(
-        "# Chapter `x`\n\n```python\n# no heading\nprint(1)\n```\n\n"
-        "## Part {#p}\n\n```sh\necho 2\n```\n",
+        "# Chapter `x`\n\n```python\n# no heading\nopen('left_behind', 'x').close()\n```\n\n"
+        "## Part {#p}\n\n```sh\nls\necho 2\npwd\n```\n",
         "utf-8",
     )
     program = script(path, tmp_path) or ""
     assert program.startswith('"""Chapter x: every code block of chapter.md, as tested."""\n')
-    assert "\n# no heading\nprint(1)\n" in program
+    assert "\nempty_directory()\n# no heading\nopen('left_behind', 'x').close()\n" in program
     assert "\n# Part\n" in program
-    assert "\nshell('sh', ['-eu'], 'echo 2\\n')\n" in program
+    assert "\nempty_directory()\nshell('sh', ['-eu'], 'ls\\necho 2\\npwd\\n')\n" in program
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+    assert done.returncode == 0, done.stderr
+    two, folder = done.stdout.splitlines()
+    assert two == "2"
+    assert not Path(folder).exists()
 
 
 def test_a_page_without_python_has_no_download(tmp_path: Path) -> None:

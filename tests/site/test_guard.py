@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from tools.pages import CONTINUES, OUTPUT, PageError, read_page
-from tools.published import problems, rendered, requests_elsewhere
+from tools.published import (
+    compare_page,
+    problems,
+    rendered,
+    requests_elsewhere,
+    shown_blocks,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -264,6 +270,28 @@ def test_the_built_page_alone_gives_a_cheat_away(ran: tuple[Tree, str], form: st
     addition = RENDERED[form] if form in RENDERED else CHEATS[form][0]
     found = ran[0].problems(file_name("honest"), HONEST + addition)
     assert bool(found) == (form not in INVISIBLE)
+
+
+IN_DOCSTRING = '<div class="doc"><div class="language-{} highlight"><pre>{}</pre></div></div>'
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "problem"),
+    [
+        ("text", "Error\n├── KeyError\n└── StateError", ""),
+        ("text", "import os", "looks like Python"),
+        ("text", "config = train(1)", "looks like Python"),
+        ("text", "pip install x", "looks like a shell command"),
+        ("python", "import os", "shown, but did not run"),
+        ("json", "{}", "a block of json that is neither run, nor an output, nor a listing"),
+    ],
+)
+def test_a_docstring_may_hold_a_drawing(language: str, text: str, problem: str) -> None:
+    """A tree drawn in a docstring is shown on the reference as it is; code is not a drawing."""
+    shown = shown_blocks(IN_DOCSTRING.format(language, text))
+    found = compare_page(shown, {"blocks": {}}, [], [], {})
+    assert len(found) == (problem != "")
+    assert all(problem in sentence for sentence in found)
 
 
 def test_what_ran_and_is_not_shown_is_missed(ran: tuple[Tree, str]) -> None:
