@@ -4,30 +4,36 @@ set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 
-# Both files decide what is installed: the lock the packages, pyproject.toml our own entry point.
-wanted=$(cat requirements.lock pyproject.toml | cksum)
-if [ "$(cat .venv/installed 2>/dev/null || true)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
-  exit 0
+# The lock decides which packages there are, pyproject.toml how our own is installed.
+packages=$(cksum < requirements.lock)
+project=$(cksum < pyproject.toml)
+stamp() { cat ".venv/$1" 2>/dev/null || true; }
+
+if [ "$(stamp packages)" != "$packages" ] || ! .venv/bin/python -c '' 2>/dev/null; then
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "Cannot set up .venv: expected Python 3.11 or newer, got $("$python" -V 2>&1)." \
+         "Name another one: make PYTHON=python3.12 ..." >&2
+    exit 2
+  }
+  echo "Setting up .venv ($("$python" -V 2>&1)); this happens once per requirements.lock." >&2
+  "$python" -m venv --clear .venv
+
+  # pip installs uv, by the hash in the lock; uv installs everything else, many times faster.
+  awk '/^[a-z]/ { take = /^uv==/ } take' requirements.lock > .venv/uv.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+    -r .venv/uv.txt
+
+  # uv does not read pip's configuration: hand on the index that pip was told to use.
+  index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
+  if [ -n "${PIP_INDEX_URL:-$index}" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then
+    export UV_DEFAULT_INDEX="${PIP_INDEX_URL:-$index}"
+  fi
+  .venv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+  printf '%s\n' "$packages" > .venv/packages
 fi
 
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-  echo "Cannot set up .venv: expected Python 3.11 or newer, got $("$python" -V 2>&1)." \
-       "Name another one: make PYTHON=python3.12 ..." >&2
-  exit 2
-}
-
-echo "Setting up .venv ($("$python" -V 2>&1)); this happens once per requirements.lock." >&2
-"$python" -m venv --clear .venv
-
-# pip installs uv, by the hash in the lock; uv installs everything else, many times faster.
-awk '/^[a-z]/ { take = /^uv==/ } take' requirements.lock > .venv/uv.txt
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-
-# uv does not read pip's configuration: hand on the index that pip was told to use.
-index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
-if [ -n "${PIP_INDEX_URL:-$index}" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then
-  export UV_DEFAULT_INDEX="${PIP_INDEX_URL:-$index}"
+if [ "$(stamp project)" != "$project" ]; then
+  .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation \
+    --editable .
+  printf '%s\n' "$project" > .venv/project
 fi
-.venv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
-.venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation --editable .
-printf '%s\n' "$wanted" > .venv/installed
