@@ -11,7 +11,8 @@ position goes is computed without the others: any slice of any batch of any epoc
 in integer arithmetic that gives the same numbers on every machine.
 
 Not `jax.random.permutation`: it sorts the whole epoch to answer for one batch, and JAX promises
-only its distribution, not its bits, from release to release.
+only its distribution, not its bits, from release to release. Here JAX draws only the words of a
+round, with `jax.random.bits`; "everywhere" below ends where a release of JAX moves those.
 """
 
 from __future__ import annotations
