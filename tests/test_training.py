@@ -21,7 +21,7 @@ from reproducibility.errors import (
 )
 from reproducibility.keys import index_key, step_key, stream_key
 from reproducibility.run import Run, read_result
-from reproducibility.training import PLANNED, Programs, programs_of, restore_state
+from reproducibility.training import PLANNED, Plan, Programs, programs_of, restore_state
 from reproducibility.training import _pairwise_mean as pairwise_mean
 
 Small = Callable[..., TrainConfig]
@@ -109,10 +109,25 @@ def test_randomness_is_really_used(small: Small) -> None:
 
 
 def test_shards_have_their_own_data_and_dropout(small: Small) -> None:
-    """Two shards of one step train on other rows with other masks: their gradients differ."""
+    """Two shards train on other rows with other masks: with either made equal they still differ.
+
+    The control: with rows and keys both made equal, so are the gradients. (It uses keys twice on
+    purpose, so JAX's check is off.)
+    """
     programs = programs_of(small(shards=2).identity)
-    first, second = (gradient_of(programs, programs.start, shard) for shard in (0, 1))
-    assert tree_digest(first) != tree_digest(second)
+    state, data, plan = programs.start, programs.data, programs.plan(programs.start)
+    rows, dropout = plan.rows[:, jnp.array([0, 0])], plan.dropout[:, jnp.array([0, 0])]
+
+    def equal(plan: Plan) -> bool:
+        arguments = (state.params, state.step, plan, data.x, data.y)
+        first, second = (programs.gradient(*arguments, shard) for shard in programs.shards)
+        return tree_digest(first) == tree_digest(second)
+
+    with jax.debug_key_reuse(False):
+        assert not equal(plan)
+        assert not equal(dataclasses.replace(plan, rows=rows))
+        assert not equal(dataclasses.replace(plan, dropout=dropout))
+        assert equal(Plan(rows, dropout))
 
 
 def test_a_plan_is_what_the_keys_and_rows_say(small: Small) -> None:
@@ -297,13 +312,12 @@ def test_settings_that_change_draws_stop_a_run(small: Small, tmp_path: Path) -> 
 def test_the_sum_is_a_fixed_tree() -> None:
     """Program 2 adds neighbours first: ((a+b)+(c+d)) / 4, bit for bit.
 
-    The control: left to right gives another number.
+    The controls: left to right, and halves onto halves, give two other numbers.
     """
-    values = np.float32([1.0, 2**-24, 2**-24, 2**-24])
-    loss, _ = pairwise_mean([(jnp.float32(v), ()) for v in values])
-    tree = (values[0] + values[1]) + (values[2] + values[3])
-    left_to_right = ((values[0] + values[1]) + values[2]) + values[3]
-    assert tree != left_to_right
+    a, b, c, d = values = np.float32([1, 2**-24, 3 * 2**-24, -1])
+    loss, _ = pairwise_mean([(jnp.float32(value), {}) for value in values])
+    tree, left_to_right, halves = (a + b) + (c + d), ((a + b) + c) + d, (a + c) + (b + d)
+    assert len({float(tree), float(left_to_right), float(halves)}) == 3
     assert float(loss) == float(tree / np.float32(4))
 
 
