@@ -105,6 +105,21 @@ def test_saving_is_safe_from_what_comes_next(tmp_path: Path) -> None:
     assert (restored["host"] == 3).all()
 
 
+def test_numpy_arrays_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the background writes from is not the caller's own memory."""
+    host, given = np.ones(3), {}
+    with CheckpointStore(tmp_path) as store:
+        save = store._orbax.save
+
+        def spy(path: Path, *, args: Any) -> None:
+            given.update(args.item)
+            save(path, args=args)
+
+        monkeypatch.setattr(store._orbax, "save", spy)
+        store.save(0, {"host": host})
+    assert not np.shares_memory(given["host"], host)
+
+
 def test_what_was_not_renamed_never_happened(tmp_path: Path) -> None:
     """A temporary directory of a killed process is neither listed nor read, and is cleared."""
     tree = {"w": jnp.ones(3)}
