@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-docs site update-outputs lint bench lock clean
+.PHONY: help setup serve test test-docs site update-outputs lint bench chaos lock clean
 BIN := .venv/bin
 PYTHON ?= python3
 HOST ?= 127.0.0.1:8000
@@ -31,9 +31,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # arrays are the same with the cache and without, at 1, 2 and 4 threads (measured with jax 0.10.2).
 # Only here: elsewhere nothing is set. `make clean` empties it; CACHE= runs the tests without.
 CACHE ?= $(CURDIR)/build/jax-cache
-test test-docs update-outputs: export JAX_COMPILATION_CACHE_DIR := $(CACHE)
-test test-docs update-outputs: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
-test test-docs update-outputs: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+test test-docs update-outputs chaos: export JAX_COMPILATION_CACHE_DIR := $(CACHE)
+test test-docs update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+test test-docs update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
 # The second line looks at the built site and needs the record that the first one leaves. There a
 # file stays in one process: its tests share the site, or the pages that the guard has run.
@@ -45,7 +45,7 @@ test-docs: setup ## Run the code blocks of the pages and the docstring examples 
 	$(BIN)/pytest -n 2 docs README.md reproducibility
 
 update-outputs: setup ## Rewrite every output that pages show to what their blocks print.
-	$(BIN)/pytest -n 2 docs README.md --update-outputs
+	$(BIN)/pytest -n 2 docs README.md tests/test_sabotage.py --update-outputs
 
 site: setup      ## Build the site into site/, strictly.
 	$(BIN)/mkdocs build --strict
@@ -58,6 +58,9 @@ lint: setup      ## Check format, lint, types and spelling.
 
 bench: setup     ## Measure the speed of the package; prints a table of ratios.
 	$(BIN)/python -m tests.benchmarks
+
+chaos: setup     ## Kill runs at random moments and damage their files at random places: minutes.
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 clean:           ## Remove what was built; .venv stays.
 	rm -rf site build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,26 +1,28 @@
-"""Save and restore the whole state; refuse what does not match.
+"""Save and restore the whole state, sealed; refuse what does not match.
 
-The rule: a checkpoint is a directory that was renamed into place. What was not, never happened.
+The rule: a checkpoint is a directory that was renamed into place with its seal. What was not,
+never happened; what does not match its seal any more is never used.
 Chapter: docs/components/checkpoint_explained.md
 
     checkpoints/
       00000040/            40 completed updates
-        leaves.json        every leaf's name, shape and dtype; every file's size
-        arrays/            the bytes, written by Orbax under those names
+        seal.json          digest of every leaf and of the whole; size and SHA-256 of every file
+        arrays/            the bytes, written by Orbax under the names of the leaves
       .tmp-00000080/       being written, or left by a process that was killed: never read
+      damaged-00000020/    set aside, because it did not match its seal
 
 Orbax is asked for what it is good at, writing arrays in parallel and in the background. Names,
-checks and the commit are ours: Orbax alone casts float32 to bfloat16 without a word when the
-target asks for it, and it does not store arrays of size zero.
+checks and the commit are ours: Orbax alone restores a flipped bit without a word, casts float32 to
+bfloat16 when the target asks for it, and does not store arrays of size zero.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -38,11 +40,28 @@ from reproducibility.errors import (
     CheckpointMismatchError,
     CheckpointSaveError,
     LeafError,
+    RunError,
 )
-from reproducibility.hashing import named_leaves, path_string
+from reproducibility.files import (
+    TEMPORARY,
+    file_table,
+    flush,
+    read_with_digest,
+    readable_json,
+    set_aside,
+    walk,
+    with_digest,
+)
+from reproducibility.hashing import (
+    check_leaves,
+    leaf_digests,
+    named_leaves,
+    path_string,
+    tree_digests,
+)
 
 FORMAT = 1
-LEAVES = "leaves.json"
+SEAL = "seal.json"
 ARRAYS = "arrays"
 _STEP = re.compile(r"\d{8,}")
 _NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
@@ -52,14 +71,19 @@ class CheckpointStore:
     """Checkpoints of any pytree, in one directory, of which the newest few are kept.
 
     `save` returns as soon as the values are safe from what the caller does next (donation
-    included); writing goes on in the background, one checkpoint at a time. Use the store as a
-    context manager, or call `wait` before the process ends.
+    included); hashing and writing go on in the background, one checkpoint at a time. Use the store
+    as a context manager, or call `wait` before the process ends.
+
+    One process writes to a directory at a time; a run directory's lock sees to that, a plain store
+    leaves it to you.
 
     **Same bits:** what `restore` returns has the digest of what `save` was given, everywhere.
 
     Args:
         path: the directory; it is made at the first save.
         keep: how many of the newest checkpoints stay, at least 1.
+        run: the name of the run they belong to, part of their seals; a checkpoint of another run
+            is refused. None accepts any.
 
     Raises:
         ValueError: `keep` is less than 1.
@@ -75,13 +99,15 @@ class CheckpointStore:
         True
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, keep: int = 3) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, keep: int = 3, run: str | None = None
+    ) -> None:
         if keep < 1:
             raise ValueError(
                 f"Cannot keep {keep} checkpoints: expected at least 1. The newest always stays."
             )
         self.path = Path(path).absolute()  # Orbax refuses relative paths
-        self.keep = keep
+        self.keep, self.run = keep, run
         self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-commit")
         self._pending: Future[None] | None = None
@@ -110,7 +136,7 @@ class CheckpointStore:
                 neither str nor int.
         """
         self.wait()
-        final, temporary = self._folder(step), self.path / f".tmp-{step:08d}"
+        final, temporary = self._folder(step), self.path / f"{TEMPORARY}{step:08d}"
         if final.exists():
             raise CheckpointError(
                 "save",
@@ -122,18 +148,21 @@ class CheckpointStore:
                 do="Go on from it, or use another directory.",
             )
         leaves = _named(tree)
-        table = {"format": FORMAT, "step": step, "leaves": {n: _spec(v) for n, v in leaves.items()}}
-        arrays = {name: _encode(leaf) for name, leaf in leaves.items() if _size(leaf)}
+        check_leaves(tree)
+        # What the background hashes. Where the array is on the host already it is a view, and JAX
+        # does not write into the buffer of an array that has one, donated or not.
+        host = jax.tree.map(_on_host, tree)
+        copies = _named(host)
+        arrays = {n: _encode(leaf, copies[n]) for n, leaf in leaves.items() if _size(leaf)}
         self._saving = step
         try:
-            for leftover in self.path.glob(".tmp-*"):
-                shutil.rmtree(leftover)
+            self._clear()
             temporary.mkdir(parents=True)
             if arrays:  # Orbax refuses an empty tree
                 self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
         except OSError as error:
             raise self._save_error(error) from error
-        self._pending = self._commits.submit(self._commit, temporary, final, table)
+        self._pending = self._commits.submit(self._commit, temporary, final, step, host)
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -167,7 +196,8 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: there is no such checkpoint.
-            CheckpointDamagedError: its files cannot be read.
+            CheckpointDamagedError: its bytes are not those that were sealed; `leaves` names those
+                that cannot be trusted, as far as they can be told. Nothing is renamed.
             CheckpointMismatchError: a leaf is missing, unknown, or of another shape, dtype or
                 PRNG implementation; the message names the first one.
         """
@@ -181,9 +211,92 @@ class CheckpointStore:
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
             )  # fmt: skip
         wanted = _named(like)
-        _compare(_read_table(folder, step), wanted, folder, step)
+        seal = self.verify(step)
+        _compare(seal["leaves"], wanted, folder, step)
         arrays = self._read_arrays(folder, step, wanted)
-        return _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
+        tree = _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
+        # What was read, not only the files it was read from.
+        digests = leaf_digests(tree)
+        other = [name for name in digests if digests[name] != seal["leaves"][name]["digest"]]
+        if other:
+            raise _damaged(folder, step, "leaves with the sealed digests", leaves=other)
+        return tree
+
+    def resume(self, start: PyTree) -> PyTree:
+        """Return the newest intact checkpoint, or `start` where there is none yet.
+
+        Damaged checkpoints that are newer are set aside (renamed, not deleted) with a
+        `SetAsideWarning`. What a killed process left half written is removed.
+
+        **Same bits:** the digest of the tree that was saved, everywhere.
+
+        Args:
+            start: the tree to begin with; also says what to expect, as for `restore`.
+
+        Returns:
+            A tree of the structure of `start`. Keep the step in it: it tells where you are.
+
+        Raises:
+            CheckpointDamagedError: there are checkpoints and none is intact; nothing is renamed.
+            CheckpointMismatchError: the newest intact one holds another tree.
+        """
+        self.wait()
+        self._clear()
+        damaged: list[CheckpointDamagedError] = []
+        for step in reversed(self.steps()):
+            try:
+                tree = self.restore(start, step=step)
+            except CheckpointDamagedError as error:
+                damaged.append(error)
+                continue
+            for found in damaged:
+                set_aside(Path(str(found.path)), f"{found.got}. Going on from step {step}.")
+            return tree
+        if damaged:
+            raise CheckpointDamagedError(
+                "resume from", "a checkpoint", path=self.path, expected="at least one intact",
+                got=f"damage in all {len(damaged)}; the newest: {damaged[0].got}",
+                do="Take an intact copy; or set them aside with `reproducibility check --repair` "
+                "(or by hand) to begin anew.",
+            ) from damaged[0]  # fmt: skip
+        return start
+
+    def verify(self, step: int) -> dict[str, Any]:
+        """Check every byte of a checkpoint against its seal, without restoring it.
+
+        Same bits: not a computation.
+
+        Args:
+            step: which checkpoint.
+
+        Returns:
+            Its seal: "run", "step", "digest", "leaves" and "files", as in the file.
+
+        Raises:
+            CheckpointDamagedError: a byte is not as it was sealed; `files` and `leaves` say where.
+            CheckpointMismatchError: it belongs to another run.
+        """
+        folder = self._folder(step)
+        try:
+            seal = read_with_digest(folder / SEAL)
+            if (folder / SEAL).is_symlink() or (seal["format"], seal["step"]) != (FORMAT, step):
+                raise ValueError(f"a link, or format {seal['format']}, step {seal['step']}")
+        except (RunError, KeyError, ValueError) as error:
+            what = getattr(error, "got", None) or _first_line(error)
+            raise _damaged(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
+        found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
+        files = sorted(
+            n for n in found.keys() | seal["files"] if found.get(n) != seal["files"].get(n)
+        )
+        if files:
+            raise _damaged(folder, step, "files as they were sealed", files=files,
+                           leaves=_unlike(folder, seal["leaves"]))  # fmt: skip
+        if self.run not in (None, seal["run"]):
+            raise CheckpointMismatchError(
+                "use", "a checkpoint", path=folder, step=step, expected=f"one of run {self.run}",
+                got=f"one of run {seal['run']}", do="Move it back to where it belongs.",
+            )  # fmt: skip
+        return seal
 
     def close(self) -> None:
         """Wait for the last save, then release the threads. Same bits: not a computation."""
@@ -221,19 +334,35 @@ class CheckpointStore:
             )  # fmt: skip
         return steps[-1]
 
-    def _commit(self, temporary: Path, final: Path, table: dict[str, Any]) -> None:
+    def _clear(self) -> None:
+        """Remove what a killed process left half written or half deleted."""
+        for leftover in self.path.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(leftover)
+
+    def _commit(self, temporary: Path, final: Path, step: int, host: PyTree) -> None:
+        digest, digests = tree_digests(host)  # while Orbax writes
+        leaves = {
+            name: {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
+            for name, leaf in _named(host).items()
+        }
         self._orbax.wait_until_finished()
-        table["files"] = _sizes(temporary)
-        (temporary / LEAVES).write_text(json.dumps(table, indent=1))
+        seal = with_digest(
+            {"format": FORMAT, "run": self.run, "step": step, "digest": digest,
+             "leaves": leaves, "files": file_table(temporary)}
+        )  # fmt: skip
+        (temporary / SEAL).write_bytes(readable_json(seal))
         # Every byte reaches the disk before the name does; then the name does.
-        for folder, _, files in os.walk(temporary, topdown=False):
-            for file in files:
-                _flush(Path(folder, file))
-            _flush(Path(folder))
+        for file in walk(temporary):
+            flush(file)
+        for folder, _, _ in os.walk(temporary, topdown=False):
+            flush(Path(folder))
         temporary.rename(final)
-        _flush(self.path)
-        for step in self.steps()[: -self.keep]:
-            shutil.rmtree(self._folder(step))
+        flush(self.path)
+        for old in self.steps()[: -self.keep]:
+            # Under a name that is never read: a directory half deleted is not a damaged one.
+            doomed = self.path / f"{TEMPORARY}{old:08d}"
+            self._folder(old).rename(doomed)
+            shutil.rmtree(doomed)
 
     def _read_arrays(self, folder: Path, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         targets = {name: _target(leaf) for name, leaf in wanted.items() if _size(leaf)}
@@ -244,10 +373,7 @@ class CheckpointStore:
                 folder / ARRAYS, args=ocp.args.StandardRestore(targets)
             )
         except Exception as error:  # Orbax and tensorstore raise many kinds for a damaged file
-            raise CheckpointDamagedError(
-                "read", "a checkpoint", path=folder, step=step, expected="intact files",
-                got=_first_line(error), do="Restore an earlier step.",
-            ) from error  # fmt: skip
+            raise _damaged(folder, step, "files Orbax can read", _first_line(error)) from error
         return restored
 
 
@@ -265,20 +391,6 @@ def saved_steps(path: Path) -> list[int]:
 
 def _is_step(entry: Path) -> bool:
     return bool(_STEP.fullmatch(entry.name)) and entry.is_dir() and not entry.is_symlink()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of every file but the table itself, by its path in the folder."""
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != LEAVES)
-    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
 
 
 def _first_line(error: Exception) -> str:
@@ -306,34 +418,65 @@ def _size(leaf: Any) -> int:
 
 
 def _spec(leaf: Any) -> dict[str, Any]:
-    """Describe a leaf as `leaves.json` does; the dtype of a key, "key<fry>", tells its kind."""
+    """Describe a leaf as the seal does; the dtype of a key, "key<fry>", tells its kind."""
     return {"dtype": leaf.dtype.name, "shape": list(leaf.shape)}
+
+
+def _prng(leaf: Any) -> dict[str, str]:
+    """Name the PRNG implementation of a leaf of keys."""
+    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return {"prng": str(jax.random.key_impl(leaf))} if key else {}
 
 
 def _describe(spec: dict[str, Any]) -> str:
     return f"{spec['dtype']}[{','.join(map(str, spec['shape']))}]"
 
 
-def _read_table(folder: Path, step: int) -> dict[str, Any]:
-    try:
-        table = json.loads((folder / LEAVES).read_text())
-        if table["format"] != FORMAT or table["step"] != step:
-            raise ValueError(f"format {table['format']}, step {table['step']}")
-        leaves: dict[str, Any] = table["leaves"]
-        for spec in leaves.values():
-            _describe(spec)
-        # Looked at here, because Orbax leaves a traceback on stderr for a file that is cut short.
-        sizes = _sizes(folder)
-        for name, size in table["files"].items():
-            if sizes.get(name) != size:
-                raise ValueError(f"{name} of {sizes.get(name, 0)} bytes where {size} were written")
-        return leaves
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointDamagedError(
-            "read", "a checkpoint", path=folder, step=step,
-            expected=f"{LEAVES} of format {FORMAT} and the files it lists", got=_first_line(error),
-            do="Restore an earlier step.",
-        ) from error  # fmt: skip
+def _damaged(
+    folder: Path, step: int, expected: str, got: str = "",
+    files: Sequence[str] = (), leaves: Sequence[str] = (),
+) -> CheckpointDamagedError:  # fmt: skip
+    """Say which files are not as they were, and which leaves that concerns."""
+    if files and not got:
+        spoilt = f"with {'it' if len(files) == 1 else 'them'} {_some(leaves)}" if leaves else ""
+        got = f"{_some(files)} altered, and {spoilt or 'no leaf spoilt'}"
+    error = CheckpointDamagedError(
+        "use", "a checkpoint", path=folder, step=step, expected=expected,
+        got=got or f"others in {_some(leaves)}", do="Use an earlier one.",
+    )  # fmt: skip
+    error.files, error.leaves = tuple(files), tuple(leaves)
+    return error
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def _unlike(folder: Path, sealed: dict[str, Any]) -> list[str]:
+    """Name the leaves that cannot be read any more or are not as they were sealed.
+
+    Only to explain: the files decide. One at a time, because one bad leaf must not hide others.
+    """
+    how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
+    names = []
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+        for name, spec in sealed.items():
+            if not np.prod(spec["shape"]):
+                continue  # not stored
+            args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
+            try:
+                leaf = orbax.restore(folder / ARRAYS, args=args)[name]
+                if "prng" in spec:
+                    leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
+                else:
+                    leaf = leaf.astype(jnp.dtype(spec["dtype"]))
+                intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
+            except Exception:  # whatever Orbax and tensorstore raise for a damaged file
+                intact = False
+            if not intact:
+                names.append(name)
+    return names
 
 
 def _compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path, step: int) -> None:
@@ -365,11 +508,19 @@ def _stored(dtype: Any) -> Any:
     return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
 
 
-def _encode(leaf: Any) -> Any:
-    """Turn a leaf into something Orbax stores."""
+def _on_host(leaf: Any) -> Any:
+    """Return a leaf to hash later: safe from what the caller does with theirs."""
     if isinstance(leaf, np.ndarray | np.generic):
-        # A copy: the caller may write into theirs before it has reached the disk.
-        return np.array(leaf, dtype=_stored(leaf.dtype).newbyteorder("="))
+        return np.array(leaf)
+    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.copy(leaf) if key else np.asarray(jax.device_get(leaf))
+
+
+def _encode(leaf: Any, copy: Any) -> Any:
+    """Turn a leaf, of which there is a copy on the host, into something Orbax stores."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        # The copy: the caller may write into theirs before it has reached the disk.
+        return copy.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
     return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
 
 

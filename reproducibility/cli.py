@@ -19,27 +19,32 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 
 from reproducibility.config import TrainConfig
-from reproducibility.errors import ConfigError, ReproducibilityError
+from reproducibility.errors import ConfigError, ReproducibilityError, SetAsideWarning
 
 if TYPE_CHECKING:
+    from reproducibility.check import Finding
     from reproducibility.compare import Comparison
 
 INTERRUPTED = 130
 REFUSED = 2
 FAILED = 4
+ENDING = (signal.SIGINT, signal.SIGTERM)
+COMMANDS = ("train", "compare", "digest", "check", "doctor")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(TrainConfig):
     """Train a network, or go on training it: the same command again resumes.
 
-    The run directory refuses other settings than those it was made with (seed, data set, batch
-    size, shards, hidden, dropout, learning rate). Steps may grow; the rest is free.
+    It can be killed at any moment and goes on from its newest intact checkpoint; what is damaged
+    is set aside. The run directory refuses other settings than those it was made with (seed, data
+    set, batch size, shards, hidden, dropout, learning rate). Steps may grow; the rest is free.
 
     Example: reproducibility train --run-dir runs/first --steps 400
     """
@@ -74,7 +79,8 @@ class Train(TrainConfig):
         if done.result:
             rows.insert(0, ("run", done.result.run))
             rows.append(("params_digest", done.result.params_digest))
-            rows.append(("loss", f"{done.result.loss:.6f}"))
+            loss = done.result.loss
+            rows.append(("loss", "not finite" if loss is None else f"{loss:.6f}"))
             rows.append(("accuracy", f"{done.result.accuracy:.4f}"))
             rows.append(("seconds", f"{done.result.seconds:.1f}"))
         _print_rows(rows)
@@ -150,6 +156,55 @@ class Digest:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """Say whether every byte of a run is as it was written; train nothing, change nothing.
+
+    Exit code: 0 intact, 1 damaged, 2 not a run, 4 a process is at work on it.
+
+    Example: reproducibility check runs/first
+    """
+
+    run: Path
+    """A run directory."""
+    repair: bool = False
+    """Remove what killed processes left over, and set damaged files aside; delete nothing else."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Check, print what is intact and what is not."""
+        from reproducibility.check import check
+
+        began = time.monotonic()
+
+        def progress(text: str) -> None:
+            if time.monotonic() - began > 2:  # nobody waits for what is done by then
+                _say(f"{text} …")
+
+        found = check(self.run, repair=self.repair, progress=progress)
+        if self.json:
+            _print_json(found.to_json())
+        else:
+            steps = ", ".join(str(step) for step in found.checkpoints)
+            intact = f"{steps} (every byte as sealed)" if steps else "none"
+            _print_rows(
+                [
+                    ("run", found.run or "cannot be told"),
+                    ("verdict", "damaged" if found.damaged else "intact"),
+                    ("checkpoints", intact),
+                    ("files", f"{found.files} of {found.bytes:,} bytes, as they were written"),
+                ]
+            )
+            _print_findings("repaired", found.repaired)
+            _print_findings("found", found.findings)
+        if found.damaged:
+            first, rest = found.damaged[0], len(found.damaged) - 1
+            more = f"; and {rest} more" if rest else ""
+            _say(f"Damaged: {first.path}: {first.detail}{more}. {_advice(self, first)}")
+        return found.exit_code
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Say whether this machine reproduces itself: train, repeat, interrupt, resume, compare.
 
@@ -191,6 +246,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         SystemExit: always.
     """
     _quiet_orbax()
+    _say_warnings()
     try:
         code = _parse(sys.argv[1:] if arguments is None else arguments)()
         sys.stdout.flush()
@@ -210,7 +266,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _parse(arguments: list[str]) -> Any:
-    """Read the command line into one of the four commands; refuse it in one sentence."""
+    """Read the command line into one of the commands; refuse it in one sentence."""
     import tyro
 
     subcommand, positional = tyro.conf.subcommand, tyro.conf.PositionalRequiredArgs
@@ -218,6 +274,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Train, subcommand("train", prefix_name=False)],
         Annotated[Compare, subcommand("compare", prefix_name=False), positional],
         Annotated[Digest, subcommand("digest", prefix_name=False), positional],
+        Annotated[Check, subcommand("check", prefix_name=False), positional],
         Annotated[Doctor, subcommand("doctor", prefix_name=False)],
     )
     complaint = io.StringIO()
@@ -272,7 +329,7 @@ def _one_sentence(complaint: str, arguments: list[str]) -> str:
     """Take the words out of tyro's box: its first paragraph says what is wrong."""
     lines = [line.strip("╭╮╰╯│─ ") for line in complaint.splitlines()[1:]]
     paragraph = lines[: lines.index("")] if "" in lines else lines
-    known = arguments and arguments[0] in ("train", "compare", "digest", "doctor")
+    known = arguments and arguments[0] in COMMANDS
     command = f"{arguments[0]} " if known else ""
     problem = " ".join(line for line in paragraph if line).rstrip(".")
     return f"Cannot read the command line: {problem}. See reproducibility {command}--help."
@@ -294,6 +351,20 @@ def _quiet_orbax() -> None:
     sys.unraisablehook = hook
 
 
+def _say_warnings() -> None:
+    """Print a warning of ours as the sentence it is."""
+    show = warnings.showwarning
+
+    def say(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, SetAsideWarning):
+            _say(str(message))
+        else:
+            show(message, category, *rest, **more)
+
+    warnings.showwarning = say
+    warnings.simplefilter("always", SetAsideWarning)
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -310,7 +381,9 @@ def _check_out(out: Path) -> None:
 
 @contextlib.contextmanager
 def _progress(steps: int) -> Iterator[tuple[Callable[[int, Any], None], Callable[[], bool]]]:
-    """Show progress on stderr, and turn the first Ctrl-C into a request to stop.
+    """Show progress on stderr, and turn the first Ctrl-C or SIGTERM into a request to stop.
+
+    SIGTERM is what a scheduler sends before it takes the machine away.
 
     Yields what `train` calls after each update: one function to tell it, one to ask.
     """
@@ -323,15 +396,16 @@ def _progress(steps: int) -> Iterator[tuple[Callable[[int, Any], None], Callable
 
     def stop() -> bool:
         if asked:
-            _say("Interrupted: saving a checkpoint. Press Ctrl-C again to end at once.")
+            _say("Interrupted: saving a checkpoint. A second Ctrl-C or SIGTERM ends at once.")
         return bool(asked)
 
-    previous = signal.signal(signal.SIGINT, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
         with _bar(steps) if sys.stderr.isatty() else contextlib.nullcontext(_lines(steps)) as tell:
             yield tell, stop
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _every(seconds: float) -> Callable[[], bool]:
@@ -420,6 +494,21 @@ def _print_comparison(found: Comparison) -> None:
         lines = [(d.name, _text(d.a), _text(d.b), d.effect, d.why) for d in found.environment]
         print()
         _print_rows(lines, ("environment", "a", "b", "effect", "why"))
+
+
+def _print_findings(title: str, findings: Sequence[Finding]) -> None:
+    if findings:
+        print()
+        rows = [(f.kind, f.path, f.detail) for f in findings]
+        _print_rows(rows, (title, "path", "detail"))
+
+
+def _advice(request: Check, finding: Finding) -> str:
+    if finding.path == "run.json":
+        return "The train command of this run, with all its settings, writes it anew."
+    if request.repair:
+        return "Take an intact copy of it."
+    return f"reproducibility check {request.run} --repair sets it aside, and train goes on."
 
 
 def _text(value: Any) -> str:

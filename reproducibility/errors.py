@@ -9,15 +9,17 @@ Chapter: docs/reference/errors.md
     ├── LeafError                 a leaf of a tree that has no digest
     ├── CheckpointError           no such checkpoint, or one that is there already
     │   ├── CheckpointMismatchError   it holds another tree than the one asked for
-    │   ├── CheckpointDamagedError    its files cannot be read
+    │   ├── CheckpointDamagedError    its bytes are not those that were sealed
     │   └── CheckpointSaveError       it could not be written
     └── RunError                  a path that is not (or not yet) a usable run
         ├── IdentityMismatchError     the directory belongs to a run with other settings
+        ├── RunDamagedError           a file of the run is not as it was written
+        ├── RunSaveError              a file of a run could not be written
         ├── RunLockedError            another process is working on this run
         └── ResultError               a file that is not a result of a run
 
 A class exists where a caller could sensibly catch it; every other refusal is a `ValueError` with
-the same wording.
+the same wording. `SetAsideWarning` is a warning: something was damaged, and work goes on without.
 """
 
 from __future__ import annotations
@@ -80,9 +82,14 @@ class CheckpointMismatchError(CheckpointError):
 
 
 class CheckpointDamagedError(CheckpointError):
-    """A checkpoint's files cannot be read: missing, cut short or altered."""
+    """A checkpoint's bytes are not those that were sealed: missing, cut short or altered.
+
+    `files` and `leaves` name which.
+    """
 
     exit_code = 1
+    files: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
 
 
 class CheckpointSaveError(CheckpointError):
@@ -101,6 +108,18 @@ class IdentityMismatchError(RunError):
     settings: tuple[str, ...] = ()
 
 
+class RunDamagedError(RunError):
+    """A file of a run is not as it was written."""
+
+    exit_code = 1
+
+
+class RunSaveError(RunError):
+    """A file of a run, or a copy of its result, could not be written; the one before stays."""
+
+    exit_code = 4
+
+
 class RunLockedError(RunError):
     """Another process is working on this run."""
 
@@ -109,3 +128,7 @@ class RunLockedError(RunError):
 
 class ResultError(RunError):
     """A file is not a result of a run: missing, empty, cut short, altered, or something else."""
+
+
+class SetAsideWarning(UserWarning):
+    """Something damaged was renamed, and work goes on without it."""

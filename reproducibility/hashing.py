@@ -154,6 +154,26 @@ def path_string(path: LeafPath) -> str:
     return "".join(_entry_string(entry) for entry in path).removeprefix(".") or "."
 
 
+def check_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:
+    """Refuse a tree that has a leaf without a digest, before anything is computed.
+
+    Same bits: not a computation.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        What `named_leaves` returns.
+
+    Raises:
+        LeafError: As from `leaf_digests`.
+    """
+    leaves = named_leaves(tree)
+    for path, leaf in leaves:
+        _check(path, leaf)
+    return leaves
+
+
 def leaf_digests(tree: PyTree) -> dict[str, str]:
     """Digest each leaf of a tree on its own, to find the one that differs.
 
@@ -203,10 +223,28 @@ def tree_digest(tree: PyTree) -> str:
         >>> tree_digest({"w": np.zeros(3)}) == tree_digest({"w": np.zeros((3, 1))})
         False
     """
-    digest = hashlib.sha256(_field(TREE_TAG))
-    for path, leaf_digest in _digests(tree):
-        digest.update(_field(_path_bytes(path)) + _field(leaf_digest))
-    return digest.hexdigest()
+    return tree_digests(tree)[0]
+
+
+def tree_digests(tree: PyTree) -> tuple[str, dict[str, str]]:
+    """Digest a whole tree and each of its leaves, reading every byte once.
+
+    **Same bits:** as `tree_digest` and `leaf_digests`.
+
+    Args:
+        tree: Any pytree of JAX arrays, NumPy arrays and scalars, and typed keys.
+
+    Returns:
+        What `tree_digest` and what `leaf_digests` return.
+
+    Raises:
+        LeafError: As from `leaf_digests`.
+    """
+    whole, leaves = hashlib.sha256(_field(TREE_TAG)), {}
+    for path, digest in _digests(tree):
+        whole.update(_field(_path_bytes(path)) + _field(digest))
+        leaves[path_string(path)] = digest.hex()
+    return whole.hexdigest(), leaves
 
 
 def _path(keys: Sequence[Any]) -> LeafPath:
@@ -261,10 +299,8 @@ def _path_bytes(path: LeafPath) -> bytes:
 
 
 def _digests(tree: PyTree) -> list[tuple[LeafPath, bytes]]:
-    leaves = named_leaves(tree)
     # Every leaf is looked at before any is read: a refusal should not take seconds to come.
-    for path, leaf in leaves:
-        _check(path, leaf)
+    leaves = check_leaves(tree)
     # hashlib releases the interpreter lock, so threads hash in parallel. The largest leaves start
     # first, for the shortest end; small ones are done here meanwhile.
     large = sorted(

@@ -4,8 +4,8 @@ The rule: what determines the bits is written once and never changed; what does 
 Chapter: docs/guide/using_the_project.md
 
     RUN/
-      run.json         the identity, canonical JSON; its SHA-256 is the name of the run
-      attempts.jsonl   a line when work on the run starts and one when it ends
+      run.json         the identity and its own digest; the file's SHA-256 is the run's name
+      attempts.jsonl   a line when work on the run starts and one when it ends, in a chain
       checkpoints/     see `checkpoint`
       result.json      when finished: digests, loss, accuracy, and its own SHA-256
       lock             held (flock) while a process works here; it dies with the process
@@ -16,14 +16,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reproducibility.errors import IdentityMismatchError, ResultError, RunError, RunLockedError
+from reproducibility.errors import (
+    IdentityMismatchError,
+    ResultError,
+    RunDamagedError,
+    RunError,
+    RunLockedError,
+)
+from reproducibility.files import (
+    TEMPORARY,
+    append_line,
+    canonical_json,
+    next_line,
+    read_json,
+    read_lines,
+    read_with_digest,
+    readable_json,
+    set_aside,
+    sha256,
+    with_digest,
+    write_atomically,
+)
 
 FORMAT = 1
 IDENTITY = "run.json"
@@ -48,8 +67,8 @@ class Result:
     """`tree_digest` of the whole final state."""
     params_digest: str
     """`tree_digest` of the parameters alone."""
-    loss: float
-    """Mean cross-entropy over the held-out examples, in nats."""
+    loss: float | None
+    """Mean cross-entropy over the held-out examples, in nats; None where it is not finite."""
     accuracy: float
     """Share of held-out examples that are classified correctly, 0 to 1."""
     seconds: float
@@ -60,31 +79,7 @@ class Result:
 
         Same bits: everywhere.
         """
-        body = {"format": FORMAT, **dataclasses.asdict(self)}
-        return {**body, "sha256": _sha256(canonical_json(body))}
-
-
-def canonical_json(value: Any) -> bytes:
-    """Encode a value as the one JSON text that digests are taken of.
-
-    **Same bits:** everywhere: keys sorted, no white space, ASCII only, floats as the shortest
-    text that reads back to the same value.
-
-    Args:
-        value: dicts with string keys, lists, strings, numbers, booleans, None.
-
-    Returns:
-        The text as bytes, without a newline.
-
-    Raises:
-        ValueError: a float is infinite or not a number: JSON has no such thing.
-
-    Examples:
-        >>> canonical_json({"b": [1, 0.1], "a": None})
-        b'{"a":null,"b":[1,0.1]}'
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+        return with_digest({"format": FORMAT, **dataclasses.asdict(self)})
 
 
 class Run:
@@ -94,13 +89,13 @@ class Run:
 
     Args:
         path: the directory.
-        identity: the content of its `run.json`.
+        identity: the content of its `run.json`, without its digest.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
         self.identity = dict(identity)
-        self.name = _sha256(canonical_json(self.identity))
+        self.name = sha256(canonical_json(with_digest(self.identity)))
         self.checkpoints = path / CHECKPOINTS
 
     @classmethod
@@ -116,7 +111,8 @@ class Run:
             The run.
 
         Raises:
-            RunError: there is no run at `path`, or its `run.json` is damaged or of another format.
+            RunError: there is no run at `path`, or one of another format.
+            RunDamagedError: its `run.json` is not as it was written.
         """
         path = Path(path)
         file = path / IDENTITY
@@ -126,11 +122,11 @@ class Run:
                 got="a file" if path.is_file() else "no such file",
                 do="Make one: reproducibility train --run-dir DIR.",
             )  # fmt: skip
-        identity = read_json(file)
-        if not isinstance(identity, dict) or identity.get("format") != FORMAT:
-            got = identity.get("format") if isinstance(identity, dict) else type(identity).__name__
+        identity = read_with_digest(file, RunDamagedError)
+        if identity.get("format") != FORMAT:
             raise RunError(
-                "read", "a run", path=file, expected=f"run format {FORMAT}", got=f"{got!r}",
+                "read", "a run", path=file, expected=f"run format {FORMAT}",
+                got=repr(identity.get("format")),
                 do="Use the version of this package that wrote it.",
             )  # fmt: skip
         return cls(path, identity)
@@ -153,15 +149,22 @@ class Run:
             RunError: the path is a file, cannot be written, or holds something else.
             RunLockedError: another process works on this run.
             IdentityMismatchError: the run there has other settings; `settings` names them.
+            RunDamagedError: its `run.json` is damaged, and nothing else there tells that it had
+                these settings. Where something does, it is written anew.
         """
-        path, identity = Path(path), {"format": FORMAT, **settings}
+        path = Path(path)
+        run = cls(path, {"format": FORMAT, **settings})
         _claim(path)
-        with _locked(path):
+        with locked(path):
+            for leftover in path.glob(f"{TEMPORARY}*"):  # of a process that was killed
+                discard(leftover)
             if (path / IDENTITY).exists():
-                _check_identity(cls.read(path), identity)
+                run._confirm()
             else:
-                write_atomically(path / IDENTITY, canonical_json(identity))
-            yield cls(path, identity)
+                write_atomically(path / IDENTITY, canonical_json(with_digest(run.identity)))
+            run.mend_attempts()
+            run.mend_result()
+            yield run
 
     def log(self, **event: Any) -> None:
         """Append a line to `attempts.jsonl` and flush it to the disk.
@@ -171,24 +174,41 @@ class Run:
         Args:
             **event: JSON values by name.
         """
-        with open(self.path / ATTEMPTS, "a+b") as file:
-            file.seek(-1 if file.tell() else 0, os.SEEK_END)
-            torn = file.read() not in (b"", b"\n")  # by a process that was killed
-            file.write(b"\n" * torn + canonical_json(event) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path / ATTEMPTS, self.name, event)
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Return the lines of `attempts.jsonl`; a torn last line is left out.
+        """Return the lines of `attempts.jsonl`, as far as its chain holds.
 
         Same bits: not a computation.
         """
-        lines = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in (self.path / ATTEMPTS).read_bytes().splitlines():
-                with contextlib.suppress(ValueError):  # a process was killed while it wrote
-                    lines.append(json.loads(line))
-        return [line for line in lines if isinstance(line, dict)]
+        return read_lines(self.path / ATTEMPTS, self.name)[0]
+
+    def mend_attempts(self, problem: str | None = None) -> bool:
+        """Set a damaged `attempts.jsonl` aside and keep the lines before the damage.
+
+        A line with the event "mended" follows them: others may be missing.
+
+        Same bits: not a computation.
+
+        Args:
+            problem: what is wrong with it, where that cannot be seen from its lines alone.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        file = self.path / ATTEMPTS
+        lines, broken = read_lines(file, self.name)
+        if not lines and self.checkpoints.exists():
+            problem = "it has no line, but there are checkpoints"
+        problem = broken or problem
+        if problem:
+            intact = b"".join(canonical_json(line) + b"\n" for line in lines)
+            intact += next_line(lines, self.name, {"event": "mended", "problem": problem})
+            if file.exists():
+                set_aside(file, f"{problem}.", replacement=intact)
+            else:
+                write_atomically(file, intact)
+        return problem is not None
 
     def result(self) -> Result | None:
         """Return the result, or None while the run is not finished.
@@ -205,8 +225,53 @@ class Run:
         """Write `result.json`, replacing one of fewer steps in one move.
 
         Same bits: not a computation.
+
+        Raises:
+            RunSaveError: it cannot be written; one of fewer steps stays.
         """
         write_result(self.path / RESULT, result)
+
+    def mend_result(self) -> bool:
+        """Set a damaged `result.json` aside; training writes it again.
+
+        Same bits: not a computation.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        try:
+            self.result()
+        except ResultError as error:
+            set_aside(self.path / RESULT, f"expected {error.expected}, got {error.got}.")
+            return True
+        return False
+
+    def _confirm(self) -> None:
+        """Refuse a `run.json` of other settings; write a damaged one anew if these were its own.
+
+        The attempts tell: their chain begins with the run's name.
+        """
+        try:
+            recorded = Run.read(self.path).identity
+        except RunDamagedError as error:
+            begun = (self.path / ATTEMPTS).exists() or self.checkpoints.exists()
+            if begun and not self.attempts():
+                raise
+            intact = canonical_json(with_digest(self.identity))
+            why = f"expected {error.expected}, got {error.got}. It is written anew."
+            set_aside(self.path / IDENTITY, why, replacement=intact)
+            return
+        names = sorted(recorded.keys() | self.identity.keys())
+        other = [name for name in names if recorded.get(name) != self.identity.get(name)]
+        if other:
+            mismatch = IdentityMismatchError(
+                "continue", "the run", path=self.path,
+                expected=", ".join(f"{name}={recorded.get(name)!r}" for name in other),
+                got=", ".join(f"{name}={self.identity.get(name)!r}" for name in other),
+                do="Use the recorded settings, or another --run-dir.",
+            )  # fmt: skip
+            mismatch.settings = tuple(other)
+            raise mismatch
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:
@@ -226,21 +291,20 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     path = Path(path)
     found = read_json(path, kind=ResultError)
     fields = {field.name for field in dataclasses.fields(Result)}
-    expected = f"a result of format {FORMAT}, as `train --out` writes it"
     if not isinstance(found, dict) or found.keys() != fields | {"format", "sha256"}:
         got = f"an object with {_names(found)}" if isinstance(found, dict) else "another value"
         raise ResultError(
-            "read", "a result", path=path, expected=expected, got=got,
+            "read", "a result", path=path, got=got,
+            expected=f"a result of format {FORMAT}, as `train --out` writes it",
             do="Give a run directory or its result.json.",
         )  # fmt: skip
-    recorded, body = found["sha256"], {k: v for k, v in found.items() if k != "sha256"}
-    if body["format"] != FORMAT or recorded != _sha256(canonical_json(body)):
+    body = read_with_digest(path, ResultError)
+    if body.pop("format") != FORMAT:
         raise ResultError(
-            "trust", "a result", path=path, expected=f"format {FORMAT} and SHA-256 {recorded}",
-            got=f"format {body['format']} and SHA-256 {_sha256(canonical_json(body))}",
-            do="It was altered after it was written: take it from its run directory again.",
+            "read", "a result", path=path, expected=f"format {FORMAT}", got="another",
+            do="Use the version of this package that wrote it.",
         )  # fmt: skip
-    return Result(**{name: body[name] for name in fields})
+    return Result(**body)
 
 
 def write_result(path: str | os.PathLike[str], result: Result) -> None:
@@ -252,86 +316,59 @@ def write_result(path: str | os.PathLike[str], result: Result) -> None:
         path: the file.
         result: what to write.
     """
-    write_atomically(Path(path), json.dumps(result.to_json(), indent=1).encode() + b"\n")
+    write_atomically(Path(path), readable_json(result.to_json()))
 
 
-def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
-    """Read a JSON file; refuse duplicate keys, NaN and infinities.
+def discard(path: Path) -> None:
+    """Delete a file or directory that never became part of a run.
+
+    Same bits: not a computation.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a run directory; it goes with the process, however that ends.
 
     Same bits: not a computation.
 
     Args:
-        path: the file.
-        kind: the error to raise.
-
-    Returns:
-        Its value.
+        path: the run directory.
+        shared: hold it together with others that only read.
 
     Raises:
-        RunError: or `kind`: the file cannot be read or holds no such JSON.
+        RunError: the lock file cannot be opened.
+        RunLockedError: another process works on this run.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        empty = isinstance(error, ValueError) and path.stat().st_size == 0
-        got = "an empty file" if empty else str(error) if isinstance(error, ValueError) else None
-        raise kind(
-            "read", path.name, path=path, expected="a readable JSON file",
-            got=got or getattr(error, "strerror", None) or type(error).__name__,
-            do="Check the path, or take an intact copy.",
-        ) from error  # fmt: skip
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut.
-
-    Same bits: everywhere.
-
-    Args:
-        path: the file, replaced if it exists.
-        content: its bytes.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        file = open(path / LOCK, "rb" if shared else "ab")  # noqa: SIM115
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise RunError(
-            "write", path.name, path=path, expected="a place this process may write to",
-            got=error.strerror or str(error), do="Choose another place, or free some space.",
-        ) from error  # fmt: skip
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        raise _unusable(path, error) from error
+    with file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunLockedError(
+                "work on", "a run", path=path, expected="no other process at work on it",
+                got="a held lock", do="Wait for that process, or end it.",
+            ) from error  # fmt: skip
+        yield
 
 
 def _names(values: dict[str, Any]) -> str:
     return ", ".join(sorted(values)[:8]) or "nothing in it"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("an object with duplicate keys")
-    return values
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"the constant {name}, which is no JSON")
+def _unusable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        "work", "here", path=path, expected="a directory this process may write to",
+        got=error.strerror or str(error), do="Choose another --run-dir, or fix the permissions.",
+    )  # fmt: skip
 
 
 def _claim(path: Path) -> None:
@@ -344,44 +381,12 @@ def _claim(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         content = {entry.name for entry in path.iterdir()} - {LOCK}
-        (path / LOCK).touch()
     except OSError as error:
-        raise RunError(
-            "start a run", "here", path=path, expected="a directory this process may write to",
-            got=error.strerror or str(error), do="Choose another --run-dir.",
-        ) from error  # fmt: skip
-    foreign = sorted(name for name in content if not name.startswith(".tmp-"))
+        raise _unusable(path, error) from error
+    foreign = sorted(name for name in content if not name.startswith(TEMPORARY))
     if foreign and IDENTITY not in content:
-        (path / LOCK).unlink()
         raise RunError(
             "start a run", "here", path=path, expected="an empty directory or a run",
             got=f"a directory that holds {foreign[0]}",
             do="Choose another --run-dir; nothing was written.",
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path / LOCK, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunLockedError(
-                "work on", "a run", path=path, expected="no other process at work on it",
-                got="a held lock", do="Wait for that process, or end it.",
-            ) from error  # fmt: skip
-        yield
-
-
-def _check_identity(run: Run, identity: Mapping[str, Any]) -> None:
-    names = sorted(run.identity.keys() | identity.keys())
-    other = [name for name in names if run.identity.get(name) != identity.get(name)]
-    if other:
-        error = IdentityMismatchError(
-            "continue", "the run", path=run.path,
-            expected=", ".join(f"{name}={run.identity.get(name)!r}" for name in other),
-            got=", ".join(f"{name}={identity.get(name)!r}" for name in other),
-            do="Use the recorded settings, or another --run-dir.",
-        )  # fmt: skip
-        error.settings = tuple(other)
-        raise error

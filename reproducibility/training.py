@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import jax
@@ -25,7 +25,12 @@ from reproducibility.checkpoint import CheckpointStore
 from reproducibility.config import Identity, TrainConfig
 from reproducibility.data import Dataset, load_dataset
 from reproducibility.environment import capture_environment
-from reproducibility.errors import ConfigError, RunError
+from reproducibility.errors import (
+    CheckpointMismatchError,
+    ConfigError,
+    RunDamagedError,
+    RunError,
+)
 from reproducibility.hashing import tree_digest
 from reproducibility.keys import (
     PRNG_IMPL,
@@ -239,7 +244,8 @@ def train(
 ) -> TrainResult:
     """Train, or go on training, the network that `config` describes.
 
-    With a `run_dir`, the run can be ended at any moment and gone on with by the same call.
+    With a `run_dir`, the run can be killed at any moment and gone on with by the same call, from
+    its newest intact checkpoint. What is damaged is set aside with a `SetAsideWarning`.
 
     **Same bits:** one machine with one environment (see `environment`): every run of one
     identity, however often it was interrupted and resumed, passes through the same states. With
@@ -258,7 +264,7 @@ def train(
     Raises:
         ConfigError: a setting is refused, or a JAX setting would change every draw.
         RunError: `run_dir` cannot be used, or `resume` is not possible as asked.
-        CheckpointError: a checkpoint cannot be read or written, or holds another tree.
+        CheckpointError: a checkpoint cannot be written or holds another tree, or none is intact.
 
     Examples:
         >>> config = TrainConfig(seed=7, steps=4, shards=1)
@@ -272,7 +278,7 @@ def train(
         state = programs.start
         if run_dir is not None:
             run = stack.enter_context(Run.work(run_dir, _settings(programs)))
-            store = stack.enter_context(CheckpointStore(run.checkpoints, keep=config.keep))
+            store = stack.enter_context(_store(run, keep=config.keep))
             state = _resume(config, run, store, state)
             done = _already_done(config, run, state)
             if done:
@@ -294,11 +300,14 @@ def restore_state(run: Run, *, step: int | None = None) -> TrainState:
 
     Raises:
         CheckpointError: there is no such checkpoint, or it does not match the run's identity.
+        CheckpointDamagedError: its bytes are not those that were sealed.
     """
     names = [field.name for field in dataclasses.fields(Identity)]
     identity = Identity(**{name: run.identity[name] for name in names})
-    with CheckpointStore(run.checkpoints) as store:
-        state: TrainState = store.restore(programs_of(identity).start, step=step)
+    start = programs_of(identity).start
+    with _store(run) as store:
+        state: TrainState = store.restore(start, step=step)
+        _check_state(state, start, run, store.steps()[-1] if step is None else step)
     return state
 
 
@@ -314,8 +323,7 @@ def _attempt(
     """Train from `state` to where the config says, and keep what it asks for."""
     first, last = int(state.step), min(config.steps, config.stop_after or config.steps)
     _log_start(run, first, programs)
-    began, ended, step = time.monotonic(), "failed", first
-    plan = None
+    began, step, plan = time.monotonic(), first, None
     state = jax.tree.map(jnp.copy, state)  # the loop donates it; whoever gave it may keep theirs
     try:
         for step in range(first + 1, last + 1):
@@ -331,11 +339,12 @@ def _attempt(
                 break
         if store:
             store.wait()
-        ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
-    finally:
-        seconds = time.monotonic() - began
-        if run:
-            run.log(event="end", ended=ended, to_step=step, seconds=seconds)
+    except BaseException:
+        with suppress(OSError):  # the disk may be full: what made it end is what to report
+            _log_end(run, "failed", step, began)
+        raise
+    ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
+    _log_end(run, ended, step, began)
     digest = tree_digest(state)
     result = None
     if run and ended == "finished":
@@ -358,7 +367,9 @@ def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainS
             got=f"one of step {steps[-1]}",
             do="Choose another --run-dir, or --resume auto; nothing was overwritten.",
         )  # fmt: skip
-    state: TrainState = store.restore(start) if steps else start
+    state: TrainState = store.resume(start)
+    if steps:
+        _check_state(state, start, run, store.steps()[-1])
     if int(state.step) > config.steps:
         raise ConfigError(
             "use", "steps", expected=f"at least {int(state.step)}, which are complete",
@@ -367,11 +378,32 @@ def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainS
     return state
 
 
+def _check_state(state: TrainState, start: TrainState, run: Run, step: int) -> None:
+    """Refuse a checkpoint that is intact but cannot be one of this run."""
+    seed, keys = run.identity["seed"], (tree_digest(start.key), tree_digest(state.key))
+    facts = {
+        "step": (f"{step}, as the directory is named", step, int(state.step)),
+        "key": (f"the root key of seed {seed}, with digest {keys[0]}", *keys),
+    }
+    for name, (expected, wanted, got) in facts.items():
+        if got != wanted:
+            raise CheckpointMismatchError(
+                "use", f"leaf {name}", path=run.checkpoints, step=step, expected=expected, got=got,
+                do="Something other than `train` wrote it: take an intact copy.",
+            )  # fmt: skip
+
+
 def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResult | None:
     """Return what there is to return if no update is left to do."""
     step, digest = int(state.step), tree_digest(state)
     result = run.result()
     if step == config.steps and result and result.steps == step:
+        if (result.run, result.digest) != (run.name, digest):
+            raise RunDamagedError(
+                "trust", "the result", path=run.path, step=step, got=result.digest,
+                expected=f"digest {digest}, as of the checkpoint",
+                do="Set it aside with `reproducibility check --repair`; then train again.",
+            )  # fmt: skip
         return TrainResult(state, digest, "finished", result)
     if config.stop_after is not None and config.stop_after <= step < config.steps:
         return TrainResult(state, digest, "stopped", None)
@@ -385,7 +417,7 @@ def _result(programs: Programs, run: Run, state: TrainState, digest: str) -> Res
         steps=int(state.step),
         digest=digest,
         params_digest=tree_digest(state.params),
-        loss=float(loss),
+        loss=float(loss) if jnp.isfinite(loss) else None,  # JSON has no NaN
         accuracy=float(accuracy),
         seconds=sum(line.get("seconds", 0.0) for line in run.attempts()),
     )
@@ -402,6 +434,15 @@ def _settings(programs: Programs) -> dict[str, Any]:
         "optimiser": "adam",
         "prng": PRNG_IMPL,
     }
+
+
+def _store(run: Run, keep: int = 3) -> CheckpointStore:
+    return CheckpointStore(run.checkpoints, keep=keep, run=run.name)
+
+
+def _log_end(run: Run | None, ended: str, step: int, began: float) -> None:
+    if run:
+        run.log(event="end", ended=ended, to_step=step, seconds=time.monotonic() - began)
 
 
 def _log_start(run: Run | None, step: int, programs: Programs) -> None:

@@ -1,33 +1,30 @@
 """Strict JAX for every test of the package, and keys that belong to their test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import pytest
 
-from reproducibility import TrainConfig
-from reproducibility.keys import root_key, stream_key
+from reproducibility import TrainConfig, testing
 
 # Small enough to compile in a second, and everything is on: dropout, shuffling, several shards,
 # batches that straddle epochs.
 SMALL = {"batch_size": 32, "shards": 2, "hidden": (8,), "dropout": 0.25}
 
+# The fixtures that other suites load with `pytest_plugins`, which only the topmost conftest may do.
+strict_jax = testing.strict_jax
+item_key = testing.item_key
+
 
 @pytest.fixture(autouse=True)
-def _strict_jax() -> Iterator[None]:
+def _strict_jax(strict_jax: None) -> None:
     """Make raw uint32 keys, reused keys and silent broadcasting errors in each test."""
-    with (
-        jax.legacy_prng_key("error"),
-        jax.debug_key_reuse(True),
-        jax.numpy_rank_promotion("raise"),
-    ):
-        yield
 
 
 @pytest.fixture
-def key(request: pytest.FixtureRequest) -> jax.Array:
+def key(item_key: jax.Array) -> jax.Array:
     """Give each test its own key, the same one in every session."""
-    return stream_key(root_key(0), request.node.nodeid)
+    return item_key
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ PACKAGE = ROOT / "reproducibility"
 # Imports go to a lower layer only; two modules of one layer do not know each other.
 LAYERS = {
     "errors": 0,
-    "config": 1, "environment": 1, "keys": 1, "hashing": 1,
+    "config": 1, "environment": 1, "files": 1, "keys": 1, "hashing": 1,
     "model": 2, "data": 2, "checkpoint": 2,
     "run": 3,
-    "training": 4,
+    "check": 4, "training": 4,
     "compare": 6, "doctor": 6,
+    "testing": 7,
     "cli": 8,
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Promises of `reproducibility.checkpoint`."""
 
-import json
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from reproducibility import CheckpointStore, root_key, tree_digest
+from reproducibility import CheckpointStore, leaf_digests, root_key, tree_digest
 from reproducibility.checkpoint import saved_steps
 from reproducibility.errors import (
     CheckpointDamagedError,
@@ -20,7 +20,9 @@ from reproducibility.errors import (
     CheckpointMismatchError,
     CheckpointSaveError,
     LeafError,
+    SetAsideWarning,
 )
+from reproducibility.files import readable_json, with_digest
 
 EVERY_KIND = {
     "nan and -0.0": lambda: jnp.asarray(np.array([0x7FC00001, 0x80000000], np.uint32).view("f4")),
@@ -192,32 +194,184 @@ def test_no_checkpoint_is_said(tmp_path: Path) -> None:
             store.restore({}, step=4)
 
 
+def alter(path: Path, position: float = 0.5) -> None:
+    """Flip one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(position * len(content))] ^= 4
+    path.write_bytes(content)
+
+
+def largest(folder: Path) -> Path:
+    """Return the file that holds most of the arrays."""
+    return max((folder / "arrays").rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def another_format(folder: Path) -> None:
+    """Write a seal of a format to come."""
+    (folder / "seal.json").write_bytes(readable_json(with_digest({"format": 2, "step": 0})))
+
+
 DAMAGE = {
-    "no table": lambda folder: (folder / "leaves.json").unlink(),
-    "empty table": lambda folder: (folder / "leaves.json").write_text(""),
-    "another format": lambda folder: (folder / "leaves.json").write_text(
-        json.dumps({"format": 2, "step": 0, "leaves": {}, "files": {}})
-    ),
-    "a table of another shape": lambda folder: (folder / "leaves.json").write_text("[1]"),
+    "no seal": lambda folder: (folder / "seal.json").unlink(),
+    "empty seal": lambda folder: (folder / "seal.json").write_text(""),
+    "altered seal": lambda folder: alter(folder / "seal.json"),
+    "another format": another_format,
+    "a seal of another shape": lambda folder: (folder / "seal.json").write_text("[1]"),
+    "a linked seal": lambda folder: [
+        (folder / "seal.json").rename(folder.parent / "seal"),
+        (folder / "seal.json").symlink_to(folder.parent / "seal"),
+    ],
     "no arrays": lambda folder: shutil.rmtree(folder / "arrays"),
     "arrays cut short": lambda folder: [
         file.write_bytes(file.read_bytes()[:10]) for file in (folder / "arrays").rglob("*.ocdbt")
+    ],
+    "one bit": lambda folder: alter(largest(folder)),
+    "one more file": lambda folder: (folder / "arrays" / "notes.txt").write_text("mine"),
+    "a link in the place of a file": lambda folder: [
+        largest(folder).rename(folder.parent / "elsewhere"),
+        (folder / "arrays" / "link").symlink_to(folder.parent / "elsewhere"),
     ],
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_an_error_of_ours(tmp_path: Path, damage: str) -> None:
-    """Files that are missing, cut short or foreign give one error, with exit code 1."""
+def test_damage_is_refused(tmp_path: Path, damage: str) -> None:
+    """Whatever is missing, altered, cut short or added gives one error, with exit code 1."""
     with CheckpointStore(tmp_path) as store:
         store.save(0, SAVED)
         store.wait()
         DAMAGE[damage](tmp_path / "00000000")
-        with pytest.raises(CheckpointDamagedError, match="Cannot read a checkpoint") as caught:
+        for use in (lambda: store.restore(SAVED), lambda: store.verify(0)):
+            with pytest.raises(CheckpointDamagedError, match="Cannot use a checkpoint") as caught:
+                use()
+            assert caught.value.exit_code == 1
+            assert caught.value.files
+    assert saved_steps(tmp_path) == [0]
+
+
+def test_the_damaged_leaf_is_named(tmp_path: Path) -> None:
+    """A bit of one array spoils that leaf and no other; any kind of leaf can be read for that."""
+    noise = np.frombuffer(hashlib.shake_256(b"").digest(2**20), np.uint8)  # not to be compressed
+    tree = {name: make() for name, make in EVERY_KIND.items()}
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, {"small": tree, "large": noise})
+        store.wait()
+        alter(largest(tmp_path / "00000000"))
+        with pytest.raises(CheckpointDamagedError, match="altered, and with it large") as caught:
+            store.verify(0)
+    assert caught.value.leaves == ("large",)
+    assert len(caught.value.files) == 1
+
+
+def test_the_seal_says_what_was_saved(tmp_path: Path) -> None:
+    """The seal holds run, step, the digests anyone can compute, and a SHA-256 of every file."""
+    tree = {name: make() for name, make in EVERY_KIND.items()}
+    with CheckpointStore(tmp_path, run="a run") as store:
+        store.save(3, tree)
+        store.wait()
+        seal = store.verify(3)
+    assert (seal["run"], seal["step"], seal["digest"]) == ("a run", 3, tree_digest(tree))
+    assert {n: leaf["digest"] for n, leaf in seal["leaves"].items()} == leaf_digests(tree)
+    folder = tmp_path / "00000003"
+    files = {path for path in folder.rglob("*") if path.is_file()} - {folder / "seal.json"}
+    assert {folder / name for name in seal["files"]} == files
+    for name, entry in seal["files"].items():
+        content = (folder / name).read_bytes()
+        assert entry == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_what_was_read_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If intact files are read wrongly, the leaf's digest says so."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, SAVED)
+        store.wait()
+        read = store._read_arrays
+        monkeypatch.setattr(
+            store, "_read_arrays", lambda *where: {**read(*where), "b": SAVED["b"] + np.float32(1)}
+        )
+        with pytest.raises(CheckpointDamagedError, match="got others in b") as caught:
             store.restore(SAVED)
-    assert caught.value.exit_code == 1
-    if "arrays" in damage:
-        assert "bytes where" in str(caught.value)
+    assert caught.value.leaves == ("b",)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    """A store with a run's name refuses what another run sealed; one without takes anything."""
+    with CheckpointStore(tmp_path, run="mine") as store:
+        store.save(0, SAVED)
+    expected = pytest.raises(CheckpointMismatchError, match="expected one of run yours, got one of")
+    with CheckpointStore(tmp_path, run="yours") as store, expected:
+        store.restore(SAVED)
+    with CheckpointStore(tmp_path) as store:
+        store.restore(SAVED)
+
+
+def test_resume_begins_and_goes_on(tmp_path: Path) -> None:
+    """Without a checkpoint `resume` returns what it was given; with some, the newest."""
+    start = {"step": np.int64(0)}
+    with CheckpointStore(tmp_path) as store:
+        assert store.resume(start) is start
+        for step in (4, 8):
+            store.save(step, {"step": np.int64(step)})
+        assert store.resume(start) == {"step": 8}
+    assert start == {"step": 0}
+
+
+def test_resume_goes_back_to_the_newest_intact_one(tmp_path: Path) -> None:
+    """Damaged checkpoints are set aside, one warning each; nothing is deleted."""
+    start = {"step": np.int64(0)}
+    with CheckpointStore(tmp_path, keep=4) as store:
+        for step in (4, 8, 12, 16):
+            store.save(step, {"step": np.int64(step)})
+        store.wait()
+        for step in (4, 12, 16):
+            alter(tmp_path / f"{step:08d}" / "seal.json")
+        (tmp_path / "damaged-00000016").mkdir()
+        with pytest.warns(SetAsideWarning) as caught:
+            assert store.resume(start) == {"step": 8}
+        assert ["Going on from step 8" in str(one.message) for one in caught] == [True, True]
+        assert store.steps() == [4, 8]  # what is older than the intact one is not looked at
+        assert (tmp_path / "damaged-00000012" / "arrays").is_dir()
+        assert (tmp_path / "damaged-00000016-2" / "arrays").is_dir()
+        store.save(12, {"step": np.int64(12)})
+
+
+def test_resume_with_none_intact_refuses(tmp_path: Path) -> None:
+    """Where all checkpoints are damaged, training does not quietly begin anew."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(4, SAVED)
+        store.wait()
+        alter(tmp_path / "00000004" / "seal.json")
+        before = sorted(tmp_path.rglob("*"))
+        for _ in range(2):
+            with pytest.raises(CheckpointDamagedError, match="got damage in all 1; the newest: "):
+                store.resume(SAVED)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_resume_of_another_tree_refuses(tmp_path: Path) -> None:
+    """An intact checkpoint of another tree is not damage: it is refused, and stays."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(4, SAVED)
+        with pytest.raises(CheckpointMismatchError, match="leaf b"):
+            store.resume({"w": SAVED["w"]})
+        assert store.steps() == [4]
+
+
+def test_a_checkpoint_half_deleted_is_not_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that dies while it deletes an old checkpoint leaves no damaged one behind."""
+    with CheckpointStore(tmp_path, keep=1) as store:
+        store.save(4, SAVED)
+        store.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", lambda path: (path / "seal.json").unlink())
+            store.save(8, SAVED)
+            store.wait()
+        assert saved_steps(tmp_path) == [8]
+        assert len(list(tmp_path.glob(".tmp-*"))) == 1
+        store.resume(SAVED)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["00000008"]
 
 
 def test_a_failed_save_is_raised_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -157,25 +157,85 @@ def test_digest_of_what_is_no_run(call: Call, tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_damage(call: Call, tmp_path: Path) -> None:
     """A checkpoint whose files cannot be read gives code 1 and names the checkpoint."""
     call("train", *SMALL, "--steps", 2, "--run-dir", "run")
-    (tmp_path / "run/checkpoints/00000002/leaves.json").write_text("{")
+    (tmp_path / "run/checkpoints/00000002/seal.json").write_text("{")
     code, out, err = call("digest", "run")
     assert (code, out) == (1, "")
-    assert "Cannot read a checkpoint at " in one_sentence(err)
+    assert "Cannot use a checkpoint at " in one_sentence(err)
 
 
-def test_a_renamed_leaf_is_refused(call: Call, tmp_path: Path) -> None:
-    """A checkpoint with a renamed or differently typed leaf stops a run, by the leaf's name."""
-    call("train", *SMALL, "--steps", 4, "--stop-after", 2, "--run-dir", "run")
-    table = tmp_path / "run/checkpoints/00000002/leaves.json"
-    original = table.read_text()
-    for old, new in {
-        "params.layers.output.bias": "params.layers.output.offset",
-        '"float32"': '"bfloat16"',
-    }.items():
-        table.write_text(original.replace(old, new))
-        code, out, err = call("train", *SMALL, "--steps", 4, "--run-dir", "run")
-        assert (code, out) == (2, "")
-        assert "Cannot restore leaf " in one_sentence(err)
+def test_check_says_what_is_intact_and_what_is_not(call: Call, tmp_path: Path) -> None:
+    """`check` prints verdict and findings, with code 0 or 1; `--repair` takes damage away."""
+    call("train", *SMALL, "--steps", 4, "--checkpoint-every", 2, "--run-dir", "run")
+    code, out, err = call("check", "run")
+    assert (code, err) == (0, "")
+    assert re.search(r"^verdict +intact$", out, re.M)
+    assert re.search(r"^checkpoints +2, 4 ", out, re.M)
+    (tmp_path / "run/checkpoints/00000004/seal.json").write_text("{")
+    (tmp_path / "run/checkpoints/.tmp-00000006").mkdir()
+    code, out, err = call("check", "run")
+    assert code == 1
+    assert re.search(r"^verdict +damaged$", out, re.M)
+    assert re.search(r"^damaged +checkpoints/00000004 ", out, re.M)
+    assert re.search(r"^left over +checkpoints/.tmp-00000006 ", out, re.M)
+    assert "Damaged: checkpoints/00000004: " in one_sentence(err)
+    assert "reproducibility check run --repair" in err
+    code, out, err = call("check", "run", "--json")
+    assert (code, json.loads(out)["findings"][0]["kind"]) == (1, "damaged")
+    code, out, err = call("check", "run", "--repair")
+    assert (code, err) == (0, "")
+    assert re.search(r"^damaged +checkpoints/00000004 ", out, re.M)  # under "repaired"
+    assert re.search(r"^set aside +checkpoints/damaged-00000004 ", out, re.M)
+    (tmp_path / "run/run.json").write_text("{")
+    code, out, err = call("check", "run", "--repair")
+    assert code == 1
+    assert "The train command of this run, with all its settings, writes it anew." in err
+
+
+def test_train_says_what_it_set_aside(call: Call, tmp_path: Path) -> None:
+    """A damaged checkpoint is one sentence on stderr; the run ends with the same digest."""
+    command = ["train", *SMALL, "--steps", 4, "--checkpoint-every", 2, "--run-dir", "run"]
+    before = call(*command)[1]
+    (tmp_path / "run/checkpoints/00000004/seal.json").write_text("{")
+    code, out, err = call(*command)
+    assert code == 0
+    assert out.splitlines()[:5] == before.splitlines()[:5]
+    [said] = [line for line in err.splitlines() if not line.startswith("step ")]
+    assert said.startswith("Set aside ")
+    assert said.endswith("Going on from step 2.")
+
+
+# Makes root subject to permissions like anyone else (CAP_DAC_OVERRIDE), then runs a command.
+WITHOUT_PRIVILEGES = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(24, 1)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path, call: Call) -> None:
+    """On a read-only directory `train` is refused in one sentence; reading commands work."""
+    call("train", *SMALL, "--steps", 2, "--run-dir", "run")
+    folders = [path for path in (tmp_path / "run").rglob("*") if path.is_dir()]
+    for path in (*folders, tmp_path / "run", tmp_path / "run/lock", tmp_path):
+        path.chmod(0o555)
+    code = "from reproducibility.cli import main; import sys\n"
+    code += "for command in ('train', 'check', 'digest'):\n"
+    code += "    try: main([command, *{'train': sys.argv[1:]}.get(command, ['run'])])\n"
+    code += "    except SystemExit as end: print('code', end.code)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_PRIVILEGES, sys.executable, "-c", code,
+             *SMALL, "--steps", "4", "--run-dir", "run"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+    finally:
+        for path in (tmp_path, tmp_path / "run", *folders):
+            path.chmod(0o755)
+    assert re.findall(r"^code (\d)$", done.stdout, re.M) == ["2", "0", "0"]
+    assert "a directory this process may write to, got Permission denied" in one_sentence(
+        done.stderr
+    )
 
 
 def test_another_identity_is_refused(call: Call) -> None:
@@ -243,8 +303,11 @@ finally:
         assert expected or "Example: reproducibility train" in done.stdout
 
 
-def test_interrupt_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """Ctrl-C in the middle of training ends it with a checkpoint, one sentence and code 130.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, or what a scheduler sends, ends training with a checkpoint and code 130.
 
     The resumed run ends with the digest of an uninterrupted one.
     """
@@ -256,7 +319,7 @@ def test_interrupt_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     )  # fmt: skip
     try:
         assert "step 1 of" in started.stderr.readline()
-        started.send_signal(signal.SIGINT)
+        started.send_signal(number)
         out, err = started.communicate(timeout=60)
     finally:
         started.kill()

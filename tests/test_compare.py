@@ -9,10 +9,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from reproducibility import CheckpointStore, TrainConfig, compare, train
+from reproducibility import TrainConfig, TrainState, compare, train
 from reproducibility.errors import ResultError, RunError
 from reproducibility.run import Run
-from reproducibility.training import restore_state
+from tests.sabotage import reseal
 
 Small = Callable[..., TrainConfig]
 
@@ -21,6 +21,14 @@ Small = Callable[..., TrainConfig]
 def _outside_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Record no commit: the tree may change while the tests run, and that would be reported."""
     monkeypatch.chdir(tmp_path)
+
+
+def rewrite(run: Run, lines: list[dict[str, object]]) -> None:
+    """Write other lines into the log of a run, as another machine would have written them."""
+    (run.path / "attempts.jsonl").unlink()
+    for line in lines:
+        del line["chain"]
+        run.log(**line)
 
 
 def test_two_equal_runs_are_the_same(small: Small, tmp_path: Path) -> None:
@@ -53,12 +61,13 @@ def test_one_bit_is_found_and_named(small: Small, tmp_path: Path) -> None:
     """One changed number in one leaf of a checkpoint is a difference in that leaf alone."""
     for name in "ab":
         train(small(stop_after=4), run_dir=tmp_path / name)
-    state = restore_state(Run.read(tmp_path / "b"))
-    bias = state.params["layers"]["output"]["bias"]
-    state.params["layers"]["output"]["bias"] = jnp.nextafter(bias, jnp.inf)
-    shutil.rmtree(tmp_path / "b" / "checkpoints")
-    with CheckpointStore(tmp_path / "b" / "checkpoints") as store:
-        store.save(4, state)
+
+    def nudge(state: TrainState) -> TrainState:
+        layer = state.params["layers"]["output"]
+        layer["bias"] = jnp.nextafter(layer["bias"], jnp.inf)
+        return state
+
+    reseal(tmp_path / "b", nudge)
     found = compare(tmp_path / "a", tmp_path / "b")
     assert (found.verdict, found.leaves) == ("different", ("params.layers.output.bias",))
     assert "in params.layers.output.bias" in found.reason
@@ -86,10 +95,10 @@ def test_an_environment_explains_and_never_decides(small: Small, tmp_path: Path)
     """Runs with equal digests are the same, though another environment was recorded."""
     for name in "ab":
         train(small(), run_dir=tmp_path / name)
-    file = tmp_path / "b" / "attempts.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    run = Run.read(tmp_path / "b")
+    lines = run.attempts()
     lines[0]["environment"]["threads.xla_cpu"] = 4096
-    file.write_text("\n".join(map(json.dumps, lines)))
+    rewrite(run, lines)
     found = compare(tmp_path / "a", tmp_path / "b")
     assert found.verdict == "same"
     assert [(d.name, d.b, d.effect) for d in found.environment] == [
@@ -101,10 +110,10 @@ def test_every_attempt_counts(small: Small, tmp_path: Path) -> None:
     """An environment that only the first of two attempts had is reported too."""
     train(small(), run_dir=tmp_path / "a")
     train(small(stop_after=4), run_dir=tmp_path / "b")
-    file = tmp_path / "b" / "attempts.jsonl"
-    first = json.loads(file.read_text().splitlines()[0])
+    run = Run.read(tmp_path / "b")
+    first, *rest = run.attempts()
     first["environment"]["cpu.isa"] = "SSE4_2"
-    file.write_text(json.dumps(first) + "\n")
+    rewrite(run, [first, *rest])
     train(small(), run_dir=tmp_path / "b")
     assert "cpu.isa" in {d.name for d in compare(tmp_path / "a", tmp_path / "b").environment}
 

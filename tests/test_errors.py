@@ -17,7 +17,9 @@ CLASSES = [
 EXIT_CODES = {
     "CheckpointDamagedError": 1,
     "CheckpointSaveError": 4,
+    "RunDamagedError": 1,
     "RunLockedError": 4,
+    "RunSaveError": 4,
 }
 PAGE = (Path(__file__).parents[1] / errors.PAGE).read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+Error)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
@@ -71,7 +73,7 @@ def test_the_note_leads_to_a_section_of_the_page(cls: type[ReproducibilityError]
 
 def test_the_page_has_no_section_of_a_class_that_is_gone() -> None:
     """The page describes exactly the classes that exist, in the order of the module."""
-    in_order = re.findall(r"^class (\w+)\(", inspect.getsource(errors), re.M)
+    in_order = re.findall(r"^class (\w+Error)\(", inspect.getsource(errors), re.M)
     assert list(SECTIONS) == in_order
     assert {cls.__name__ for cls in CLASSES} == set(in_order)
 
@@ -94,3 +96,8 @@ def test_the_exit_code_is_that_of_the_contract(cls: type[ReproducibilityError]) 
     row = re.search(rf"^\| \[`{cls.__name__}`\].*\| (\d+) \|$", PAGE, re.M)
     assert row
     assert int(row[1]) == cls.exit_code
+
+
+def test_the_warning_has_a_section_too() -> None:
+    """What is set aside is explained on the same page."""
+    assert "\n## SetAsideWarning\n" in PAGE

@@ -1,6 +1,7 @@
 """Promises of `reproducibility.run`."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -10,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from reproducibility.errors import IdentityMismatchError, ResultError, RunError, RunLockedError
-from reproducibility.run import Result, Run, canonical_json, read_result, write_result
+from reproducibility.errors import (
+    IdentityMismatchError,
+    ResultError,
+    RunDamagedError,
+    RunError,
+    RunLockedError,
+    SetAsideWarning,
+)
+from reproducibility.files import canonical_json, with_digest
+from reproducibility.run import Result, Run, locked, read_result, write_result
 
 SETTINGS = {"seed": 7, "hidden": [8, 4], "learning_rate": 0.001}
 RESULT = Result(
@@ -24,7 +33,9 @@ def test_the_name_is_the_digest_of_run_json(tmp_path: Path) -> None:
     """A run's name is the SHA-256 of the bytes of run.json, which anyone can compute."""
     with Run.work(tmp_path / "run", SETTINGS) as run:
         content = (tmp_path / "run" / "run.json").read_bytes()
-    assert content == b'{"format":1,"hidden":[8,4],"learning_rate":0.001,"seed":7}'
+    body = b'{"format":1,"hidden":[8,4],"learning_rate":0.001,"seed":7}'
+    own = hashlib.sha256(body).hexdigest().encode()
+    assert content == body[:-1] + b',"sha256":"' + own + b'"}'
     assert run.name == hashlib.sha256(content).hexdigest() == Run.read(tmp_path / "run").name
 
 
@@ -120,32 +131,85 @@ def test_reading_what_is_no_run(tmp_path: Path) -> None:
     for content, got in {
         "": "an empty file",
         '{"format":1': "Expecting",
-        '{"format":2}': "got 2",
+        '{"format":1}': "carries its own SHA-256, got one without",
         '{"format":1,"format":1}': "duplicate keys",
         '{"format":NaN}': "NaN",
-        "[1]": "got 'list'",
+        "[1]": "carries its own SHA-256, got one without",
     }.items():
         (tmp_path / "run.json").write_text(content)
-        with pytest.raises(RunError, match=got):
+        with pytest.raises(RunDamagedError, match=got) as caught:
             Run.read(tmp_path)
+        assert caught.value.exit_code == 1
+    (tmp_path / "run.json").write_bytes(canonical_json(with_digest({"format": 2})))
+    with pytest.raises(RunError, match="expected run format 1, got 2"):
+        Run.read(tmp_path)
 
 
-def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
-    """A line that a killed process left half written does not hide the lines before it."""
+def test_attempts_are_a_chain(tmp_path: Path) -> None:
+    """Each line continues the chain that the run's name begins, so none can be changed alone."""
     with Run.work(tmp_path, SETTINGS) as run:
         run.log(event="start", step=0)
-        with open(tmp_path / "attempts.jsonl", "ab") as file:
-            file.write(b'{"event":"en')
-        assert run.attempts() == [{"event": "start", "step": 0}]
+        run.log(event="end", step=4)
+    chain = run.name
+    for line in run.attempts():
+        recorded = line.pop("chain")
+        chain = hashlib.sha256(chain.encode() + canonical_json(line)).hexdigest()
+        assert recorded == chain
+    assert [line["event"] for line in run.attempts()] == ["start", "end"]
 
 
-def test_a_line_after_a_torn_one_is_whole(tmp_path: Path) -> None:
-    """The next attempt's line does not run into the torn one."""
+def test_damaged_attempts_are_set_aside(tmp_path: Path) -> None:
+    """The next to work on a run keeps the lines before the damage, sets the file aside, goes on."""
     with Run.work(tmp_path, SETTINGS) as run:
-        with open(tmp_path / "attempts.jsonl", "ab") as file:
-            file.write(b'{"event":"en')
+        run.log(event="start", step=0)
+        whole = (tmp_path / "attempts.jsonl").read_bytes()
+        (tmp_path / "attempts.jsonl").write_bytes(whole + b'{"event":"en')
+        assert [line["event"] for line in run.attempts()] == ["start"]
+    with pytest.warns(SetAsideWarning, match="line 2 was cut"), Run.work(tmp_path, SETTINGS):
+        pass
+    with Run.work(tmp_path, SETTINGS) as run:
+        assert (tmp_path / "attempts.jsonl").read_bytes().startswith(whole)
+        assert (tmp_path / "damaged-attempts.jsonl").read_bytes() == whole + b'{"event":"en'
         run.log(event="start", step=4)
-        assert run.attempts() == [{"event": "start", "step": 4}]
+        assert [line["event"] for line in run.attempts()] == ["start", "mended", "start"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """Files that never got their name are gone when someone works on the run again."""
+    with Run.work(tmp_path, SETTINGS):
+        pass
+    (tmp_path / ".tmp-run.json-1").write_text("{")
+    (tmp_path / ".tmp-folder").mkdir()
+    with Run.work(tmp_path, SETTINGS):
+        assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json"}
+
+
+def test_a_damaged_identity_is_written_anew_if_the_attempts_confirm_it(tmp_path: Path) -> None:
+    """The chain of the attempts begins with the run's name: it tells whose settings they were."""
+    with Run.work(tmp_path, SETTINGS) as run:
+        run.log(event="start", step=0)
+    intact = (tmp_path / "run.json").read_bytes()
+    damaged = intact.replace(b'"seed":7', b'"seed":6')
+    (tmp_path / "run.json").write_bytes(damaged)
+    for settings in ({**SETTINGS, "seed": 6}, {**SETTINGS, "seed": 8}):
+        with pytest.raises(RunDamagedError, match="SHA-256"), Run.work(tmp_path, settings):
+            pass
+    assert (tmp_path / "run.json").read_bytes() == damaged
+    with pytest.warns(SetAsideWarning, match="written anew"), Run.work(tmp_path, SETTINGS):
+        pass
+    assert (tmp_path / "run.json").read_bytes() == intact
+    assert (tmp_path / "damaged-run.json").read_bytes() == damaged
+
+
+def test_readers_share_the_lock(tmp_path: Path) -> None:
+    """Two may read at once; nobody reads while one works, nor works while one reads."""
+    with Run.work(tmp_path, SETTINGS):
+        pass
+    reading, working = functools.partial(locked, tmp_path, shared=True), Run.work
+    with reading(), reading(), pytest.raises(RunLockedError), working(tmp_path, SETTINGS):
+        pass
+    with working(tmp_path, SETTINGS), pytest.raises(RunLockedError), reading():
+        pass
 
 
 def test_a_result_comes_back(tmp_path: Path) -> None:
@@ -165,7 +229,7 @@ def test_an_altered_result_is_not_trusted(tmp_path: Path, name: str) -> None:
     altered = json.loads((tmp_path / "result.json").read_bytes())
     altered[name] = 6 if not isinstance(altered[name], str) else "d" * 64
     (tmp_path / "result.json").write_text(json.dumps(altered))
-    with pytest.raises(ResultError, match="Cannot trust a result"):
+    with pytest.raises(ResultError, match=r"Cannot trust result\.json|expected format 1"):
         read_result(tmp_path / "result.json")
 
 
@@ -207,10 +271,3 @@ def test_writing_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_result(path, dataclasses.replace(RESULT, steps=6))
     assert read_result(path) == RESULT
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
-
-
-def test_canonical_json_is_one_text() -> None:
-    """Order, white space and non-ASCII text do not change it; NaN has none."""
-    assert canonical_json({"b": 1, "a": "é"}) == b'{"a":"\\u00e9","b":1}'
-    with pytest.raises(ValueError, match="JSON"):
-        canonical_json({"loss": float("nan")})

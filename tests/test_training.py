@@ -12,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reproducibility import CheckpointStore, TrainConfig, TrainState, root_key, train, tree_digest
+from reproducibility import TrainConfig, TrainState, root_key, train, tree_digest
 from reproducibility.errors import (
+    CheckpointDamagedError,
     CheckpointMismatchError,
     ConfigError,
     IdentityMismatchError,
+    RunDamagedError,
     RunError,
+    SetAsideWarning,
 )
 from reproducibility.keys import index_key, step_key, stream_key
 from reproducibility.run import Run, read_result
@@ -43,49 +46,6 @@ def test_resumed_equals_uninterrupted(
     """However often a run is interrupted, it ends with the digest of the uninterrupted one."""
     config = small(dataset=dataset)
     assert interrupted(config, tmp_path / "run", *stops) == train(config).digest
-
-
-def tampered(state: TrainState, what: str) -> TrainState:
-    """Change exactly one thing of a state."""
-    if what == "key":
-        return dataclasses.replace(state, key=root_key(8))
-    if what == "optimiser state":
-        zeros = jax.tree.map(jnp.zeros_like, state.opt_state)
-        return dataclasses.replace(state, opt_state=zeros)
-    if what == "one moment":
-        moments, *rest = state.opt_state
-        moments = moments._replace(nu=moments.nu.at[0].add(1e-6))
-        return dataclasses.replace(state, opt_state=(moments, *rest))
-    if what == "data position":
-        return dataclasses.replace(state, step=state.step - jnp.uint32(1))
-    if what == "one bit of a parameter":
-        bias = state.params["layers"]["output"]["bias"]
-        words = np.asarray(bias).view(np.uint32).copy()
-        words[0] ^= 1
-        state.params["layers"]["output"]["bias"] = jnp.asarray(words.view(np.float32))
-        return state
-    return state
-
-
-@pytest.mark.parametrize("dataset", ["synthetic", "digits"])
-@pytest.mark.parametrize(
-    "what",
-    ["nothing", "key", "optimiser state", "one moment", "data position", "one bit of a parameter"],
-)
-def test_tampering_is_seen(small: Small, tmp_path: Path, what: str, dataset: str) -> None:
-    """Negative controls: resumed with one thing changed, the run ends with another digest.
-
-    With nothing changed, by the same route, it ends with the same one.
-    """
-    config = small(dataset=dataset)
-    folder = tmp_path / "run"
-    train(dataclasses.replace(config, stop_after=6), run_dir=folder)
-    state = tampered(restore_state(Run.read(folder)), what)
-    shutil.rmtree(folder / "checkpoints")
-    with CheckpointStore(folder / "checkpoints") as store:
-        store.save(int(state.step), state)
-    digest = train(config, run_dir=folder).digest
-    assert (digest == train(config).digest) is (what == "nothing")
 
 
 def gradient_of(programs: Programs, state: TrainState, shard: int) -> object:
@@ -269,15 +229,14 @@ def test_another_identity_is_refused_by_name(small: Small, tmp_path: Path) -> No
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
-def test_a_checkpoint_of_another_model_is_refused(small: Small, tmp_path: Path) -> None:
-    """A checkpoint that was swapped for that of another network is refused by a leaf's name."""
+def test_a_checkpoint_of_another_run_is_refused(small: Small, tmp_path: Path) -> None:
+    """Checkpoints that were swapped for those of another run are refused by its name."""
     train(small(stop_after=4), run_dir=tmp_path / "a")
     train(small(stop_after=4, hidden=(9,)), run_dir=tmp_path / "b")
     shutil.rmtree(tmp_path / "a" / "checkpoints")
     shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
-    with pytest.raises(
-        CheckpointMismatchError, match=r"opt_state\[0\]\.mu .*float32\[354\], got float32\[397\]"
-    ):
+    name = Run.read(tmp_path / "b").name
+    with pytest.raises(CheckpointMismatchError, match=f"got one of run {name}"):
         train(small(), run_dir=tmp_path / "a")
 
 
@@ -329,4 +288,51 @@ def test_the_configuration_of_run_json_is_complete(small: Small, tmp_path: Path)
     for name, value in dataclasses.asdict(config.identity).items():
         assert identity[name] == (list(value) if isinstance(value, tuple) else value)
     others = identity.keys() - dataclasses.asdict(config.identity).keys()
-    assert others == {"format", "data_digest", "model", "optimiser", "prng"}
+    assert others == {"format", "data_digest", "model", "optimiser", "prng", "sha256"}
+
+
+def test_a_diverged_run_has_a_result(small: Small, tmp_path: Path) -> None:
+    """A loss that is not finite is no number in JSON: the result says None, and can be read."""
+    done = train(small(learning_rate=1e30, steps=4), run_dir=tmp_path / "run")
+    assert done.result.loss is None
+    assert read_result(tmp_path / "run" / "result.json") == done.result
+
+
+def test_a_result_of_another_state_is_refused(small: Small, tmp_path: Path) -> None:
+    """A finished run whose result is not that of its own checkpoint is not reported as done."""
+    for seed in (7, 8):
+        train(small(seed=seed), run_dir=tmp_path / str(seed))
+    shutil.copy(tmp_path / "8" / "result.json", tmp_path / "7" / "result.json")
+    with pytest.raises(RunDamagedError, match="as of the checkpoint"):
+        train(small(), run_dir=tmp_path / "7")
+
+
+@pytest.mark.parametrize("newest", [12, 8])
+def test_a_damaged_checkpoint_is_set_aside(small: Small, tmp_path: Path, newest: int) -> None:
+    """Training goes back to the newest intact checkpoint, says so, and ends with the same digest.
+
+    Nothing is deleted. With none left it refuses, and renames nothing.
+    """
+    uninterrupted = train(small(), run_dir=tmp_path / "run").digest
+    folder = tmp_path / "run" / "checkpoints"
+    for step in (12, 8)[: (12, 8).index(newest) + 1]:
+        seal = folder / f"{step:08d}" / "seal.json"
+        seal.write_bytes(seal.read_bytes()[:-9])
+    with pytest.warns(SetAsideWarning, match=f"Going on from step {newest - 4}"):
+        assert train(small(), run_dir=tmp_path / "run").digest == uninterrupted
+    assert (folder / f"damaged-{newest:08d}" / "arrays").is_dir()
+    for path in folder.glob("0*/seal.json"):
+        path.write_text("")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(CheckpointDamagedError, match=r"at least one intact, got damage in all"):
+        train(small(), run_dir=tmp_path / "run")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_damaged_result_is_made_again(small: Small, tmp_path: Path) -> None:
+    """Without its result a finished run computes it anew from its checkpoint, the same one."""
+    first = train(small(), run_dir=tmp_path / "run").result
+    (tmp_path / "run" / "result.json").write_text("{")
+    with pytest.warns(SetAsideWarning, match=r"damaged-result\.json"):
+        second = train(small(), run_dir=tmp_path / "run").result
+    assert dataclasses.replace(second, seconds=first.seconds) == first

@@ -1,0 +1,346 @@
+"""What is on disk is whole, and says by itself whether it is still what was written.
+
+The rule: a file is moved into place when all its bytes are on the disk, and it carries its own
+digest. Three forms of that: a JSON file with a digest of its content, a list of lines each of
+which continues a chain, and a table of the size and SHA-256 of every file in a directory.
+Chapter: docs/components/checkpoint_explained.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reproducibility.errors import RunError, RunSaveError, SetAsideWarning
+
+TEMPORARY = ".tmp-"
+SET_ASIDE = "damaged-"
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a value as the one JSON text that digests are taken of.
+
+    **Same bits:** everywhere: keys sorted, no white space, ASCII only, floats as the shortest
+    text that reads back to the same value.
+
+    Args:
+        value: dicts with string keys, lists, strings, numbers, booleans, None.
+
+    Returns:
+        The text as bytes, without a newline.
+
+    Raises:
+        ValueError: a float is infinite or not a number: JSON has no such thing.
+
+    Examples:
+        >>> canonical_json({"b": [1, 0.1], "a": None})
+        b'{"a":null,"b":[1,0.1]}'
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def readable_json(value: Any) -> bytes:
+    """Encode a value as indented JSON with a newline at its end, for files that people read.
+
+    Same bits: everywhere, for the same value with its keys in the same order.
+
+    Args:
+        value: as for `canonical_json`.
+    """
+    return json.dumps(value, indent=1, allow_nan=False).encode("ascii") + b"\n"
+
+
+def with_digest(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object together with its own digest, under the name "sha256".
+
+    **Same bits:** everywhere; the digest is of the canonical JSON of `body`.
+
+    Args:
+        body: an object that has no such entry.
+
+    Examples:
+        >>> with_digest({"steps": 40})["sha256"][:16]
+        'a1f069d579c79f88'
+    """
+    return {**body, "sha256": sha256(canonical_json(body))}
+
+
+def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, Any]:
+    """Read an object that `with_digest` made, and check that no byte of the file has changed.
+
+    Same bits: not a computation.
+
+    Args:
+        path: the file, in canonical or readable JSON.
+        kind: the error to raise.
+
+    Returns:
+        The object without its digest.
+
+    Raises:
+        RunError: or `kind`: the file cannot be read, is no such object, or was altered.
+    """
+    found = read_json(path, kind)
+    recorded = found.pop("sha256", None) if isinstance(found, dict) else None
+    if not isinstance(recorded, str):
+        raise kind(
+            "trust", path.name, path=path, expected="an object that carries its own SHA-256",
+            got="one without", do="Take an intact copy.",
+        )  # fmt: skip
+    # The bytes as well as the value: 1e-05 and 1E-05 are one value.
+    written = {**found, "sha256": recorded}
+    actual = sha256(canonical_json(found))
+    if recorded != actual or path.read_bytes() not in (
+        canonical_json(written),
+        readable_json(written),
+    ):
+        got = "other bytes of the same value" if recorded == actual else f"SHA-256 {actual}"
+        raise kind(
+            "trust", path.name, path=path, expected=f"SHA-256 {recorded}, as it says", got=got,
+            do="It was altered after it was written: take an intact copy.",
+        )  # fmt: skip
+    body: dict[str, Any] = found
+    return body
+
+
+def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
+    """Read a JSON file; refuse duplicate keys, NaN and infinities.
+
+    Same bits: not a computation.
+
+    Args:
+        path: the file.
+        kind: the error to raise.
+
+    Returns:
+        Its value.
+
+    Raises:
+        RunError: or `kind`: the file cannot be read or holds no such JSON.
+    """
+    try:
+        return _parse(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        empty = isinstance(error, ValueError) and path.stat().st_size == 0
+        got = "an empty file" if empty else str(error) if isinstance(error, ValueError) else None
+        raise kind(
+            "read", path.name, path=path, expected="a readable JSON file",
+            got=got or getattr(error, "strerror", None) or type(error).__name__,
+            do="Check the path, or take an intact copy.",
+        ) from error  # fmt: skip
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut.
+
+    Same bits: everywhere.
+
+    Args:
+        path: the file, replaced if it exists.
+        content: its bytes.
+
+    Raises:
+        RunSaveError: it cannot be written.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunSaveError(
+            "write", path.name, path=path, expected="room and permission to write",
+            got=error.strerror or str(error), do="Free some space, or choose another place.",
+        ) from error  # fmt: skip
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a directory's list of names, has reached the disk.
+
+    Same bits: not a computation.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, origin: str, body: dict[str, Any]) -> None:
+    """Append a line to a file of chained lines, and wait until it has reached the disk.
+
+    A line is canonical JSON with an entry "chain": the SHA-256 of the chain so far and of the line
+    without that entry.
+
+    Same bits: everywhere.
+
+    Args:
+        path: the file; it is made if it is not there.
+        origin: what the first line's chain continues: the name of the run.
+        body: the line, JSON values by name.
+
+    Raises:
+        OSError: it cannot be written; the lines before it are as they were.
+    """
+    line = next_line(read_lines(path, origin)[0], origin, body)
+    with open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            if file.write(line) != len(line):
+                raise OSError(28, "No space left on device", str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def next_line(lines: list[dict[str, Any]], origin: str, body: dict[str, Any]) -> bytes:
+    """Return the bytes of a line that continues the chain of others.
+
+    **Same bits:** everywhere.
+
+    Args:
+        lines: what `read_lines` returns.
+        origin: what the first line's chain continues.
+        body: the line, JSON values by name.
+    """
+    chain = lines[-1]["chain"] if lines else origin
+    return canonical_json({**body, "chain": _link(chain, body)}) + b"\n"
+
+
+def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | None]:
+    """Read a file of chained lines as far as the chain holds.
+
+    Same bits: not a computation.
+
+    Args:
+        path: the file; one that is not there has no lines.
+        origin: what the first line's chain continues.
+
+    Returns:
+        The lines, "chain" included, and what is wrong with the next one, or None.
+    """
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines, None
+    chain = origin
+    for number, raw in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not raw.endswith(b"\n"):
+            return lines, f"line {number} was cut short"
+        try:
+            line = _parse(raw)
+            body = {name: value for name, value in line.items() if name != "chain"}
+            chain = _link(chain, body)
+            if raw != canonical_json({**body, "chain": chain}) + b"\n":
+                return lines, f"line {number} does not continue the chain"
+        except (ValueError, AttributeError, RecursionError):
+            return lines, f"line {number} is no line of this file"
+        lines.append(line)
+    return lines, None
+
+
+def file_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file below a directory, by its path in it.
+
+    **Same bits:** everywhere, for the same files.
+
+    Args:
+        folder: a directory.
+
+    Returns:
+        `{"bytes": …, "sha256": …}` by path, with `/`; what is no plain file, such as a link, has
+        `{"bytes": 0, "sha256": "not a plain file"}`.
+    """
+    return {path.relative_to(folder).as_posix(): _record(path) for path in walk(folder)}
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield everything below a directory that is no directory, sorted; follow no link.
+
+    Same bits: everywhere.
+
+    Args:
+        folder: a directory.
+    """
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+        yield from (Path(here, name) for name in sorted(files + links))
+
+
+def set_aside(path: Path, why: str, *, replacement: bytes | None = None) -> Path:
+    """Rename something damaged so that nothing reads it again; nothing is deleted. Say so.
+
+    Same bits: not a computation.
+
+    Args:
+        path: a file or directory.
+        why: what is wrong with it; part of the warning.
+        replacement: what stands under the old name afterwards, without a moment of nothing.
+
+    Returns:
+        Its new path.
+    """
+    target, number = path.with_name(f"{SET_ASIDE}{path.name}"), 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{SET_ASIDE}{path.name}-{number}")
+    if replacement is None:
+        path.rename(target)
+        flush(path.parent)
+    else:
+        write_atomically(target, path.read_bytes())
+        write_atomically(path, replacement)
+    warnings.warn(f"Set aside {path} as {target.name}: {why}", SetAsideWarning, stacklevel=2)
+    return target
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of some bytes as 64 hexadecimal digits.
+
+    **Same bits:** everywhere.
+
+    References:
+        NIST, Secure Hash Standard, FIPS 180-4, 2015.
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
+def _record(path: Path) -> dict[str, Any]:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return {"bytes": 0, "sha256": "not a plain file"}
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
+
+
+def _link(chain: str, body: dict[str, Any]) -> str:
+    return sha256(chain.encode() + canonical_json(body))
+
+
+def _parse(raw: bytes) -> Any:
+    return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("an object with duplicate keys")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"the constant {name}, which is no JSON")

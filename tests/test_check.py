@@ -1,0 +1,223 @@
+"""Promises of `reproducibility.check`."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reproducibility import TrainConfig, train
+from reproducibility.check import Report, check
+from reproducibility.errors import RunError, RunLockedError, SetAsideWarning
+from reproducibility.run import Run
+from tests.conftest import SMALL
+
+Small = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two attempts, with checkpoints at 4, 8 and 12."""
+    folder = tmp_path_factory.mktemp("check") / "run"
+    config = TrainConfig(seed=7, steps=12, checkpoint_every=4, **SMALL)
+    train(dataclasses.replace(config, stop_after=8), run_dir=folder)
+    train(config, run_dir=folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, for one test to damage."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a directory with its bytes."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def found(report: Report) -> list[tuple[str, str]]:
+    """Return kind and path of each finding."""
+    return [(finding.kind, finding.path) for finding in report.findings]
+
+
+def test_an_intact_run_is_intact(run: Path) -> None:
+    """Every file is read and none is changed; the lock is the one that is not counted."""
+    before = contents(run)
+    report = check(run)
+    assert (report.findings, report.exit_code, report.checkpoints) == ((), 0, (4, 8, 12))
+    assert report.run == Run.read(run).name
+    files = [content for path, content in before.items() if not path.endswith("/lock")]
+    assert (report.files, report.bytes) == (len(files), sum(map(len, files)))
+    assert contents(run) == before
+    assert check(run, repair=True).findings == ()
+    assert contents(run) == before
+
+
+def test_an_unfinished_run_is_intact(small: Small, tmp_path: Path) -> None:
+    """A run that was stopped, or has only begun, is intact as well."""
+    with Run.work(tmp_path / "begun", {"seed": 7}):
+        pass
+    train(small(stop_after=4), run_dir=tmp_path / "stopped")
+    train(small(steps=4), run_dir=tmp_path / "grown")
+    train(small(stop_after=8), run_dir=tmp_path / "grown")
+    for name in ("begun", "stopped", "grown"):
+        assert check(tmp_path / name).findings == (), name
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "run.json": lambda run: (run / "run.json").write_text("{}"),
+    "attempts.jsonl": lambda run: (run / "attempts.jsonl").write_bytes(
+        (run / "attempts.jsonl").read_bytes().replace(b"stopped", b"stoqped")
+    ),
+    "result.json": lambda run: (run / "result.json").write_text("{}"),
+    "checkpoints/00000008": lambda run: (run / "checkpoints/00000008/seal.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_named_and_set_aside(run: Path, small: Small, name: str) -> None:
+    """Each kind of damage has one finding; a repair sets it aside and `train` goes on.
+
+    A damaged run.json stays where it is: only `train` knows the settings.
+    """
+    DAMAGE[name](run)
+    before = contents(run)
+    report = check(run)
+    assert found(report) == [("damaged", name)]
+    assert report.exit_code == 1
+    assert contents(run) == before
+    repaired = check(run, repair=True)
+    assert set(before.values()) <= set(contents(run).values())
+    if name == "run.json":
+        assert found(repaired) == [("damaged", "run.json")]
+        assert repaired.repaired == ()
+        with pytest.warns(SetAsideWarning):
+            train(small(), run_dir=run)
+    else:
+        aside = Path(name).with_name(f"damaged-{Path(name).name}").as_posix()
+        assert found(repaired) == [("set aside", aside)]
+        assert [finding.path for finding in repaired.repaired] == [name]
+    assert train(small(), run_dir=run).digest == train(small()).digest
+    assert check(run).exit_code == 0
+
+
+def test_the_damaged_leaf_is_named(run: Path) -> None:
+    """A checkpoint of which a file is altered is named together with the leaves it spoils."""
+    files = sorted(
+        (run / "checkpoints/00000012/arrays").rglob("d/*"), key=lambda f: f.stat().st_size
+    )
+    files[-1].write_bytes(bytes(byte ^ 1 for byte in files[-1].read_bytes()))
+    report = check(run)
+    [finding] = report.findings
+    assert (finding.kind, report.checkpoints) == ("damaged", (4, 8))
+    assert files[-1].name in finding.detail
+    assert finding.leaves
+    assert all(leaf in finding.detail for leaf in finding.leaves[:3])
+
+
+def test_what_killed_processes_left_is_no_damage(run: Path) -> None:
+    """Temporary files are named, are no damage, and a repair removes them."""
+    (run / "checkpoints" / ".tmp-00000016").mkdir()
+    (run / "checkpoints" / ".tmp-00000016" / "x").write_text("x")
+    (run / ".tmp-result.json-7").write_text("{")
+    report = check(run)
+    left = [("left over", ".tmp-result.json-7"), ("left over", "checkpoints/.tmp-00000016")]
+    assert (found(report), report.exit_code) == (left, 0)
+    report = check(run, repair=True)
+    assert ([(f.kind, f.path) for f in report.repaired], report.findings) == (left, ())
+
+
+def test_foreign_things_are_named_and_stay(run: Path) -> None:
+    """What this package did not write is no damage, is not followed, and is never removed."""
+    (run / "notes.txt").write_text("mine")
+    (run / "checkpoints" / "latest").symlink_to("00000012")
+    report = check(run, repair=True)
+    assert found(report) == [("foreign", "notes.txt"), ("foreign", "checkpoints/latest")]
+    assert (report.exit_code, report.repaired) == (0, ())
+
+
+def test_a_link_in_the_place_of_a_file_is_damage(run: Path, tmp_path: Path) -> None:
+    """A run's own files are not links: they could lead anywhere."""
+    shutil.move(run / "checkpoints", tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    report = check(run)
+    assert found(report) == [("damaged", "checkpoints")]
+    assert report.checkpoints == ()
+
+
+def test_what_belongs_to_another_run_is_damage(run: Path, small: Small, tmp_path: Path) -> None:
+    """Intact files of another run are not intact files of this one."""
+    train(small(seed=8), run_dir=tmp_path / "other")
+    shutil.copytree(tmp_path / "other/checkpoints/00000012", run / "checkpoints/00000016")
+    shutil.copy(tmp_path / "other/result.json", run / "result.json")
+    damaged = [finding.path for finding in check(run).damaged]
+    assert damaged == ["checkpoints/00000016", "result.json"]
+
+
+def test_missing_records_are_damage(run: Path, small: Small) -> None:
+    """Lines that must be there, because a result or checkpoints are, are missed; and mended."""
+    attempts = run / "attempts.jsonl"
+    lines = attempts.read_bytes().splitlines(keepends=True)
+    for content in (b"".join(lines[:-1]), b"", None):
+        if content is None:
+            attempts.unlink()
+        else:
+            attempts.write_bytes(content)
+        assert [finding.path for finding in check(run).damaged] == ["attempts.jsonl"]
+        report = check(run, repair=True)
+        assert (report.damaged, len(report.repaired)) == ((), 1)
+    attempts.unlink()
+    assert train(small(), run_dir=run).ended == "finished"
+    assert check(run).exit_code == 0
+    (run / "run.json").unlink()
+    assert ("damaged", "run.json") in found(check(run))
+
+
+def test_a_run_killed_before_its_end_is_intact(run: Path) -> None:
+    """Without its result a run looks as if it had been killed just before: no damage."""
+    lines = (run / "attempts.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "attempts.jsonl").write_bytes(b"".join(lines[:-1]))
+    (run / "result.json").unlink()
+    assert check(run).findings == ()
+
+
+def test_a_damaged_identity_hides_no_other_damage(run: Path) -> None:
+    """Where run.json is damaged the seals tell the name, and everything else is checked by it."""
+    for name in ("run.json", "attempts.jsonl", "result.json"):
+        DAMAGE[name](run)
+    assert {finding.path for finding in check(run).damaged} == {
+        "run.json", "attempts.jsonl", "result.json",
+    }  # fmt: skip
+
+
+def test_a_run_at_work_is_not_checked(run: Path, small: Small) -> None:
+    """While a process works on a run its files are in motion: refused with code 4."""
+
+    def meanwhile(step: int, loss: object) -> None:
+        with pytest.raises(RunLockedError) as caught:
+            check(run)
+        assert caught.value.exit_code == 4
+
+    assert train(small(steps=13), run_dir=run, progress=meanwhile).ended == "finished"
+    (run / "lock").unlink()
+    assert check(run).findings == ()
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    """A missing path, a file, an empty directory and another one are no runs."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").touch()
+    for path in ("missing", "file", "folder"):
+        with pytest.raises(RunError, match=r"expected a run directory with run\.json"):
+            check(tmp_path / path)
+
+
+def test_a_report_is_json(run: Path) -> None:
+    """A report can be written as JSON."""
+    DAMAGE["result.json"](run)
+    read = json.loads(json.dumps(check(run).to_json()))
+    assert [finding["path"] for finding in read["findings"]] == ["result.json"]
