@@ -162,6 +162,7 @@ class _Check:
         self.seals: dict[int, dict[str, Any]] = {}
 
     def report(self) -> Report:
+        """Walk once over everything. Same bits: not a computation."""
         findings = [*self._entries(self.path, KNOWN), *self._checkpoints()]
         names = {seal["run"] for seal in self.seals.values()}
         try:

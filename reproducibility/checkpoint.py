@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -53,12 +53,15 @@ from reproducibility.files import (
     with_digest,
 )
 from reproducibility.hashing import (
+    LeafPath,
     check_leaves,
     leaf_digests,
+    named_digests,
     named_leaves,
     path_string,
-    tree_digests,
 )
+
+Host: TypeAlias = list[tuple[LeafPath, Any]]
 
 FORMAT = 1
 SEAL = "seal.json"
@@ -147,13 +150,15 @@ class CheckpointStore:
                 got="a committed checkpoint",
                 do="Go on from it, or use another directory.",
             )
-        leaves = _named(tree)
-        check_leaves(tree)
+        named = check_leaves(tree)
         # What the background hashes. Where the array is on the host already it is a view, and JAX
         # does not write into the buffer of an array that has one, donated or not.
-        host = jax.tree.map(_on_host, tree)
-        copies = _named(host)
-        arrays = {n: _encode(leaf, copies[n]) for n, leaf in leaves.items() if _size(leaf)}
+        host = [(path, _on_host(leaf)) for path, leaf in named]
+        arrays = {
+            path_string(path): _encode(leaf, copy)
+            for (path, leaf), (_, copy) in zip(named, host, strict=True)
+            if leaf.size
+        }
         self._saving = step
         try:
             self._clear()
@@ -339,11 +344,11 @@ class CheckpointStore:
         for leftover in self.path.glob(f"{TEMPORARY}*"):
             shutil.rmtree(leftover)
 
-    def _commit(self, temporary: Path, final: Path, step: int, host: PyTree) -> None:
-        digest, digests = tree_digests(host)  # while Orbax writes
+    def _commit(self, temporary: Path, final: Path, step: int, host: Host) -> None:
+        digest, digests = named_digests(host)  # while Orbax writes
         leaves = {
-            name: {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
-            for name, leaf in _named(host).items()
+            (name := path_string(path)): {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
+            for path, leaf in host
         }
         self._orbax.wait_until_finished()
         seal = with_digest(

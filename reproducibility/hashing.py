@@ -168,6 +168,7 @@ def check_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:
     Raises:
         LeafError: As from `leaf_digests`.
     """
+    # Every leaf is looked at before any is read: a refusal should not take seconds to come.
     leaves = named_leaves(tree)
     for path, leaf in leaves:
         _check(path, leaf)
@@ -197,7 +198,7 @@ def leaf_digests(tree: PyTree) -> dict[str, str]:
         >>> [path for path in before if before[path] != after[path]]
         ['w']
     """
-    return {path_string(path): digest.hex() for path, digest in _digests(tree)}
+    return {path_string(path): digest.hex() for path, digest in _digests(check_leaves(tree))}
 
 
 def tree_digest(tree: PyTree) -> str:
@@ -223,28 +224,25 @@ def tree_digest(tree: PyTree) -> str:
         >>> tree_digest({"w": np.zeros(3)}) == tree_digest({"w": np.zeros((3, 1))})
         False
     """
-    return tree_digests(tree)[0]
+    return named_digests(check_leaves(tree))[0]
 
 
-def tree_digests(tree: PyTree) -> tuple[str, dict[str, str]]:
-    """Digest a whole tree and each of its leaves, reading every byte once.
+def named_digests(leaves: Sequence[tuple[LeafPath, Any]]) -> tuple[str, dict[str, str]]:
+    """Digest leaves that have their names already, as a whole and each, reading every byte once.
 
     **Same bits:** as `tree_digest` and `leaf_digests`.
 
     Args:
-        tree: Any pytree of JAX arrays, NumPy arrays and scalars, and typed keys.
+        leaves: What `check_leaves` returns, or copies of those leaves under the same paths.
 
     Returns:
         What `tree_digest` and what `leaf_digests` return.
-
-    Raises:
-        LeafError: As from `leaf_digests`.
     """
-    whole, leaves = hashlib.sha256(_field(TREE_TAG)), {}
-    for path, digest in _digests(tree):
+    whole, each = hashlib.sha256(_field(TREE_TAG)), {}
+    for path, digest in _digests(leaves):
         whole.update(_field(_path_bytes(path)) + _field(digest))
-        leaves[path_string(path)] = digest.hex()
-    return whole.hexdigest(), leaves
+        each[path_string(path)] = digest.hex()
+    return whole.hexdigest(), each
 
 
 def _path(keys: Sequence[Any]) -> LeafPath:
@@ -298,9 +296,7 @@ def _path_bytes(path: LeafPath) -> bytes:
     return b"".join(_field(kind.encode()) + _field(str(value).encode()) for kind, value in path)
 
 
-def _digests(tree: PyTree) -> list[tuple[LeafPath, bytes]]:
-    # Every leaf is looked at before any is read: a refusal should not take seconds to come.
-    leaves = check_leaves(tree)
+def _digests(leaves: Sequence[tuple[LeafPath, Any]]) -> list[tuple[LeafPath, bytes]]:
     # hashlib releases the interpreter lock, so threads hash in parallel. The largest leaves start
     # first, for the shortest end; small ones are done here meanwhile.
     large = sorted(

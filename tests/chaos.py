@@ -29,6 +29,7 @@ from reproducibility.errors import SetAsideWarning
 from reproducibility.run import LOCK, Run
 
 SMALL = {"batch_size": 32, "shards": 2, "hidden": (8,), "dropout": 0.25}
+STEPS = 4_000  # of a run that is killed twenty times
 EVERY = 25  # updates between two checkpoints of a run that is killed
 DEADLINE = 120  # seconds; a process that takes longer is killed, and that is an error
 
@@ -230,10 +231,10 @@ def main() -> None:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pool = stack.enter_context(ThreadPoolExecutor(2))
         seeds = range(asked.seed, asked.seed + runs)
-        killed = [pool.submit(kill_until_done, place / str(s), s, 40_000, each) for s in seeds]
+        killed = [pool.submit(kill_until_done, place / str(s), s, STEPS, each) for s in seeds]
         for seed, future in zip(seeds, killed, strict=True):
             kills = future.result()
-            check_killed(place / str(seed), seed, 40_000, kills)
+            check_killed(place / str(seed), seed, STEPS, kills)
             print(f"run {seed}: {len(kills)} kills, {time.monotonic() - began:.0f} s", flush=True)
         found = [kill for future in killed for kill in future.result()]
     over = [kill.repeated for kill in found if kill.repeated > EVERY]
