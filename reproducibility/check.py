@@ -24,7 +24,7 @@ from reproducibility.errors import (
     RunError,
     SetAsideWarning,
 )
-from reproducibility.files import SET_ASIDE, TEMPORARY, read_lines, set_aside
+from reproducibility.files import SET_ASIDE, TEMPORARY, discard, read_lines, set_aside
 from reproducibility.run import (
     ATTEMPTS,
     CHECKPOINTS,
@@ -32,7 +32,6 @@ from reproducibility.run import (
     LOCK,
     RESULT,
     Run,
-    discard,
     locked,
     read_result,
 )
@@ -136,6 +135,12 @@ def check(
     """
     path = Path(path)
     if not any((path / name).exists() for name in (IDENTITY, ATTEMPTS, RESULT)):
+        if path.is_dir() and saved_steps(path):
+            raise RunError(
+                "check", "a run", path=path, expected=f"a run directory with {IDENTITY}",
+                got="checkpoints alone",
+                do="Verify them in Python: CheckpointStore(path).verify(step).",
+            )  # fmt: skip
         Run.read(path)  # says what is there instead
     if not (path / LOCK).exists():  # then nobody holds it
         return _checked(path, repair, progress)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -44,6 +43,7 @@ from reproducibility.errors import (
 )
 from reproducibility.files import (
     TEMPORARY,
+    discard,
     file_table,
     flush,
     read_with_digest,
@@ -287,7 +287,7 @@ class CheckpointStore:
             if (folder / SEAL).is_symlink() or (seal["format"], seal["step"]) != (FORMAT, step):
                 raise ValueError(f"a link, or format {seal['format']}, step {seal['step']}")
         except (RunError, KeyError, ValueError) as error:
-            what = getattr(error, "got", None) or _first_line(error)
+            what = f"{SEAL}: {getattr(error, 'got', None) or _first_line(error)}"
             raise _damaged(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
         found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
         files = sorted(
@@ -342,7 +342,7 @@ class CheckpointStore:
     def _clear(self) -> None:
         """Remove what a killed process left half written or half deleted."""
         for leftover in self.path.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(leftover)
+            discard(leftover)
 
     def _commit(self, temporary: Path, final: Path, step: int, host: Host) -> None:
         digest, digests = named_digests(host)  # while Orbax writes
@@ -367,7 +367,7 @@ class CheckpointStore:
             # Under a name that is never read: a directory half deleted is not a damaged one.
             doomed = self.path / f"{TEMPORARY}{old:08d}"
             self._folder(old).rename(doomed)
-            shutil.rmtree(doomed)
+            discard(doomed)
 
     def _read_arrays(self, folder: Path, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         targets = {name: _target(leaf) for name, leaf in wanted.items() if _size(leaf)}

@@ -106,7 +106,9 @@ def compare(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Comparison:
         verdict: Verdict = "cannot be told"
         reason = "The two have no step in common of which both states are known."
     elif digests[0] == digests[1]:
-        verdict, reason = "same", f"Every bit of both states agrees after {step} updates."
+        recorded = all(side.result and side.result.steps == step for side in (left, right))
+        by = ", by their results" if recorded else ""
+        verdict, reason = "same", f"Every bit of both states agrees after {step} updates{by}."
     else:
         verdict, reason = "different", f"The states differ after {step} updates{_of(leaves)}."
     return Comparison(verdict, reason, step, digests, leaves, settings, environment)

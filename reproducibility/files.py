@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 import warnings
 from collections.abc import Iterator
@@ -306,6 +307,17 @@ def set_aside(path: Path, why: str, *, replacement: bytes | None = None) -> Path
         write_atomically(path, replacement)
     warnings.warn(f"Set aside {path} as {target.name}: {why}", SetAsideWarning, stacklevel=2)
     return target
+
+
+def discard(path: Path) -> None:
+    """Delete a file or directory that never became part of anything.
+
+    Same bits: not a computation.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def sha256(content: bytes) -> str:

@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from reproducibility.files import (
     TEMPORARY,
     append_line,
     canonical_json,
+    discard,
     next_line,
     read_json,
     read_lines,
@@ -317,17 +317,6 @@ def write_result(path: str | os.PathLike[str], result: Result) -> None:
         result: what to write.
     """
     write_atomically(Path(path), readable_json(result.to_json()))
-
-
-def discard(path: Path) -> None:
-    """Delete a file or directory that never became part of a run.
-
-    Same bits: not a computation.
-    """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 @contextlib.contextmanager

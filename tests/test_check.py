@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from reproducibility import TrainConfig, train
+from reproducibility import CheckpointStore, TrainConfig, train
 from reproducibility.check import Report, check
 from reproducibility.errors import RunError, RunLockedError, SetAsideWarning
-from reproducibility.run import Run
+from reproducibility.run import Run, locked, read_result, write_result
 from tests.conftest import SMALL
 
 Small = Callable[..., TrainConfig]
@@ -150,11 +151,32 @@ def test_a_link_in_the_place_of_a_file_is_damage(run: Path, tmp_path: Path) -> N
 
 def test_what_belongs_to_another_run_is_damage(run: Path, small: Small, tmp_path: Path) -> None:
     """Intact files of another run are not intact files of this one."""
-    train(small(seed=8), run_dir=tmp_path / "other")
-    shutil.copytree(tmp_path / "other/checkpoints/00000012", run / "checkpoints/00000016")
+    train(small(seed=8, steps=16), run_dir=tmp_path / "other")
+    shutil.copytree(tmp_path / "other/checkpoints/00000016", run / "checkpoints/00000016")
     shutil.copy(tmp_path / "other/result.json", run / "result.json")
-    damaged = [finding.path for finding in check(run).damaged]
-    assert damaged == ["checkpoints/00000016", "result.json"]
+    report = check(run)
+    assert report.checkpoints == (4, 8, 12)
+    assert {finding.path: finding.detail for finding in report.damaged} == {
+        "checkpoints/00000016": f"it belongs to run {Run.read(tmp_path / 'other').name}",
+        "result.json": "it is not the result of this run's checkpoint",
+        "attempts.jsonl": "the line that says that step 16 was reached is gone",
+    }
+
+
+@pytest.mark.parametrize("field", ["run", "digest"])
+def test_a_result_of_other_bits_is_damage(run: Path, field: str) -> None:
+    """A result, intact by itself, must name this run and the digest of its sealed checkpoint."""
+    result = read_result(run / "result.json")
+    write_result(run / "result.json", dataclasses.replace(result, **{field: "d" * 64}))
+    assert found(check(run)) == [("damaged", "result.json")]
+
+
+def test_the_line_of_the_results_own_step_is_missed(run: Path, small: Small) -> None:
+    """That some other step was finished does not stand in for the one of the result."""
+    train(small(steps=16), run_dir=run)
+    lines = (run / "attempts.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "attempts.jsonl").write_bytes(b"".join(lines[:-1]))
+    assert found(check(run)) == [("damaged", "attempts.jsonl")]
 
 
 def test_missing_records_are_damage(run: Path, small: Small) -> None:
@@ -176,6 +198,13 @@ def test_missing_records_are_damage(run: Path, small: Small) -> None:
     assert ("damaged", "run.json") in found(check(run))
 
 
+def test_a_stopped_run_without_its_records_is_damaged(run: Path) -> None:
+    """Checkpoints alone, without a result, tell that there must be lines."""
+    (run / "result.json").unlink()
+    (run / "attempts.jsonl").unlink()
+    assert found(check(run)) == [("damaged", "attempts.jsonl")]
+
+
 def test_a_run_killed_before_its_end_is_intact(run: Path) -> None:
     """Without its result a run looks as if it had been killed just before: no damage."""
     lines = (run / "attempts.jsonl").read_bytes().splitlines(keepends=True)
@@ -193,6 +222,14 @@ def test_a_damaged_identity_hides_no_other_damage(run: Path) -> None:
     }  # fmt: skip
 
 
+def test_seals_that_disagree_tell_no_name(run: Path, small: Small, tmp_path: Path) -> None:
+    """Where run.json is damaged and the seals name two runs, neither is believed."""
+    train(small(seed=8, steps=16), run_dir=tmp_path / "other")
+    shutil.copytree(tmp_path / "other/checkpoints/00000016", run / "checkpoints/00000016")
+    DAMAGE["run.json"](run)
+    assert check(run).run is None
+
+
 def test_a_run_at_work_is_not_checked(run: Path, small: Small) -> None:
     """While a process works on a run its files are in motion: refused with code 4."""
 
@@ -206,6 +243,25 @@ def test_a_run_at_work_is_not_checked(run: Path, small: Small) -> None:
     assert check(run).findings == ()
 
 
+def test_a_repair_is_alone(run: Path) -> None:
+    """Two may check at once; a repair changes files, so it is refused while another looks."""
+    with locked(run, shared=True):
+        assert check(run).findings == ()
+        with pytest.raises(RunLockedError):
+            check(run, repair=True)
+
+
+def test_damage_comes_first(run: Path) -> None:
+    """Findings are sorted by how bad they are: the first one is what a reader is told."""
+    (run / "a file of somebody").touch()
+    (run / ".tmp-result.json-7").touch()
+    (run / "damaged-result.json").touch()
+    DAMAGE["result.json"](run)
+    assert [finding.kind for finding in check(run).findings] == [
+        "damaged", "left over", "set aside", "foreign",
+    ]  # fmt: skip
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     """A missing path, a file, an empty directory and another one are no runs."""
     (tmp_path / "file").touch()
@@ -214,6 +270,14 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     for path in ("missing", "file", "folder"):
         with pytest.raises(RunError, match=r"expected a run directory with run\.json"):
             check(tmp_path / path)
+
+
+def test_checkpoints_alone_are_no_run(tmp_path: Path) -> None:
+    """Someone's own checkpoints are refused with the way to verify them, which is in Python."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, {"w": np.zeros(1)})
+    with pytest.raises(RunError, match=r"got checkpoints alone\. Verify them in Python"):
+        check(tmp_path)
 
 
 def test_a_report_is_json(run: Path) -> None:

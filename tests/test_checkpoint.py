@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +94,24 @@ def test_only_the_newest_stay(tmp_path: Path) -> None:
 
 
 def test_saving_is_safe_from_what_comes_next(tmp_path: Path) -> None:
-    """Donating or overwriting what was given to `save` does not change what is saved."""
+    """Donating or overwriting what was given to `save` does not change what is saved.
+
+    Also where the caller is done with it before the background has begun to hash.
+    """
     advance = jax.jit(lambda x: x * 2 + 1, donate_argnums=0)
-    device, host = jnp.full(2**20, 3.0), np.full(2**20, 3.0)
+    fold = jax.jit(lambda k: jax.random.fold_in(k, 1), donate_argnums=0)
+    device, host, key = jnp.full(2**20, 3.0), np.full(2**20, 3.0), root_key(1)
+    tree = {"device": device, "host": host, "key": key}
+    like, digest, begin = jax.eval_shape(lambda: tree), tree_digest(tree), threading.Event()
     with CheckpointStore(tmp_path) as store:
-        store.save(0, {"device": device, "host": host})
+        store._commits.submit(begin.wait)
+        store.save(0, tree)
         for _ in range(5):
-            device = advance(device)
+            device, key = advance(device), fold(key)
         host[:] = 0
-        like = {"device": jax.ShapeDtypeStruct((2**20,), jnp.float32), "host": host}
-        restored = store.restore(like)
-    assert (np.asarray(restored["device"]) == 3).all()
-    assert (restored["host"] == 3).all()
+        begin.set()
+        restored = store.restore({**like, "host": host})
+    assert tree_digest(restored) == digest
 
 
 def test_numpy_arrays_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,10 +138,22 @@ def test_what_was_not_renamed_never_happened(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "00000001", tmp_path / ".tmp-00000002")
         (tmp_path / "notes.txt").write_text("not a checkpoint")
         (tmp_path / "latest").symlink_to("00000001")
+        (tmp_path / "00000003").symlink_to("00000001")
         assert store.steps() == [1]
         store.save(2, tree)
     assert saved_steps(tmp_path) == [1, 2]
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_checkpoint_under_another_step_is_refused(tmp_path: Path) -> None:
+    """The seal says of which step it is: a directory that was renamed is not believed."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(4, SAVED)
+        store.wait()
+        (tmp_path / "00000004").rename(tmp_path / "00000008")
+        with pytest.raises(CheckpointDamagedError, match="step 8: expected seal") as caught:
+            store.restore(SAVED, step=8)
+    assert caught.value.files == ("seal.json",)
 
 
 def test_a_step_is_written_once(tmp_path: Path) -> None:
@@ -425,3 +444,11 @@ def test_keep_is_at_least_one(tmp_path: Path) -> None:
     """The newest checkpoint always stays: keeping none is refused."""
     with pytest.raises(ValueError, match="Cannot keep 0 checkpoints"):
         CheckpointStore(tmp_path, keep=0)
+
+
+def test_a_leftover_may_be_a_file(tmp_path: Path) -> None:
+    """Whatever bears a temporary name is removed, directory or not."""
+    tmp_path.joinpath(".tmp-00000004").touch()
+    with CheckpointStore(tmp_path) as store:
+        store.resume(SAVED)
+    assert list(tmp_path.iterdir()) == []

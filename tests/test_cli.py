@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reproducibility import cli, train
+from reproducibility.check import check
 from reproducibility.run import Run, read_result
 from reproducibility.training import restore_state
 
@@ -259,7 +260,8 @@ def test_a_locked_run_is_a_failure(call: Call) -> None:
 def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     """When a checkpoint cannot be written, the code is 4 and one sentence says what is kept.
 
-    The disk is full in earnest: the process may not write files of more than a few blocks.
+    The disk is full in earnest: the process may not write files of more than a few blocks. Once
+    there is room the run goes on, and nothing is left of the failed save.
     """
     command = [sys.executable, "-m", "reproducibility", "train", "--hidden", "512", "512"]
     command += ["--steps", "2", "--shards", "1", "--run-dir", "run"]
@@ -274,6 +276,10 @@ def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     assert reason.startswith("Cannot save a checkpoint at ")
     assert "File too large" in reason
     assert reason.endswith("earlier checkpoints are intact.")
+    assert [finding.kind for finding in check(tmp_path / "run").findings] == ["left over"]
+    config = cli.Train(run_dir=tmp_path, hidden=(512, 512), steps=2, shards=1).config
+    assert train(config, run_dir=tmp_path / "run").digest == train(config).digest
+    assert check(tmp_path / "run").findings == ()
 
 
 def test_help_teaches_without_jax() -> None:

@@ -1,6 +1,8 @@
 """Promises of `reproducibility.files`."""
 
+import builtins
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -96,8 +98,9 @@ def test_lines_cannot_be_moved_or_dropped(tmp_path: Path) -> None:
         assert len(read_lines(file, "origin")[0]) == kept
 
 
+@pytest.mark.parametrize("how", ["at its end", "in its middle"])
 def test_a_line_that_does_not_fit_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """If the disk is full, the lines before stay as they were, without a torn one behind them."""
     file = tmp_path / "lines"
@@ -107,9 +110,17 @@ def test_a_line_that_does_not_fit_leaves_nothing(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    class Short(io.FileIO):
+        def write(self, content: bytes) -> int:
+            return super().write(content[: len(content) // 2])
+
+    if how == "at its end":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(builtins, "open", lambda path, mode, buffering: Short(path, mode))
     with pytest.raises(OSError, match="No space left"):
         append_line(file, "origin", {"number": 1})
+    monkeypatch.undo()
     assert file.read_bytes() == before
 
 

@@ -201,6 +201,17 @@ def test_a_damaged_identity_is_written_anew_if_the_attempts_confirm_it(tmp_path:
     assert (tmp_path / "damaged-run.json").read_bytes() == damaged
 
 
+def test_a_damaged_identity_without_attempts_is_not_guessed(tmp_path: Path) -> None:
+    """Where checkpoints are there and no line tells whose they are, nothing is written anew."""
+    with Run.work(tmp_path, SETTINGS) as run:
+        run.checkpoints.mkdir()
+    (tmp_path / "run.json").write_bytes(b"{")
+    (tmp_path / "attempts.jsonl").unlink(missing_ok=True)
+    with pytest.raises(RunDamagedError), Run.work(tmp_path, SETTINGS):
+        pass
+    assert (tmp_path / "run.json").read_bytes() == b"{"
+
+
 def test_readers_share_the_lock(tmp_path: Path) -> None:
     """Two may read at once; nobody reads while one works, nor works while one reads."""
     with Run.work(tmp_path, SETTINGS):
@@ -230,6 +241,14 @@ def test_an_altered_result_is_not_trusted(tmp_path: Path, name: str) -> None:
     altered[name] = 6 if not isinstance(altered[name], str) else "d" * 64
     (tmp_path / "result.json").write_text(json.dumps(altered))
     with pytest.raises(ResultError, match=r"Cannot trust result\.json|expected format 1"):
+        read_result(tmp_path / "result.json")
+
+
+def test_a_result_of_another_format_is_refused(tmp_path: Path) -> None:
+    """A result of a format to come is not read as one of this format, even if it is intact."""
+    body = {**dataclasses.asdict(RESULT), "format": 2}
+    (tmp_path / "result.json").write_bytes(canonical_json(with_digest(body)))
+    with pytest.raises(ResultError, match=r"expected format 1, got another"):
         read_result(tmp_path / "result.json")
 
 

@@ -19,9 +19,14 @@ import numpy as np
 import pytest
 
 import reproducibility.training as training
-from reproducibility import TrainConfig, TrainState, compare, root_key, train
+from reproducibility import CheckpointStore, TrainConfig, TrainState, compare, root_key, train
 from reproducibility.data import Dataset, load_dataset
-from reproducibility.errors import CheckpointMismatchError, IdentityMismatchError, SetAsideWarning
+from reproducibility.errors import (
+    CheckpointDamagedError,
+    CheckpointMismatchError,
+    IdentityMismatchError,
+    SetAsideWarning,
+)
 from reproducibility.keys import stream_key
 from reproducibility.training import Plan, Programs, programs_of
 from tests.conftest import SMALL
@@ -140,6 +145,23 @@ def check_page(rows: dict[str, list[str]], *, update: bool) -> None:
         assert shown == made, "make update-outputs writes the table anew"
 
 
+def flip_a_bit(checkpoints: Path) -> None:
+    """Flip the first bit of the newest checkpoint's largest file, of those tried, that matters."""
+    files = (checkpoints / f"{STOP:08d}" / "arrays").rglob("d/*")
+    file = max(files, key=lambda file: file.stat().st_size)
+    content = file.read_bytes()
+    with CheckpointStore(checkpoints) as store:
+        for position in range(0, len(content), 97):
+            altered = bytearray(content)
+            altered[position] ^= 1
+            file.write_bytes(altered)
+            with pytest.raises(CheckpointDamagedError) as caught:
+                store.verify(STOP)
+            if caught.value.leaves:
+                return
+    raise AssertionError("no bit of this file spoils a leaf")
+
+
 def sabotage(row: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, dict[str, object]]:
     """Change one thing of an interrupted run or of what resumes it; say how, and the settings."""
     if row in SEALED:
@@ -153,11 +175,7 @@ def sabotage(row: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, di
         return how, settings
     elif row == ON_DISK:
         how = "of the newest checkpoint"
-        arrays = folder / f"checkpoints/{STOP:08d}/arrays"
-        [*_, file] = sorted(arrays.rglob("d/*"), key=lambda file: file.stat().st_size)
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
+        flip_a_bit(folder / "checkpoints")
     else:
         how = f"`{FLAG}`"
     return how, {}
