@@ -32,6 +32,7 @@ from reproducibility.run import (
     LOCK,
     RESULT,
     Run,
+    is_leftover,
     locked,
     read_result,
 )
@@ -142,7 +143,7 @@ def check(
                 do="Verify them in Python: CheckpointStore(path).verify(step).",
             )  # fmt: skip
         Run.read(path)  # says what is there instead
-    if not (path / LOCK).exists():  # then nobody holds it
+    if not repair and not (path / LOCK).exists():  # then nobody holds it
         return _checked(path, repair, progress)
     with locked(path, shared=not repair):
         return _checked(path, repair, progress)
@@ -150,7 +151,7 @@ def check(
 
 def _checked(path: Path, repair: bool, progress: Callable[[str], None]) -> Report:
     report = _Check(path, progress).report()
-    if not repair:
+    if not repair or report.run is None:  # who knows what it is
         return report
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SetAsideWarning)  # the report says it
@@ -174,7 +175,9 @@ class _Check:
             names = {Run.read(self.path).name}
             self._count(self.path / IDENTITY)
         except RunError as error:
-            findings.insert(0, _damage(IDENTITY, error))
+            if (self.path / IDENTITY).is_file() and not isinstance(error, RunDamagedError):
+                raise  # of another format
+            findings.append(_damage(IDENTITY, error))
         name = names.pop() if len(names) == 1 else None
         if name:  # from run.json, or from all the seals where that is damaged
             findings += self._foreign_checkpoints(name)
@@ -187,7 +190,7 @@ class _Check:
         """Name what is in a directory and is no part of a run; follow no link."""
         for entry in sorted(folder.iterdir()):
             name = entry.relative_to(self.path).as_posix()
-            if entry.name.startswith(TEMPORARY):
+            if is_leftover(entry) or (known is not KNOWN and entry.name.startswith(TEMPORARY)):
                 yield Finding(name, "left over", "by a process that was ended; never read")
             elif entry.name.startswith(SET_ASIDE):
                 yield Finding(name, "set aside", "as damaged, earlier; never read")
@@ -240,6 +243,10 @@ class _Check:
                 if (result.run, result.digest) != (run, sealed):
                     detail = "it is not the result of this run's checkpoint"
                     yield Finding(RESULT, "damaged", detail)
+                folder = self.path / CHECKPOINTS
+                if not (saved_steps(folder) or any(folder.glob(f"{SET_ASIDE}*"))):
+                    detail = "there is a result, and no checkpoint that it could be checked with"
+                    yield Finding(CHECKPOINTS, "damaged", detail)
                 if not (problem or mended or result.steps in ended):
                     problem = f"the line that says that step {result.steps} was reached is gone"
         if not problem and not lines and (self.path / CHECKPOINTS).exists():

@@ -66,7 +66,7 @@ Host: TypeAlias = list[tuple[LeafPath, Any]]
 FORMAT = 1
 SEAL = "seal.json"
 ARRAYS = "arrays"
-_STEP = re.compile(r"\d{8,}")
+_STEP = re.compile(r"[0-9]{8}|[1-9][0-9]{8,}")
 _NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
 
 
@@ -279,13 +279,19 @@ class CheckpointStore:
 
         Raises:
             CheckpointDamagedError: a byte is not as it was sealed; `files` and `leaves` say where.
-            CheckpointMismatchError: it belongs to another run.
+            CheckpointMismatchError: it belongs to another run, or is of another format.
         """
         folder = self._folder(step)
         try:
             seal = read_with_digest(folder / SEAL)
-            if (folder / SEAL).is_symlink() or (seal["format"], seal["step"]) != (FORMAT, step):
-                raise ValueError(f"a link, or format {seal['format']}, step {seal['step']}")
+            if seal["format"] != FORMAT:
+                raise CheckpointMismatchError(
+                    "use", "a checkpoint", path=folder, step=step, expected=f"format {FORMAT}",
+                    got=seal["format"], do="Use the version of this package that wrote it.",
+                )  # fmt: skip
+            parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files")]
+            if (folder / SEAL).is_symlink() or parts[1] != step:
+                raise ValueError(f"a link, or step {seal['step']}")
         except (RunError, KeyError, ValueError) as error:
             what = f"{SEAL}: {getattr(error, 'got', None) or _first_line(error)}"
             raise _damaged(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
@@ -363,6 +369,7 @@ class CheckpointStore:
             flush(Path(folder))
         temporary.rename(final)
         flush(self.path)
+        flush(self.path.parent)  # the directory may be new
         for old in self.steps()[: -self.keep]:
             # Under a name that is never read: a directory half deleted is not a damaged one.
             doomed = self.path / f"{TEMPORARY}{old:08d}"

@@ -65,7 +65,7 @@ class Train(TrainConfig):
     def __call__(self) -> int:
         """Train, print the result."""
         if self.out:
-            _check_out(self.out)
+            _check_out(self.out, self.run_dir)
         with _progress(self.steps) as (progress, stop):
             from reproducibility.run import write_result
             from reproducibility.training import train
@@ -338,10 +338,11 @@ def _one_sentence(complaint: str, arguments: list[str]) -> str:
 def _quiet_orbax() -> None:
     """Let one sentence of ours say what went wrong, not Orbax's tracebacks before it.
 
-    It logs a failure before it raises it; and what was still being read or written finds the
-    event loop closed, which Python reports for each array.
+    It logs a failure before it raises it, once for each array; and what was still being read or
+    written finds the event loop closed, which Python reports for each array.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     report = sys.unraisablehook
 
     def hook(found: sys.UnraisableHookArgs) -> None:
@@ -366,11 +367,17 @@ def _say_warnings() -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # nobody listens: go on with the work
+        print(text, file=sys.stderr, flush=True)
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, run_dir: Path) -> None:
     """Refuse, before training, a place where the result could not be written after it."""
+    if out.resolve().is_relative_to(run_dir.resolve()):
+        raise ConfigError(
+            "use", "--out", path=out, expected="a file outside of the run directory",
+            got="one in it", do="Choose another file; the run keeps its own result.json.",
+        )  # fmt: skip
     folder = out.absolute().parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(

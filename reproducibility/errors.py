@@ -14,6 +14,7 @@ Chapter: docs/reference/errors.md
     └── RunError                  a path that is not (or not yet) a usable run
         ├── IdentityMismatchError     the directory belongs to a run with other settings
         ├── RunDamagedError           a file of the run is not as it was written
+        ├── NotReproducedError        a run was computed again and has other bits
         ├── RunSaveError              a file of a run could not be written
         ├── RunLockedError            another process is working on this run
         └── ResultError               a file that is not a result of a run
@@ -110,6 +111,12 @@ class IdentityMismatchError(RunError):
 
 class RunDamagedError(RunError):
     """A file of a run is not as it was written."""
+
+    exit_code = 1
+
+
+class NotReproducedError(RunError):
+    """A finished run was computed again, from a checkpoint, and came to another digest."""
 
     exit_code = 1
 

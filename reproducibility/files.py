@@ -9,8 +9,10 @@ Chapter: docs/components/checkpoint_explained.md
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -128,6 +130,8 @@ def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
         RunError: or `kind`: the file cannot be read or holds no such JSON.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be read for ever
+            raise OSError(errno.EINVAL, "something that is not a plain file")
         return _parse(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         empty = isinstance(error, ValueError) and path.stat().st_size == 0
@@ -201,8 +205,10 @@ def append_line(path: Path, origin: str, body: dict[str, Any]) -> None:
         size = file.tell()
         try:
             if file.write(line) != len(line):
-                raise OSError(28, "No space left on device", str(path))
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
             os.fsync(file.fileno())
+            if size == 0:
+                flush(path.parent)
         except OSError:
             file.truncate(size)
             raise
@@ -235,8 +241,8 @@ def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | Non
         The lines, "chain" included, and what is wrong with the next one, or None.
     """
     lines: list[dict[str, Any]] = []
-    if not path.exists():
-        return lines, None
+    if not path.is_file():
+        return lines, "it is not a plain file" if os.path.lexists(path) else None
     chain = origin
     for number, raw in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not raw.endswith(b"\n"):
@@ -263,7 +269,7 @@ def file_table(folder: Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         `{"bytes": …, "sha256": …}` by path, with `/`; what is no plain file, such as a link, has
-        `{"bytes": 0, "sha256": "not a plain file"}`.
+        `{"bytes": 0, "sha256": "not a plain file"}`; what the disk fails to read says so there.
     """
     return {path.relative_to(folder).as_posix(): _record(path) for path in walk(folder)}
 
@@ -296,14 +302,15 @@ def set_aside(path: Path, why: str, *, replacement: bytes | None = None) -> Path
         Its new path.
     """
     target, number = path.with_name(f"{SET_ASIDE}{path.name}"), 1
-    while target.exists():
+    while os.path.lexists(target):
         number += 1
         target = path.with_name(f"{SET_ASIDE}{path.name}-{number}")
-    if replacement is None:
+    if replacement is not None and path.is_file():
+        write_atomically(target, path.read_bytes())
+    else:
         path.rename(target)
         flush(path.parent)
-    else:
-        write_atomically(target, path.read_bytes())
+    if replacement is not None:
         write_atomically(path, replacement)
     warnings.warn(f"Set aside {path} as {target.name}: {why}", SetAsideWarning, stacklevel=2)
     return target
@@ -334,9 +341,14 @@ def sha256(content: bytes) -> str:
 def _record(path: Path) -> dict[str, Any]:
     if not stat.S_ISREG(path.lstat().st_mode):
         return {"bytes": 0, "sha256": "not a plain file"}
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.tell(), "sha256": digest}
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"bytes": file.tell(), "sha256": digest}
+    except PermissionError:
+        raise  # whoever may read it finds it intact
+    except OSError as error:  # a bad sector
+        return {"bytes": 0, "sha256": f"unreadable: {error.strerror}"}
 
 
 def _link(chain: str, body: dict[str, Any]) -> str:
@@ -344,7 +356,9 @@ def _link(chain: str, body: dict[str, Any]) -> str:
 
 
 def _parse(raw: bytes) -> Any:
-    return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+    return json.loads(
+        raw, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -356,3 +370,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"the constant {name}, which is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text}, which is too large")
+    return value

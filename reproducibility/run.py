@@ -17,22 +17,26 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import (
     IdentityMismatchError,
+    NotReproducedError,
     ResultError,
     RunDamagedError,
     RunError,
     RunLockedError,
 )
 from reproducibility.files import (
+    SET_ASIDE,
     TEMPORARY,
     append_line,
     canonical_json,
     discard,
+    flush,
     next_line,
     read_json,
     read_lines,
@@ -50,6 +54,10 @@ ATTEMPTS = "attempts.jsonl"
 RESULT = "result.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
+# A file that got no further: its name to be, "damaged-" before it or not, and a process.
+_LEFTOVER = re.compile(
+    rf"{re.escape(TEMPORARY)}({SET_ASIDE})?({IDENTITY}|{ATTEMPTS}|{RESULT})(-[0-9]+)+"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,12 +164,12 @@ class Run:
         run = cls(path, {"format": FORMAT, **settings})
         _claim(path)
         with locked(path):
-            for leftover in path.glob(f"{TEMPORARY}*"):  # of a process that was killed
-                discard(leftover)
-            if (path / IDENTITY).exists():
+            if os.path.lexists(path / IDENTITY) or (path / ATTEMPTS).exists():
                 run._confirm()
             else:
                 write_atomically(path / IDENTITY, canonical_json(with_digest(run.identity)))
+            for leftover in filter(is_leftover, path.iterdir()):
+                discard(leftover)
             run.mend_attempts()
             run.mend_result()
             yield run
@@ -227,8 +235,16 @@ class Run:
         Same bits: not a computation.
 
         Raises:
+            NotReproducedError: there is one of as many steps and with another digest; it stays.
             RunSaveError: it cannot be written; one of fewer steps stays.
         """
+        before = self.result()
+        if before and before.steps == result.steps and before.digest != result.digest:
+            raise NotReproducedError(
+                "finish", "the run", path=self.path, step=result.steps,
+                expected=f"digest {before.digest}, as the result has that is there",
+                got=result.digest, do="Compare it with a run in a new directory: --run-dir.",
+            )  # fmt: skip
         write_result(self.path / RESULT, result)
 
     def mend_result(self) -> bool:
@@ -251,15 +267,19 @@ class Run:
 
         The attempts tell: their chain begins with the run's name.
         """
+        file = self.path / IDENTITY
         try:
             recorded = Run.read(self.path).identity
-        except RunDamagedError as error:
-            begun = (self.path / ATTEMPTS).exists() or self.checkpoints.exists()
-            if begun and not self.attempts():
+        except RunError as error:
+            lost = isinstance(error, RunDamagedError) or not file.is_file()
+            if not (lost and self.attempts()):
                 raise
             intact = canonical_json(with_digest(self.identity))
-            why = f"expected {error.expected}, got {error.got}. It is written anew."
-            set_aside(self.path / IDENTITY, why, replacement=intact)
+            if os.path.lexists(file):
+                why = f"expected {error.expected}, got {error.got}. It is written anew."
+                set_aside(file, why, replacement=intact)
+            else:
+                write_atomically(file, intact)
             return
         names = sorted(recorded.keys() | self.identity.keys())
         other = [name for name in names if recorded.get(name) != self.identity.get(name)]
@@ -353,6 +373,17 @@ def _names(values: dict[str, Any]) -> str:
     return ", ".join(sorted(values)[:8]) or "nothing in it"
 
 
+def is_leftover(entry: Path) -> bool:
+    """Say whether a file in a run directory was being written by a process that was killed.
+
+    Same bits: not a computation.
+
+    Args:
+        entry: a path in a run directory.
+    """
+    return bool(_LEFTOVER.fullmatch(entry.name)) and entry.is_file()
+
+
 def _unusable(path: Path, error: OSError) -> RunError:
     return RunError(
         "work", "here", path=path, expected="a directory this process may write to",
@@ -369,13 +400,13 @@ def _claim(path: Path) -> None:
         )  # fmt: skip
     try:
         path.mkdir(parents=True, exist_ok=True)
-        content = {entry.name for entry in path.iterdir()} - {LOCK}
+        flush(path.parent)
+        content = {entry.name for entry in path.iterdir() if not is_leftover(entry)} - {LOCK}
     except OSError as error:
         raise _unusable(path, error) from error
-    foreign = sorted(name for name in content if not name.startswith(TEMPORARY))
-    if foreign and IDENTITY not in content:
+    if content and not content & {IDENTITY, ATTEMPTS}:
         raise RunError(
             "start a run", "here", path=path, expected="an empty directory or a run",
-            got=f"a directory that holds {foreign[0]}",
+            got=f"a directory that holds {min(content)}",
             do="Choose another --run-dir; nothing was written.",
         )  # fmt: skip

@@ -370,9 +370,10 @@ def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainS
     state: TrainState = store.resume(start)
     if steps:
         _check_state(state, start, run, store.steps()[-1])
-    if int(state.step) > config.steps:
+    done = max(int(state.step), result.steps if (result := run.result()) else 0)
+    if done > config.steps:
         raise ConfigError(
-            "use", "steps", expected=f"at least {int(state.step)}, which are complete",
+            "use", "steps", expected=f"at least {done}, which are complete",
             got=config.steps, do="A run can grow, not shrink.",
         )  # fmt: skip
     return state

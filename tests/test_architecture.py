@@ -120,8 +120,8 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_package_can_be_read_in_a_sitting() -> None:
-    """All modules together are at most 2,750 lines of code."""
-    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 2750
+    """All modules together are at most 2,850 lines of code."""
+    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 2850
 
 
 def test_names_are_reexported() -> None:

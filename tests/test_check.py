@@ -12,6 +12,7 @@ import pytest
 from reproducibility import CheckpointStore, TrainConfig, train
 from reproducibility.check import Report, check
 from reproducibility.errors import RunError, RunLockedError, SetAsideWarning
+from reproducibility.files import canonical_json, with_digest
 from reproducibility.run import Run, locked, read_result, write_result
 from tests.conftest import SMALL
 
@@ -270,6 +271,29 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     for path in ("missing", "file", "folder"):
         with pytest.raises(RunError, match=r"expected a run directory with run\.json"):
             check(tmp_path / path)
+
+
+def test_what_may_be_no_run_is_not_repaired(tmp_path: Path) -> None:
+    """Where nothing tells the run's name, nothing is renamed or removed."""
+    (tmp_path / "result.json").write_text('{"mine": 1}')
+    (tmp_path / "checkpoints" / "00000040").mkdir(parents=True)
+    (tmp_path / ".tmp-work").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert check(tmp_path, repair=True).exit_code == 1
+    assert {*tmp_path.rglob("*")} - {tmp_path / "lock"} == set(before)
+
+
+def test_a_run_of_another_format_is_refused(run: Path) -> None:
+    """A run that a later version wrote is not called damaged, and not repaired away."""
+    (run / "run.json").write_bytes(canonical_json(with_digest({"format": 2})))
+    with pytest.raises(RunError, match="expected run format 1, got 2"):
+        check(run, repair=True)
+
+
+def test_a_result_without_any_checkpoint_is_damage(run: Path) -> None:
+    """A result that rests on nothing cannot be checked."""
+    shutil.rmtree(run / "checkpoints")
+    assert found(check(run)) == [("damaged", "checkpoints")]
 
 
 def test_checkpoints_alone_are_no_run(tmp_path: Path) -> None:

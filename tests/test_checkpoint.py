@@ -137,6 +137,8 @@ def test_what_was_not_renamed_never_happened(tmp_path: Path) -> None:
         store.wait()
         shutil.copytree(tmp_path / "00000001", tmp_path / ".tmp-00000002")
         (tmp_path / "notes.txt").write_text("not a checkpoint")
+        (tmp_path / "000000003").mkdir()
+        (tmp_path / "\N{FULLWIDTH DIGIT ONE}2345678").mkdir()
         (tmp_path / "latest").symlink_to("00000001")
         (tmp_path / "00000003").symlink_to("00000001")
         assert store.steps() == [1]
@@ -234,7 +236,6 @@ DAMAGE = {
     "no seal": lambda folder: (folder / "seal.json").unlink(),
     "empty seal": lambda folder: (folder / "seal.json").write_text(""),
     "altered seal": lambda folder: alter(folder / "seal.json"),
-    "another format": another_format,
     "a seal of another shape": lambda folder: (folder / "seal.json").write_text("[1]"),
     "a linked seal": lambda folder: [
         (folder / "seal.json").rename(folder.parent / "seal"),
@@ -251,6 +252,17 @@ DAMAGE = {
         (folder / "arrays" / "link").symlink_to(folder.parent / "elsewhere"),
     ],
 }
+
+
+def test_another_format_is_no_damage(tmp_path: Path) -> None:
+    """A checkpoint of a format to come is refused, and not set aside."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, SAVED)
+        store.wait()
+        another_format(tmp_path / "00000000")
+        with pytest.raises(CheckpointMismatchError, match="expected format 1, got 2"):
+            store.resume(SAVED)
+    assert saved_steps(tmp_path) == [0]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

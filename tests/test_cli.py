@@ -340,6 +340,36 @@ def test_interrupt_saves_and_the_same_command_goes_on(
     assert train(longer, run_dir=tmp_path / "run").digest == train(longer).digest
 
 
+def test_a_second_signal_ends_at_once() -> None:
+    """The first Ctrl-C asks for a checkpoint; whoever presses it again does not want to wait."""
+    with cli._progress(2) as (_, stop):
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_training_goes_on_when_nobody_listens(tmp_path: Path) -> None:
+    """A closed stderr ends no run: code 0 is for what is done."""
+    command = [sys.executable, "-m", "reproducibility", "train", *SMALL, "--steps", "4"]
+    subprocess.run(
+        ["sh", "-c", '("$@"; echo $? >code) 2>&1 >/dev/null | true', "sh", *command,
+         "--run-dir", "run"],
+        cwd=tmp_path, timeout=120, check=True,
+    )  # fmt: skip
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert Run.read(tmp_path / "run").result().steps == 4
+
+
+def test_out_is_not_in_the_run(call: Call) -> None:
+    """A copy of the result must not take the place of a file of the run."""
+    code, out, err = call("train", *SMALL, "--run-dir", "run", "--out", "run/run.json")
+    assert (code, out) == (2, "")
+    assert "expected a file outside of the run directory" in one_sentence(err)
+
+
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     """`reproducibility … | head` ends without a traceback."""
     command = f"{sys.executable} -m reproducibility train --help | head -n 1"

@@ -17,6 +17,7 @@ CLASSES = [
 EXIT_CODES = {
     "CheckpointDamagedError": 1,
     "CheckpointSaveError": 4,
+    "NotReproducedError": 1,
     "RunDamagedError": 1,
     "RunLockedError": 4,
     "RunSaveError": 4,

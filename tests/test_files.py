@@ -188,3 +188,37 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(RunSaveError, match="got Input/output error"):
         write_atomically(tmp_path / "file", b"new")
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"file": b"old"}
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN"])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, number: str) -> None:
+    """What JSON reads as infinite, or does not know, is refused like any damage."""
+    (tmp_path / "file").write_text(f'{{"loss": {number}, "sha256": "x"}}')
+    with pytest.raises(RunError, match="Cannot read file at"):
+        read_with_digest(tmp_path / "file")
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """Reading what is no plain file is refused, rather than waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="not a plain file"):
+        read_with_digest(tmp_path / "pipe")
+
+
+def test_what_the_disk_fails_to_read_is_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector is damage of that file; a file that others may read is not."""
+    (tmp_path / "file").write_text("x")
+
+    def fail(error: OSError) -> None:
+        def digest(file: object, name: str) -> object:
+            raise error
+
+        monkeypatch.setattr(hashlib, "file_digest", digest)
+
+    fail(OSError(5, "Input/output error"))
+    assert file_table(tmp_path)["file"]["sha256"] == "unreadable: Input/output error"
+    fail(PermissionError(13, "Permission denied"))
+    with pytest.raises(PermissionError):
+        file_table(tmp_path)

@@ -13,6 +13,7 @@ import pytest
 
 from reproducibility.errors import (
     IdentityMismatchError,
+    NotReproducedError,
     ResultError,
     RunDamagedError,
     RunError,
@@ -178,10 +179,61 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     """Files that never got their name are gone when someone works on the run again."""
     with Run.work(tmp_path, SETTINGS):
         pass
-    (tmp_path / ".tmp-run.json-1").write_text("{")
-    (tmp_path / ".tmp-folder").mkdir()
+    for name in (".tmp-run.json-1", ".tmp-damaged-result.json-2-34", ".tmp-mine"):
+        (tmp_path / name).write_text("{")
     with Run.work(tmp_path, SETTINGS):
-        assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json"}
+        assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json", ".tmp-mine"}
+
+
+def test_nothing_is_touched_where_no_run_is(tmp_path: Path) -> None:
+    """A directory with a `run.json` of something else, or temporary files of it, stays as it is."""
+    for name in ("run.json", "other"):
+        folder = tmp_path / name
+        (folder / ".tmp-work").mkdir(parents=True)
+        (folder / ".tmp-work" / "precious").write_text("x")
+        (folder / name).write_text('{"scripts": {}}')
+        with pytest.raises(RunError), Run.work(folder, SETTINGS):
+            pass
+        assert {e.name for e in folder.iterdir()} - {"lock"} == {".tmp-work", name}
+        assert (folder / ".tmp-work" / "precious").read_text() == "x"
+
+
+def test_a_missing_identity_is_written_anew_if_the_attempts_confirm_it(tmp_path: Path) -> None:
+    """A `run.json` that is gone, or is a directory, is as good as a damaged one."""
+    with Run.work(tmp_path, SETTINGS) as run:
+        run.log(event="start", step=0)
+    intact = (tmp_path / "run.json").read_bytes()
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(RunError), Run.work(tmp_path, {**SETTINGS, "seed": 8}):
+        pass
+    with Run.work(tmp_path, SETTINGS):
+        assert (tmp_path / "run.json").read_bytes() == intact
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "run.json").mkdir()
+    with pytest.warns(SetAsideWarning), Run.work(tmp_path, SETTINGS):
+        assert (tmp_path / "run.json").read_bytes() == intact
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_attempts_that_are_no_file_are_set_aside(tmp_path: Path, make: object) -> None:
+    """A directory or a pipe in the place of the attempts is damage: not read, and no hang."""
+    with Run.work(tmp_path, SETTINGS):
+        pass
+    make(tmp_path / "attempts.jsonl")
+    with pytest.warns(SetAsideWarning, match="not a plain file"), Run.work(tmp_path, SETTINGS):
+        assert (tmp_path / "attempts.jsonl").is_file()
+
+
+def test_a_result_is_not_replaced_by_one_of_other_bits(tmp_path: Path) -> None:
+    """A run that was computed again and differs says so; a longer one replaces the result."""
+    with Run.work(tmp_path, SETTINGS) as run:
+        run.finish(RESULT)
+        with pytest.raises(NotReproducedError, match=f"step 5: expected digest {'b' * 64}, "):
+            run.finish(dataclasses.replace(RESULT, digest="d" * 64))
+        assert run.result() == RESULT
+        longer = dataclasses.replace(RESULT, steps=6, digest="d" * 64)
+        run.finish(longer)
+        assert run.result() == longer
 
 
 def test_a_damaged_identity_is_written_anew_if_the_attempts_confirm_it(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from reproducibility.errors import (
     CheckpointMismatchError,
     ConfigError,
     IdentityMismatchError,
+    NotReproducedError,
     RunDamagedError,
     RunError,
     SetAsideWarning,
 )
 from reproducibility.keys import index_key, step_key, stream_key
-from reproducibility.run import Run, read_result
+from reproducibility.run import Run, read_result, write_result
 from reproducibility.training import PLANNED, Plan, Programs, programs_of, restore_state
 from reproducibility.training import _pairwise_mean as pairwise_mean
 
@@ -298,13 +299,32 @@ def test_a_diverged_run_has_a_result(small: Small, tmp_path: Path) -> None:
     assert read_result(tmp_path / "run" / "result.json") == done.result
 
 
-def test_a_result_of_another_state_is_refused(small: Small, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["digest", "run"])
+def test_a_result_of_another_state_is_refused(small: Small, tmp_path: Path, name: str) -> None:
     """A finished run whose result is not that of its own checkpoint is not reported as done."""
-    for seed in (7, 8):
-        train(small(seed=seed), run_dir=tmp_path / str(seed))
-    shutil.copy(tmp_path / "8" / "result.json", tmp_path / "7" / "result.json")
+    done = train(small(), run_dir=tmp_path / "run").result
+    write_result(tmp_path / "run/result.json", dataclasses.replace(done, **{name: "d" * 64}))
     with pytest.raises(RunDamagedError, match="as of the checkpoint"):
-        train(small(), run_dir=tmp_path / "7")
+        train(small(), run_dir=tmp_path / "run")
+
+
+def test_a_finished_run_that_lost_its_end_does_not_shrink(small: Small, tmp_path: Path) -> None:
+    """The result counts as well: with its last checkpoint damaged a run still has its length."""
+    train(small(), run_dir=tmp_path / "run")
+    (tmp_path / "run/checkpoints/00000012/seal.json").write_text("")
+    with pytest.warns(SetAsideWarning), pytest.raises(ConfigError, match="at least 12"):
+        train(small(steps=10), run_dir=tmp_path / "run")
+
+
+def test_a_run_that_does_not_reproduce_itself_says_so(small: Small, tmp_path: Path) -> None:
+    """Computed again from a checkpoint to another digest, a finished run keeps its result."""
+    done = train(small(), run_dir=tmp_path / "run").result
+    (tmp_path / "run/checkpoints/00000012/seal.json").write_text("")
+    other = dataclasses.replace(done, digest="d" * 64)
+    write_result(tmp_path / "run/result.json", other)
+    with pytest.warns(SetAsideWarning), pytest.raises(NotReproducedError, match=done.digest):
+        train(small(), run_dir=tmp_path / "run")
+    assert read_result(tmp_path / "run/result.json") == other
 
 
 @pytest.mark.parametrize("newest", [12, 8])
