@@ -263,7 +263,7 @@ def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     The disk is full in earnest: the process may not write files of more than a few blocks. Once
     there is room the run goes on, and nothing is left of the failed save.
     """
-    command = [sys.executable, "-m", "reproducibility", "train", "--hidden", "512", "512"]
+    command = [sys.executable, "-m", "reproducibility", "train"]
     command += ["--steps", "2", "--shards", "1", "--run-dir", "run"]
     done = subprocess.run(
         ["sh", "-c", 'ulimit -f 20; exec "$@"', "sh", *command],
@@ -277,7 +277,7 @@ def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     assert "File too large" in reason
     assert reason.endswith("earlier checkpoints are intact.")
     assert [finding.kind for finding in check(tmp_path / "run").findings] == ["left over"]
-    config = cli.Train(run_dir=tmp_path, hidden=(512, 512), steps=2, shards=1).config
+    config = cli.Train(run_dir=tmp_path, steps=2, shards=1).config
     assert train(config, run_dir=tmp_path / "run").digest == train(config).digest
     assert check(tmp_path / "run").findings == ()
 
