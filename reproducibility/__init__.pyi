@@ -3,6 +3,7 @@ from .compare import compare as compare
 from .config import TrainConfig as TrainConfig
 from .environment import capture_environment as capture_environment
 from .errors import ReproducibilityError as ReproducibilityError
+from .fingerprint import fingerprint as fingerprint
 from .hashing import leaf_digests as leaf_digests
 from .hashing import tree_digest as tree_digest
 from .keys import index_key as index_key

@@ -240,7 +240,7 @@ def named_digests(leaves: Sequence[tuple[LeafPath, Any]]) -> tuple[str, dict[str
     """
     whole, each = hashlib.sha256(_field(TREE_TAG)), {}
     for path, digest in _digests(leaves):
-        whole.update(_field(_path_bytes(path)) + _field(digest))
+        whole.update(_field(path_bytes(path)) + _field(digest))
         each[path_string(path)] = digest.hex()
     return whole.hexdigest(), each
 
@@ -292,7 +292,14 @@ def _field(content: bytes) -> bytes:
     return len(content).to_bytes(8, "little") + content
 
 
-def _path_bytes(path: LeafPath) -> bytes:
+def path_bytes(path: LeafPath) -> bytes:
+    """Encode a path so that no two paths have the same bytes.
+
+    **Same bits:** everywhere.
+
+    Args:
+        path: As from `named_leaves`.
+    """
     return b"".join(_field(kind.encode()) + _field(str(value).encode()) for kind, value in path)
 
 
@@ -358,7 +365,10 @@ def _device_refusal(leaf: jax.Array) -> tuple[str, str, str] | None:
         return ("an array that still exists", "a deleted (donated) array", do)
     here = leaf.is_fully_replicated and leaf.sharding.addressable_devices
     if not leaf.is_fully_addressable and not here:
-        do = "Gather it first, with jax.experimental.multihost_utils.process_allgather."
+        do = (
+            "Take its fingerprint, or gather it first with "
+            "jax.experimental.multihost_utils.process_allgather."
+        )
         return ("an array this process sees whole", "one sharded over several processes", do)
     return None
 

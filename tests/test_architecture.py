@@ -16,7 +16,7 @@ PACKAGE = ROOT / "reproducibility"
 LAYERS = {
     "errors": 0,
     "config": 1, "environment": 1, "files": 1, "keys": 1, "hashing": 1,
-    "model": 2, "data": 2, "checkpoint": 2,
+    "model": 2, "data": 2, "checkpoint": 2, "fingerprint": 2,
     "run": 3,
     "check": 4, "training": 4,
     "compare": 6, "doctor": 6,
@@ -120,8 +120,8 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_package_can_be_read_in_a_sitting() -> None:
-    """All modules together are at most 2,850 lines of code."""
-    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 2850
+    """All modules together are at most 2,950 lines of code."""
+    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 2950
 
 
 def test_names_are_reexported() -> None:
@@ -130,8 +130,8 @@ def test_names_are_reexported() -> None:
 
     promised = {
         "CheckpointStore", "ReproducibilityError", "TrainConfig", "TrainState",
-        "capture_environment", "compare", "index_key", "leaf_digests", "process_key", "root_key",
-        "step_key", "stream_key", "train", "tree_digest",
+        "capture_environment", "compare", "fingerprint", "index_key", "leaf_digests",
+        "process_key", "root_key", "step_key", "stream_key", "train", "tree_digest",
     }  # fmt: skip
     assert set(reproducibility.__all__) - {"__version__"} == promised
     for name in promised:

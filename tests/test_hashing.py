@@ -582,7 +582,7 @@ def test_two_processes() -> None:
     assert max(one["kept"] for one in found) < 1 << 21, "the host copy outlives the digest"
     assert found[1]["error"] == (
         "Cannot digest the leaf at w: expected an array this process sees whole, got one sharded "
-        "over several processes. Gather it first, with "
+        "over several processes. Take its fingerprint, or gather it first with "
         "jax.experimental.multihost_utils.process_allgather."
     )
 

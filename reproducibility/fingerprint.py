@@ -1,0 +1,189 @@
+"""Are two trees the same? Asked on the device, in every step, whatever the sharding.
+
+The rule: mix each word with its position, nonlinearly, and only then add. Integer addition is
+associative, so the sum does not know how the array was laid out.
+Chapter: docs/components/hashing_explained.md
+
+A sum that is linear in the bits would not do: with odd weights two flipped signs cancel, and so
+does +1.25 that changed places with -1.25. Here the word w at position p becomes w ^ mix(p), and two
+different mixes of that are added up, each in a lane of 32 bits. A mix is a bijection of 32 bits, so
+one changed word changes both lanes, always. Several changed words go unseen if both sums happen to
+come out alike, about once in 2**64. Whoever looks for such a case finds one: against intent there
+is SHA-256, in `hashing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree, UInt32
+
+from reproducibility.errors import LeafError
+from reproducibility.hashing import BITS, LeafPath, named_leaves, path_bytes, path_string
+
+Words: TypeAlias = UInt32[Array, "..."]
+
+# Shifts and odd multipliers of two 32-bit finalisers: MurmurHash3 (Appleby, 2011) and lowbias32
+# (Wellons, 2018); and 2**32 over the golden ratio.
+MURMUR = (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16)
+LOWBIAS = (16, 0x7FEB352D, 15, 0x846CA68B, 16)
+GOLDEN = 0x9E3779B9
+
+
+def fingerprint(tree: PyTree) -> UInt32[Array, " 2"]:
+    """Return 64 bits that change if any bit, name, shape or dtype of a tree does.
+
+    For use inside of `jit`, in every step. Nothing is gathered but two words for each leaf, so it
+    also serves for arrays that no process sees whole. It is no cryptographic hash.
+
+    **Same bits:** everywhere: any backend and version, any sharding, any number of devices and
+    processes, inside of `jit` or outside.
+
+    Args:
+        tree: any pytree of JAX and NumPy arrays and typed keys, of any dtype that has a digest.
+
+    Returns:
+        Two words.
+
+    Raises:
+        LeafError: a leaf is no array, or of a dtype that has no digest.
+
+    Examples:
+        >>> a = {"w": jnp.array([0.0, 1.0])}
+        >>> b = {"w": jnp.array([-0.0, 1.0])}
+        >>> bool((fingerprint(a) == jax.jit(fingerprint)(a)).all())
+        True
+        >>> bool((fingerprint(a) == fingerprint(b)).any())
+        False
+
+    References:
+        Appleby, MurmurHash3, 2011. Wellons, "Prospecting for hash functions", 2018.
+    """
+    return combine(leaf_fingerprints(tree))
+
+
+def leaf_fingerprints(tree: PyTree) -> dict[str, UInt32[Array, " 2"]]:
+    """Return the fingerprint of each leaf, to find the one that differs.
+
+    **Same bits:** as `fingerprint`. It covers the leaf's name, dtype and shape as well.
+
+    Args:
+        tree: as for `fingerprint`.
+
+    Returns:
+        Two words for each path string.
+
+    Raises:
+        LeafError: as from `fingerprint`.
+    """
+    return {path_string(path): _leaf(path, leaf) for path, leaf in named_leaves(tree)}
+
+
+def combine(parts: dict[str, UInt32[Array, " 2"]]) -> UInt32[Array, 2]:
+    """Return the fingerprint of a tree from those of its leaves.
+
+    **Same bits:** everywhere, in whatever order the leaves come.
+
+    Args:
+        parts: what `leaf_fingerprints` returns.
+
+    Returns:
+        Two words.
+    """
+    total = jnp.zeros(2, jnp.uint32)
+    for words in parts.values():  # each knows its name: so the order does not count
+        total += jnp.stack([_mix(words[0] ^ _mix(words[1], LOWBIAS), MURMUR),
+                            _mix(words[1] ^ _mix(words[0], MURMUR), LOWBIAS)])  # fmt: skip
+    return total
+
+
+def as_text(words: UInt32[Array, " 2"]) -> str:
+    """Return a fingerprint as 16 hexadecimal digits; waits for the device.
+
+    **Same bits:** everywhere.
+
+    Args:
+        words: what `fingerprint` returns.
+
+    Examples:
+        >>> as_text(jnp.array([1, 0xAB], jnp.uint32))
+        '00000001000000ab'
+    """
+    return "".join(f"{int(word):08x}" for word in np.asarray(words))
+
+
+def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
+    """Add up the mixed words of a leaf, and the header that says what they are."""
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        raise LeafError(
+            "fingerprint", "the leaf", path=path_string(path), expected="an array or a typed key",
+            got=f"a value of type {type(leaf).__name__}",
+            do="State its dtype, for example np.float32(value).",
+        )  # fmt: skip
+    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    if not key and leaf.dtype.name not in BITS:
+        raise LeafError(
+            "fingerprint", "the leaf", path=path_string(path), expected="a number or bool dtype",
+            got=f"dtype {leaf.dtype.name}", do="Convert it with astype or leave it out.",
+        )  # fmt: skip
+    typed: Any = leaf
+    planes = _words(jax.random.key_data(typed) if key else leaf)
+    kind = f"key {jax.random.key_impl(typed)}" if key else leaf.dtype.name
+    header = hashlib.sha256(repr((kind, tuple(leaf.shape))).encode() + path_bytes(path)).digest()
+    total = jnp.asarray(np.frombuffer(header[:8], "<u4"))
+    for number, plane in enumerate(planes):
+        # Words of one element lie side by side, as they would in memory.
+        mixed = plane ^ _mix(_positions(plane.shape) * len(planes) + number, MURMUR)
+        lanes = (_mix(mixed, MURMUR), _mix(mixed * jnp.uint32(GOLDEN), LOWBIAS))
+        total += jnp.stack([jnp.sum(lane, dtype=jnp.uint32) for lane in lanes])
+    return total
+
+
+def _words(leaf: Any) -> list[Words]:
+    """Return the bits of a leaf as words: one array of its shape for each 32 bits of an element."""
+    bits = BITS[leaf.dtype.name]
+    if isinstance(leaf, np.ndarray | np.generic):
+        return _host_words(np.asarray(leaf), bits)
+    if leaf.dtype.kind == "c":
+        return [*_words(leaf.real), *_words(leaf.imag)]
+    if leaf.dtype == bool:
+        return [leaf.astype(jnp.uint32)]
+    if bits < 8 and jnp.issubdtype(leaf.dtype, jnp.integer):
+        return [leaf.astype(jnp.uint32) & jnp.uint32((1 << bits) - 1)]
+    if bits == 64:
+        pair = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+        return [pair[..., 0], pair[..., 1]]
+    return [jax.lax.bitcast_convert_type(leaf, f"uint{bits}").astype(jnp.uint32)]
+
+
+def _host_words(array: np.ndarray[Any, Any], bits: int) -> list[Words]:
+    # By NumPy: jnp.asarray would turn float64 into float32 where x64 is off.
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+    if array.dtype == bool:
+        return [jnp.asarray(np.minimum(array.view(np.uint8), 1).astype(np.uint32))]
+    if array.dtype.itemsize < 4:
+        words = array.view(f"<u{array.dtype.itemsize}").astype(np.uint32)
+        return [jnp.asarray(words & np.uint32((1 << bits) - 1))]
+    words = array[..., None].view("<u4")
+    return [jnp.asarray(words[..., i]) for i in range(words.shape[-1])]
+
+
+def _positions(shape: tuple[int, ...]) -> Words:
+    """Number the elements in C order, modulo 2**32."""
+    place, stride = jnp.zeros(shape, jnp.uint32), 1
+    for axis in reversed(range(len(shape))):
+        step = jnp.uint32(stride % 2**32)
+        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
+        stride *= shape[axis]
+    return place
+
+
+def _mix(words: Words, steps: tuple[int, int, int, int, int]) -> Words:
+    a, first, b, second, c = steps
+    words = (words ^ (words >> a)) * jnp.uint32(first)
+    words = (words ^ (words >> b)) * jnp.uint32(second)
+    return words ^ (words >> c)
