@@ -24,7 +24,7 @@ from reproducibility.errors import (
     RunError,
     SetAsideWarning,
 )
-from reproducibility.files import SET_ASIDE, TEMPORARY, discard, read_lines, set_aside
+from reproducibility.files import SET_ASIDE, TEMPORARY, discard, set_aside
 from reproducibility.run import (
     ATTEMPTS,
     CHECKPOINTS,
@@ -34,6 +34,7 @@ from reproducibility.run import (
     Run,
     is_leftover,
     locked,
+    read_attempts,
     read_result,
 )
 
@@ -228,7 +229,7 @@ class _Check:
     def _records(self, run: str) -> Iterator[Finding]:
         """Check the lines of the attempts, the result, and that they fit each other."""
         file = self.path / ATTEMPTS
-        lines, problem = read_lines(file, run)
+        lines, problem = read_attempts(self.path, run)
         ended = {line.get("to_step") for line in lines if line.get("ended") == "finished"}
         mended = any(line.get("event") == "mended" for line in lines)  # so some may be missing
         try:
@@ -249,8 +250,6 @@ class _Check:
                     yield Finding(CHECKPOINTS, "damaged", detail)
                 if not (problem or mended or result.steps in ended):
                     problem = f"the line that says that step {result.steps} was reached is gone"
-        if not problem and not lines and (self.path / CHECKPOINTS).exists():
-            problem = "it has no line, but there are checkpoints"
         if problem:
             yield Finding(ATTEMPTS, "damaged", problem)
         elif lines:

@@ -55,6 +55,7 @@ from reproducibility.files import (
 from reproducibility.hashing import (
     LeafPath,
     check_leaves,
+    is_key,
     leaf_digests,
     named_digests,
     named_leaves,
@@ -436,8 +437,7 @@ def _spec(leaf: Any) -> dict[str, Any]:
 
 def _prng(leaf: Any) -> dict[str, str]:
     """Name the PRNG implementation of a leaf of keys."""
-    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return {"prng": str(jax.random.key_impl(leaf))} if key else {}
+    return {"prng": str(jax.random.key_impl(leaf))} if is_key(leaf) else {}
 
 
 def _describe(spec: dict[str, Any]) -> str:
@@ -524,8 +524,7 @@ def _on_host(leaf: Any) -> Any:
     """Return a leaf to hash later: safe from what the caller does with theirs."""
     if isinstance(leaf, np.ndarray | np.generic):
         return np.array(leaf)
-    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jnp.copy(leaf) if key else np.asarray(jax.device_get(leaf))
+    return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
 
 
 def _encode(leaf: Any, copy: Any) -> Any:

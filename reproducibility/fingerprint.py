@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
 from reproducibility.errors import LeafError
-from reproducibility.hashing import BITS, LeafPath, named_leaves, path_bytes, path_string
+from reproducibility.hashing import BITS, LeafPath, is_key, named_leaves, path_bytes, path_string
 
 Words: TypeAlias = UInt32[Array, "..."]
 
@@ -124,7 +124,7 @@ def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
             got=f"a value of type {type(leaf).__name__}",
             do="State its dtype, for example np.float32(value).",
         )  # fmt: skip
-    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    key = is_key(leaf)
     if not key and leaf.dtype.name not in BITS:
         raise LeafError(
             "fingerprint", "the leaf", path=path_string(path), expected="a number or bool dtype",

@@ -321,10 +321,17 @@ def _digests(leaves: Sequence[tuple[LeafPath, Any]]) -> list[tuple[LeafPath, byt
 
 def _nbytes(leaf: Any) -> int:
     # A key array has no size in bytes that JAX would tell; counted by keys, it is small.
-    return int(leaf.size if _is_key(leaf) else leaf.nbytes)
+    return int(leaf.size if is_key(leaf) else leaf.nbytes)
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Say whether a leaf is one typed key or an array of them.
+
+    Same bits: not a computation.
+
+    Args:
+        leaf: Anything.
+    """
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -349,7 +356,7 @@ def _refusal(leaf: Any) -> tuple[str, str, str] | None:
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         kind = type(leaf).__name__
         return (array, f"a value of type {kind}", "Convert it to an array or leave it out.")
-    if not _is_key(leaf) and leaf.dtype.name not in BITS:
+    if not is_key(leaf) and leaf.dtype.name not in BITS:
         name = leaf.dtype.name
         return (
             "a number or bool dtype",
@@ -374,11 +381,11 @@ def _device_refusal(leaf: jax.Array) -> tuple[str, str, str] | None:
 
 
 def _leaf_digest(leaf: Any) -> bytes:
-    data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    data = jax.random.key_data(leaf) if is_key(leaf) else leaf
     array = _on_host(data)
     bits = BITS[array.dtype.name]
     shape = b"".join(size.to_bytes(8, "little") for size in leaf.shape)
-    implementation = str(jax.random.key_impl(leaf)) if _is_key(leaf) else ""
+    implementation = str(jax.random.key_impl(leaf)) if is_key(leaf) else ""
     header = (LEAF_TAG, array.dtype.name.encode(), shape, implementation.encode())
     digest = hashlib.sha256(b"".join(map(_field, header)) + array.nbytes.to_bytes(8, "little"))
     for chunk in _content(array, bits):

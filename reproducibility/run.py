@@ -189,7 +189,7 @@ class Run:
 
         Same bits: not a computation.
         """
-        return read_lines(self.path / ATTEMPTS, self.name)[0]
+        return read_attempts(self.path, self.name)[0]
 
     def mend_attempts(self, problem: str | None = None) -> bool:
         """Set a damaged `attempts.jsonl` aside and keep the lines before the damage.
@@ -205,9 +205,7 @@ class Run:
             Whether there was anything to do.
         """
         file = self.path / ATTEMPTS
-        lines, broken = read_lines(file, self.name)
-        if not lines and self.checkpoints.exists():
-            problem = "it has no line, but there are checkpoints"
+        lines, broken = read_attempts(self.path, self.name)
         problem = broken or problem
         if problem:
             intact = b"".join(canonical_json(line) + b"\n" for line in lines)
@@ -292,6 +290,24 @@ class Run:
             )  # fmt: skip
             mismatch.settings = tuple(other)
             raise mismatch
+
+
+def read_attempts(path: Path, name: str) -> tuple[list[dict[str, Any]], str | None]:
+    """Read `attempts.jsonl` as far as its chain holds, and say what is wrong with it.
+
+    Same bits: not a computation.
+
+    Args:
+        path: the run directory.
+        name: the name of the run, which the chain begins with.
+
+    Returns:
+        The lines, and what is wrong with the next one or with there being none, or None.
+    """
+    lines, problem = read_lines(path / ATTEMPTS, name)
+    if not (lines or problem) and (path / CHECKPOINTS).exists():
+        problem = "it has no line, but there are checkpoints"
+    return lines, problem
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:

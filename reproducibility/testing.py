@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array, Key, PyTree
 
 from reproducibility.environment import capture_environment, differences
-from reproducibility.hashing import BITS, Entry, leaf_digests, named_leaves, path_string
+from reproducibility.hashing import BITS, Entry, is_key, leaf_digests, named_leaves, path_string
 from reproducibility.keys import root_key, stream_key
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
@@ -67,6 +66,7 @@ def assert_bitwise_equal(a: PyTree, b: PyTree) -> None:
         LeafError: a leaf has no digest.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> from reproducibility.testing import assert_bitwise_equal
         >>> close = np.float32([1.0, np.nextafter(np.float32(2.0), np.float32(3.0))])
         >>> assert_bitwise_equal({"w": np.float32([1, 2])}, {"w": jnp.array([1.0, 2.0])})
@@ -105,6 +105,7 @@ def assert_reproducible(fn: Callable[[], PyTree], *, timeout: float = 120) -> No
         ValueError: another process could not find this function.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> from reproducibility.testing import assert_reproducible
         >>> assert_reproducible(lambda: jnp.zeros(3))
         Traceback (most recent call last):
@@ -161,6 +162,7 @@ def assert_resumable(
         ValueError: `stop` is not between 0 and `steps`.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> from reproducibility.testing import assert_resumable
         >>> def advance(state, n):
         ...     for _ in range(n):
@@ -228,10 +230,6 @@ def item_key(request: pytest.FixtureRequest) -> Key[Array, ""]:
     return stream_key(root_key(0), request.node.nodeid)
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _copy(tree: PyTree) -> PyTree:
     return jax.tree.map(copy.copy, tree)
 
@@ -268,8 +266,8 @@ def _distance(a: Any, b: Any) -> str:
     ranks_a, ranks_b, kind = _ranks(rows_a), _ranks(rows_b), rows_a.dtype.name
     differ = ranks_a != ranks_b
     many = f"{differ.any(axis=1).sum()} of {a.size}"
-    if _is_key(a) or kind == "bool":
-        return f"{many} {'keys' if _is_key(a) else 'elements'} differ"
+    if is_key(a) or kind == "bool":
+        return f"{many} {'keys' if is_key(a) else 'elements'} differ"
     gaps = (np.maximum(ranks_a, ranks_b) - np.minimum(ranks_a, ranks_b))[differ]
     isnan, unit = (np.isnan, " ULP") if "float" in kind else (np.zeros_like, "")
     nans = isnan(rows_a[differ]).astype(int) + isnan(rows_b[differ]).astype(int)
@@ -281,7 +279,7 @@ def _distance(a: Any, b: Any) -> str:
 
 def _rows(leaf: Any) -> Any:
     """Return one row an element: its number, both parts of a complex one, the words of a key."""
-    data: Any = jax.device_get(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    data: Any = jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
     return (data.view(data.real.dtype) if data.dtype.kind == "c" else data).reshape(leaf.size, -1)
 
@@ -305,7 +303,7 @@ def _forgetful(start: PyTree, restored: PyTree) -> Iterator[tuple[str, PyTree, s
     new = jax.tree.leaves(restored)
     parts: dict[tuple[Any, bool], dict[int, str]] = defaultdict(dict)
     for path, n in named_leaves(jax.tree.unflatten(structure, range(len(old)))):
-        parts[path[:1], _is_key(old[n])][n] = path_string(path)
+        parts[path[:1], is_key(old[n])][n] = path_string(path)
     for (top, keys), names in parts.items():
         lost = [old[n] if n in names else leaf for n, leaf in enumerate(new)]
         if not _difference(lost, new):  # it never changed

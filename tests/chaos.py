@@ -22,13 +22,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reproducibility import ReproducibilityError, TrainConfig, train
+import jax
+import orbax.checkpoint as ocp
+
+from reproducibility import ReproducibilityError, TrainConfig, root_key, train
 from reproducibility.check import check
 from reproducibility.checkpoint import saved_steps
 from reproducibility.errors import SetAsideWarning
 from reproducibility.run import LOCK, Run
+from tests.conftest import SMALL
 
-SMALL = {"batch_size": 32, "shards": 2, "hidden": (8,), "dropout": 0.25}
 STEPS = 4_000  # of a run that is killed twenty times
 EVERY = 25  # updates between two checkpoints of a run that is killed
 DEADLINE = 120  # seconds; a process that takes longer is killed, and that is an error
@@ -217,6 +220,29 @@ def resumed(config: TrainConfig, folder: Path, expected: str) -> str:
     return "the same digest, damage set aside" if said else "the same digest, damage not read"
 
 
+def orbax_alone(seed: int, flips: int) -> dict[str, int]:
+    """Flip bits, one at a time, in the largest file of an Orbax checkpoint; count what it says."""
+    chance, counts = random.Random(seed), collections.Counter()
+    saved = {"w": jax.random.bits(root_key(seed), (4096,))}
+    with tempfile.TemporaryDirectory() as place, ocp.StandardCheckpointer() as orbax:
+        folder = Path(place) / "saved"
+        orbax.save(folder, saved)
+        orbax.wait_until_finished()
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        file = max(files, key=lambda path: path.stat().st_size)
+        content = file.read_bytes()
+        for _ in range(flips):
+            altered, bit = bytearray(content), chance.randrange(8 * len(content))
+            altered[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(altered)
+            try:
+                same = bool((orbax.restore(folder, saved)["w"] == saved["w"]).all())
+                counts["the same values" if same else "other values, no error"] += 1
+            except Exception:  # whatever it raises
+                counts["an error"] += 1
+    return dict(counts)
+
+
 def main() -> None:
     """Do both, at the same time, and print what happened."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -243,6 +269,7 @@ def main() -> None:
           f"more than one interval after {len(over)} kills")  # fmt: skip
     counts = damage(asked.seed, asked.flips, asked.cuts)
     print(f"{asked.flips} flips, {asked.cuts} truncations: {counts}")
+    print(f"Orbax alone, 120 flips: {orbax_alone(asked.seed, 120)}")
     print(f"{time.monotonic() - began:.0f} s")
 
 
