@@ -19,16 +19,19 @@ from reproducibility.checkpoint import SEAL, CheckpointStore, saved_steps
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
+    LedgerError,
     ResultError,
     RunDamagedError,
     RunError,
     SetAsideWarning,
 )
 from reproducibility.files import SET_ASIDE, TEMPORARY, discard, set_aside
+from reproducibility.ledger import Ledger, Writer
 from reproducibility.run import (
     ATTEMPTS,
     CHECKPOINTS,
     IDENTITY,
+    LEDGER,
     LOCK,
     RESULT,
     Run,
@@ -39,8 +42,8 @@ from reproducibility.run import (
 )
 
 Kind: TypeAlias = Literal["damaged", "left over", "set aside", "foreign"]
-KNOWN = {IDENTITY: stat.S_ISREG, ATTEMPTS: stat.S_ISREG, RESULT: stat.S_ISREG, LOCK: stat.S_ISREG,
-         CHECKPOINTS: stat.S_ISDIR}  # fmt: skip
+FILES = (IDENTITY, ATTEMPTS, LEDGER, RESULT, LOCK)
+KNOWN = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +186,7 @@ class _Check:
         if name:  # from run.json, or from all the seals where that is damaged
             findings += self._foreign_checkpoints(name)
             findings += self._records(name)
+            findings += self._ledger(name)
         findings.sort(key=lambda finding: get_args(Kind).index(finding.kind))
         steps = tuple(sorted(self.seals))
         return Report(name, steps, self.files, self.bytes, tuple(findings))
@@ -255,6 +259,36 @@ class _Check:
         elif lines:
             self._count(file)
 
+    def _ledger(self, run: str) -> Iterator[Finding]:
+        """Follow the chain of the ledger, past what each checkpoint was sealed with."""
+        file = self.path / LEDGER
+        sealed = {step: seal["chain"] for step, seal in self.seals.items() if seal["chain"]}
+        if not file.exists():
+            if sealed and not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
+                yield Finding(LEDGER, "damaged", "it is gone, and checkpoints were sealed with it")
+            return
+        self.progress("checking the ledger")
+        try:
+            ledger = Ledger(file, run)
+        except LedgerError as error:
+            yield _damage(LEDGER, error)
+            return
+        heads, head, steps = {}, "", sorted(sealed)
+        for step, _ in ledger:
+            while steps and steps[0] < step:
+                heads[steps.pop(0)] = head
+            head = ledger.chain.head
+        heads |= dict.fromkeys(steps, head)
+        if ledger.problem:
+            kind: Kind = "left over" if ledger.chain.torn else "damaged"
+            yield Finding(LEDGER, kind, ledger.problem)
+        else:
+            self._count(file)
+        other = [step for step in sealed if heads[step] != sealed[step]]
+        if other and not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
+            detail = f"its lines up to step {other[0]} are not those its checkpoint was sealed with"
+            yield Finding(LEDGER, "damaged", detail)
+
     def _count(self, file: Path) -> None:
         self.files += 1
         self.bytes += file.stat().st_size
@@ -267,7 +301,12 @@ def _damage(name: str, error: RunError | CheckpointError) -> Finding:
 def _repair(path: Path, finding: Finding) -> bool:
     """Take one thing out of the way; say whether that was possible."""
     target = path / finding.path
-    if finding.kind == "left over":
+    if finding.path == LEDGER and finding.kind in ("left over", "damaged") and target.exists():
+        try:
+            Writer(target, Run.read(path).name, first=0).close()
+        except RunError:
+            return False
+    elif finding.kind == "left over":
         discard(target)
     elif finding.kind == "damaged" and finding.path == ATTEMPTS:
         try:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -124,7 +124,7 @@ class CheckpointStore:
         """
         return saved_steps(self.path)
 
-    def save(self, step: int, tree: PyTree) -> None:
+    def save(self, step: int, tree: PyTree, *, chain: Callable[[], str] | None = None) -> None:
         """Start to save a tree as checkpoint `step`; wait only for the previous save.
 
         Same bits: every leaf is stored exactly, NaN payloads and -0.0 included.
@@ -132,6 +132,9 @@ class CheckpointStore:
         Args:
             step: completed updates, 0 or more.
             tree: any pytree of JAX arrays, NumPy arrays and scalars, and typed keys.
+            chain: called in the background before the checkpoint is committed; returns what
+                the chain of the ledger has come to when it is on the disk up to this step.
+                `Recorder.flush` gives it. It becomes part of the seal.
 
         Raises:
             CheckpointError: this checkpoint exists already.
@@ -168,7 +171,7 @@ class CheckpointStore:
                 self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
         except OSError as error:
             raise self._save_error(error) from error
-        self._pending = self._commits.submit(self._commit, temporary, final, step, host)
+        self._pending = self._commits.submit(self._commit, temporary, final, step, host, chain)
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -276,7 +279,7 @@ class CheckpointStore:
             step: which checkpoint.
 
         Returns:
-            Its seal: "run", "step", "digest", "leaves" and "files", as in the file.
+            Its seal: "run", "step", "digest", "chain", "leaves" and "files", as in the file.
 
         Raises:
             CheckpointDamagedError: a byte is not as it was sealed; `files` and `leaves` say where.
@@ -290,7 +293,7 @@ class CheckpointStore:
                     "use", "a checkpoint", path=folder, step=step, expected=f"format {FORMAT}",
                     got=seal["format"], do="Use the version of this package that wrote it.",
                 )  # fmt: skip
-            parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files")]
+            parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files", "chain")]
             if (folder / SEAL).is_symlink() or parts[1] != step:
                 raise ValueError(f"a link, or step {seal['step']}")
         except (RunError, KeyError, ValueError) as error:
@@ -351,7 +354,10 @@ class CheckpointStore:
         for leftover in self.path.glob(f"{TEMPORARY}*"):
             discard(leftover)
 
-    def _commit(self, temporary: Path, final: Path, step: int, host: Host) -> None:
+    def _commit(
+        self, temporary: Path, final: Path, step: int, host: Host,
+        chain: Callable[[], str] | None,
+    ) -> None:  # fmt: skip
         digest, digests = named_digests(host)  # while Orbax writes
         leaves = {
             (name := path_string(path)): {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
@@ -360,7 +366,7 @@ class CheckpointStore:
         self._orbax.wait_until_finished()
         seal = with_digest(
             {"format": FORMAT, "run": self.run, "step": step, "digest": digest,
-             "leaves": leaves, "files": file_table(temporary)}
+             "chain": chain() if chain else None, "leaves": leaves, "files": file_table(temporary)}
         )  # fmt: skip
         (temporary / SEAL).write_bytes(readable_json(seal))
         # Every byte reaches the disk before the name does; then the name does.

@@ -25,17 +25,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 
 from reproducibility.config import TrainConfig
-from reproducibility.errors import ConfigError, ReproducibilityError, SetAsideWarning
+from reproducibility.errors import (
+    ConfigError,
+    ReplayError,
+    ReproducibilityError,
+    SetAsideWarning,
+)
 
 if TYPE_CHECKING:
     from reproducibility.check import Finding
     from reproducibility.compare import Comparison
+    from reproducibility.origin import Origin
 
 INTERRUPTED = 130
 REFUSED = 2
 FAILED = 4
 ENDING = (signal.SIGINT, signal.SIGTERM)
-COMMANDS = ("train", "compare", "digest", "check", "doctor")
+COMMANDS = ("train", "compare", "trace", "digest", "check", "doctor")
+SHOWN = 12  # leaves that are printed; --json has all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,17 +101,25 @@ class Train(TrainConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Say whether two runs are the same, bit for bit, and what can explain it if not.
+    """Say whether two runs are the same, bit for bit; if not, where they part and how far.
+
+    The ledgers tell the first step, stage and leaf that differ. That step is then computed again
+    for both runs, each in a process with its recorded environment, to tell how many elements
+    differ and by how many units in the last place (ULP).
 
     Exit code: 0 the same, 1 different, 2 not two runs, 3 cannot be told.
 
-    Example: reproducibility compare runs/first runs/second
+    Example: reproducibility compare runs/first runs/second --html report.html
     """
 
     a: Path
-    """A run directory, or a result file that `train --out` wrote."""
+    """A run directory, a ledger.jsonl, or a result file that `train --out` wrote."""
     b: Path
     """Another one."""
+    html: Path | None = None
+    """Also write a page with pictures here, in one file."""
+    no_replay: bool = False
+    """Compute nothing again: compare what is on disk, in a second."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -112,7 +127,13 @@ class Compare:
         """Compare, print the verdict and the explanations."""
         from reproducibility.compare import compare
 
-        found = compare(self.a, self.b)
+        if self.html:
+            _check_file("--html", self.html)
+        found = compare(self.a, self.b, replay=not self.no_replay, progress=_patiently())
+        if self.html:
+            from reproducibility.report import write_report
+
+            write_report(self.html, found, names=(str(self.a), str(self.b)))
         if self.json:
             _print_json(found.to_json())
         else:
@@ -120,6 +141,69 @@ class Compare:
         if found.exit_code:
             _say(found.reason)
         return found.exit_code
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Find the operation, with its source line, that first made two runs differ.
+
+    Computes one step of both runs operation by operation, each in a process with its recorded
+    environment. The first operation whose inputs agree and whose outputs differ is the cause.
+    It finds the place and verifies nothing: compiled, the operations are fused.
+
+    Exit code: 0 every operation agrees, 1 one differs, 2 not runs, 3 cannot be told.
+
+    Example: reproducibility trace runs/first --step 17 --against runs/second
+    """
+
+    run: Path
+    """A run directory."""
+    step: int | None = None
+    """The step, by completed updates after it; 0 is the initialisation. By default the first in
+    which the ledgers of the two runs differ."""
+    against: Path | None = None
+    """Another run directory; without it, the operations of the one are listed."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Trace, print the operation."""
+        from reproducibility.origin import trace_steps
+
+        runs = [self.run] if self.against is None else [self.run, self.against]
+        found = trace_steps(runs, self._step(), progress=_patiently())
+        if self.json:
+            _print_json(found.to_json())
+        elif found.parting is None:
+            rows = [
+                (str(n), op.name, " ".join(op.shapes), op.path or "-", op.where)
+                for n, op in enumerate(found.traces[0].operations)
+            ]
+            _print_rows(rows, ("number", "operation", "result", "inside", "source"))
+        else:
+            _print_origin(found)
+        if found.exit_code:
+            _say(found.reason)
+        return found.exit_code
+
+    def _step(self) -> int:
+        """Return the step that was named, or the first that differs."""
+        if self.step is None and self.against:
+            from reproducibility.compare import compare
+
+            found = compare(self.run, self.against)
+            if found.stage and found.step is not None:
+                return found.step
+            raise ReplayError(
+                "find", "the step where the runs part", path=self.run,
+                expected="ledgers that differ", got=found.reason.rstrip("."),
+                do="Name a step: --step N.",
+            )  # fmt: skip
+        if self.step is None or self.step < 0:
+            raise ConfigError(
+                "use", "step", expected="0 or more", got=self.step, do="Name one: --step N."
+            )
+        return self.step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,13 +259,7 @@ class Check:
         """Check, print what is intact and what is not."""
         from reproducibility.check import check
 
-        began = time.monotonic()
-
-        def progress(text: str) -> None:
-            if time.monotonic() - began > 2:  # nobody waits for what is done by then
-                _say(f"{text} …")
-
-        found = check(self.run, repair=self.repair, progress=progress)
+        found = check(self.run, repair=self.repair, progress=_patiently())
         if self.json:
             _print_json(found.to_json())
         else:
@@ -273,6 +351,7 @@ def _parse(arguments: list[str]) -> Any:
     commands = (
         Annotated[Train, subcommand("train", prefix_name=False)],
         Annotated[Compare, subcommand("compare", prefix_name=False), positional],
+        Annotated[Trace, subcommand("trace", prefix_name=False), positional],
         Annotated[Digest, subcommand("digest", prefix_name=False), positional],
         Annotated[Check, subcommand("check", prefix_name=False), positional],
         Annotated[Doctor, subcommand("doctor", prefix_name=False)],
@@ -378,12 +457,27 @@ def _check_out(out: Path, run_dir: Path) -> None:
             "use", "--out", path=out, expected="a file outside of the run directory",
             got="one in it", do="Choose another file; the run keeps its own result.json.",
         )  # fmt: skip
-    folder = out.absolute().parent
-    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    _check_file("--out", out)
+
+
+def _check_file(flag: str, path: Path) -> None:
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(
-            "use", "--out", path=out, expected="a file in a directory that can be written",
-            got="a directory" if out.is_dir() else "no such directory", do="Choose another file.",
+            "use", flag, path=path, expected="a file in a directory that can be written",
+            got="a directory" if path.is_dir() else "no such directory", do="Choose another file.",
         )  # fmt: skip
+
+
+def _patiently() -> Callable[[str], None]:
+    """Return a function that says what is being done, once that takes long."""
+    began = time.monotonic()
+
+    def progress(text: str) -> None:
+        if time.monotonic() - began > 2:  # nobody waits for what is done by then
+            _say(f"{text} …")
+
+    return progress
 
 
 @contextlib.contextmanager
@@ -490,17 +584,44 @@ def _print_json(value: Any) -> None:
 def _print_comparison(found: Comparison) -> None:
     _print_rows(
         [("verdict", found.verdict), ("reason", found.reason)]
-        + [(side, digest or "unknown") for side, digest in zip("ab", found.digests, strict=True)]
-        + [("differs", leaf) for leaf in found.leaves]
+        + [(side, digest) for side, digest in zip("ab", found.digests, strict=True) if digest]
+        + [("computed again", text) for text in _recomputed(found)]
+        + [("note", note) for note in found.notes]
     )
-    if found.settings:
-        rows = [(name, _text(a), _text(b)) for name, (a, b) in found.settings.items()]
+    if found.leaves:
+        rows = [(leaf, str(found.distances.get(leaf, ""))) for leaf in found.leaves[:SHOWN]]
+        more = [(f"and {len(found.leaves) - SHOWN} more", "")] if found.leaves[SHOWN:] else []
         print()
-        _print_rows(rows, ("setting", "a", "b"))
+        _print_rows(rows + more, (found.stage or "leaf", "distance"))
+    if found.settings:
+        settings = [(name, _text(a), _text(b)) for name, (a, b) in found.settings.items()]
+        print()
+        _print_rows(settings, ("setting", "a", "b"))
     if found.environment:
         lines = [(d.name, _text(d.a), _text(d.b), d.effect, d.why) for d in found.environment]
         print()
         _print_rows(lines, ("environment", "a", "b", "effect", "why"))
+
+
+def _recomputed(found: Comparison) -> list[str]:
+    sides = zip("ab", found.recomputed or (), strict=False)
+    return [f"{side}: {told.answer}. {told.reason}" for side, told in sides]
+
+
+def _print_origin(found: Origin) -> None:
+    parting = found.parting
+    rows = [("verdict", found.verdict), ("reason", found.reason)]
+    for side, operation in (("a", parting and parting.a), ("b", parting and parting.b)):
+        if operation:
+            rows += [
+                (f"{side} operation", str(operation)),
+                (f"{side} inputs", " ".join(operation.inputs)),
+                (f"{side} outputs", " ".join(operation.outputs)),
+            ]
+    if parting and parting.differing:
+        count = f"{parting.differing} of {len(found.traces[0].operations)} operations"
+        rows.append(("in all", f"{count} have other outputs; the rest of them inherit it"))
+    _print_rows(rows + [("note", note) for note in found.notes])
 
 
 def _print_findings(title: str, findings: Sequence[Finding]) -> None:

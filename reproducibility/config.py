@@ -16,6 +16,7 @@ from reproducibility.errors import ConfigError
 
 DATASETS = ("synthetic", "digits")
 RESUME = ("auto", "never", "require")
+RECORD = ("auto", "leaf", "group", "off")
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 10**9
 MAX_SHARDS = 1024
@@ -96,6 +97,11 @@ class Execution:
     """Stop, with a checkpoint, when this many updates in total are complete."""
     resume: str = "auto"
     """Whether to go on from a checkpoint: "auto" if there is one, "never", or "require" one."""
+    record: str = "auto"
+    """What the ledger has a fingerprint of: each "leaf", each "group" of them, "off" for none;
+    "auto" is "leaf" for a network of up to 16 arrays."""
+    record_every: int = 1
+    """Updates between two lines of the ledger."""
 
     def __post_init__(self) -> None:
         """Check each setting on its own."""
@@ -105,6 +111,8 @@ class Execution:
         if self.stop_after is not None:
             _integer("stop_after", self.stop_after, 1, MAX_STEPS)
         _choice("resume", self.resume, RESUME)
+        _choice("record", self.record, RECORD)
+        _integer("record_every", self.record_every, 1, MAX_STEPS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

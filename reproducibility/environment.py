@@ -82,6 +82,9 @@ MAY_CHANGE_BITS = {
     "config.jax_threefry_gpu_kernel_lowering": "It picks the GPU kernel of keys; not measured.",
     "config.jax_cpu_collectives_implementation": "It sums between processes; not measured.",
     "xla_flags.xla_allow_excess_precision": "It may keep more digits than the dtype has.",
+    "program.gradient": "Other operations: other code, shapes or version of JAX or Flax.",
+    "program.total": "Other operations: other code, shapes or version of JAX.",
+    "program.update": "Other operations: other code, shapes or version of JAX or Optax.",
 }
 NOT_KNOWN_TO_CHANGE_BITS = {
     "python.version": "Python computes no array.",
@@ -101,6 +104,8 @@ NOT_KNOWN_TO_CHANGE_BITS = {
     "xla_flags.xla_cpu_prefer_vector_width": "Measured: nothing differs at 128, 256, 512.",
     "xla_flags.xla_force_host_platform_device_count": "It acts through device.count.",
     "xla_flags.xla_dump_to": "It writes files.",
+    "layout.devices": "A step is three programs, each of one device.",
+    "layout.processes": "A step is three programs, each of one device.",
 }
 KNOWN: dict[Effect, dict[str, str]] = {
     "changes bits": CHANGES_BITS,
@@ -213,6 +218,50 @@ def differences(a: Mapping[str, Value], b: Mapping[str, Value]) -> list[Differen
     names = [name for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
     found = [Difference(name, a.get(name), b.get(name), *_effect(name, a, b)) for name in names]
     return sorted(found, key=lambda difference: (_RANK[difference.effect], difference.name))
+
+
+def variables_of(environment: Mapping[str, Value]) -> dict[str, str]:
+    """Return the environment variables under which a process finds itself in an environment.
+
+    What is not a setting (versions, the processor) cannot be had this way, nor what was recorded
+    as "(set)" or "(path)" only. Flags and variables that this version does not know are left out:
+    a record must not be able to make a process do what nobody has looked at.
+
+    **Same bits:** everywhere; it translates one dictionary into another.
+
+    Args:
+        environment: what `capture_environment` returned, in whatever process.
+
+    Returns:
+        Variables by name; all others of JAX and XLA are to be absent.
+
+    Examples:
+        >>> variables_of({"xla_flags.xla_cpu_max_isa": "AVX", "config.jax_enable_x64": False})
+        {'XLA_FLAGS': '--xla_cpu_max_isa=AVX', 'JAX_ENABLE_X64': 'False'}
+    """
+    known = {name: environment[name] for name in _FACTS if _is_setting(environment.get(name))}
+    flags = [
+        f"--{name.removeprefix('xla_flags.')}={value}"
+        for name, value in known.items()
+        if name.startswith("xla_flags.") and name != "xla_flags.xla_dump_to"
+    ]
+    threads = {"threads.xla_cpu": "NPROC", "threads.blas": "OPENBLAS_NUM_THREADS"}
+    named = {"XLA_FLAGS": " ".join(flags)} if flags else {}
+    for name, value in known.items():
+        group, _, rest = name.partition(".")
+        if name in threads:
+            named[threads[name]] = str(value)
+        elif group == "config":
+            named[rest.upper()] = str(value)
+        elif group == "env" and rest not in _BLAS_VARIABLES and not rest.endswith("NPROC"):
+            named[rest] = str(value)
+    if environment.get("device.platform") == "cpu":
+        named["JAX_PLATFORMS"] = "cpu"
+    return named
+
+
+def _is_setting(value: Value) -> bool:
+    return value is not None and value not in ("(set)", "(path)")
 
 
 def _effect(name: str, a: Mapping[str, Value], b: Mapping[str, Value]) -> tuple[Effect, str]:

@@ -137,5 +137,15 @@ class ResultError(RunError):
     """A file is not a result of a run: missing, empty, cut short, altered, or something else."""
 
 
+class LedgerError(RunError):
+    """A file is no ledger, or one of another format or of another run."""
+
+
+class ReplayError(RunError):
+    """A step of a run cannot be computed again here, so nothing can be told about it."""
+
+    exit_code = 3
+
+
 class SetAsideWarning(UserWarning):
     """Something damaged was renamed, and work goes on without it."""

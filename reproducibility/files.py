@@ -25,6 +25,8 @@ from reproducibility.errors import RunError, RunSaveError, SetAsideWarning
 
 TEMPORARY = ".tmp-"
 SET_ASIDE = "damaged-"
+_CHAIN = b'"chain":'  # no text in canonical JSON looks so: there, its quotes would be escaped
+_LINK = len(_CHAIN) + 64 + len('"",')  # bytes of that entry
 
 
 def canonical_json(value: Any) -> bytes:
@@ -184,11 +186,64 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def append_line(path: Path, origin: str, body: dict[str, Any]) -> None:
-    """Append a line to a file of chained lines, and wait until it has reached the disk.
+class Chain:
+    """The lines of a file, as far as each of them continues the chain of those before it.
 
     A line is canonical JSON with an entry "chain": the SHA-256 of the chain so far and of the line
-    without that entry.
+    without that entry. Iterate over it for those lines, without their chain and newline, one at a
+    time however long the file is; what there is to know afterwards stands in the attributes.
+
+    Same bits: not a computation.
+
+    Args:
+        path: the file; one that is not there has no lines.
+        origin: what the first line's chain continues: the name of the run.
+    """
+
+    def __init__(self, path: Path, origin: str) -> None:
+        self.path = path
+        self.head = origin
+        """The chain so far."""
+        self.number = 0
+        """How many lines hold."""
+        self.size = 0
+        """Their bytes together."""
+        self.problem: str | None = None
+        """What is wrong with the next line, or None."""
+        self.torn = False
+        """Whether that is the last line and has no end: what a kill leaves behind."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each line that holds. Same bits: not a computation."""
+        if not self.path.is_file():
+            self.problem = "it is not a plain file" if os.path.lexists(self.path) else None
+            return
+        with open(self.path, "rb") as file:
+            for raw in file:  # a million times and more: no call that can be spared
+                at = raw.find(_CHAIN)
+                body = raw[:at] + raw[at + _LINK : -1]
+                head = hashlib.sha256(self.head.encode() + body).hexdigest()
+                if (
+                    raw[at : at + _LINK] != b'%b"%b",' % (_CHAIN, head.encode())
+                    or raw[-1:] != b"\n"
+                ):
+                    self._refuse(raw)
+                    return
+                self.head = head
+                self.number += 1
+                self.size += len(raw)
+                yield body
+
+    def _refuse(self, raw: bytes) -> None:
+        """Say what is wrong with a line that does not hold."""
+        self.torn = not raw.endswith(b"\n")
+        known = _CHAIN in raw
+        what = "does not continue the chain" if known else "is no line of this file"
+        self.problem = f"line {self.number + 1} {'was cut short' if self.torn else what}"
+
+
+def append_line(path: Path, origin: str, body: dict[str, Any]) -> None:
+    """Append a line to a file of chained lines, and wait until it has reached the disk.
 
     Same bits: everywhere.
 
@@ -200,13 +255,29 @@ def append_line(path: Path, origin: str, body: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; the lines before it are as they were.
     """
-    line = next_line(read_lines(path, origin)[0], origin, body)
+    append_bytes(path, next_line(read_lines(path, origin)[0], origin, body))
+
+
+def append_bytes(path: Path, content: bytes, *, wait: bool = True) -> None:
+    """Append to a file: all of it, or nothing and an error.
+
+    Same bits: everywhere.
+
+    Args:
+        path: the file; it is made if it is not there.
+        content: what to append.
+        wait: return when it has reached the disk.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
     with open(path, "ab", buffering=0) as file:
         size = file.tell()
         try:
-            if file.write(line) != len(line):
+            if file.write(content) != len(content):
                 raise OSError(errno.ENOSPC, "No space left on device", str(path))
-            os.fsync(file.fileno())
+            if wait:
+                os.fsync(file.fileno())
             if size == 0:
                 flush(path.parent)
         except OSError:
@@ -224,8 +295,20 @@ def next_line(lines: list[dict[str, Any]], origin: str, body: dict[str, Any]) ->
         origin: what the first line's chain continues.
         body: the line, JSON values by name.
     """
-    chain = lines[-1]["chain"] if lines else origin
-    return canonical_json({**body, "chain": _link(chain, body)}) + b"\n"
+    return chained(lines[-1]["chain"] if lines else origin, body)[0]
+
+
+def chained(head: str, body: dict[str, Any]) -> tuple[bytes, str]:
+    """Return the bytes of a line that continues a chain, and the chain with it.
+
+    **Same bits:** everywhere.
+
+    Args:
+        head: the chain so far.
+        body: the line, JSON values by name, some name of which sorts after "chain".
+    """
+    head = _link(head, canonical_json(body))
+    return canonical_json({**body, "chain": head}) + b"\n", head
 
 
 def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | None]:
@@ -240,23 +323,13 @@ def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | Non
     Returns:
         The lines, "chain" included, and what is wrong with the next one, or None.
     """
-    lines: list[dict[str, Any]] = []
-    if not path.is_file():
-        return lines, "it is not a plain file" if os.path.lexists(path) else None
-    chain = origin
-    for number, raw in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        if not raw.endswith(b"\n"):
-            return lines, f"line {number} was cut short"
+    chain, lines = Chain(path, origin), []
+    for body in chain:
         try:
-            line = _parse(raw)
-            body = {name: value for name, value in line.items() if name != "chain"}
-            chain = _link(chain, body)
-            if raw != canonical_json({**body, "chain": chain}) + b"\n":
-                return lines, f"line {number} does not continue the chain"
-        except (ValueError, AttributeError, RecursionError):
-            return lines, f"line {number} is no line of this file"
-        lines.append(line)
-    return lines, None
+            lines.append({**_parse(body), "chain": chain.head})
+        except (ValueError, TypeError, RecursionError):
+            return lines, f"line {chain.number} is no line of this file"
+    return lines, chain.problem
 
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
@@ -351,8 +424,8 @@ def _record(path: Path) -> dict[str, Any]:
         return {"bytes": 0, "sha256": f"unreadable: {error.strerror}"}
 
 
-def _link(chain: str, body: dict[str, Any]) -> str:
-    return sha256(chain.encode() + canonical_json(body))
+def _link(head: str, body: bytes) -> str:
+    return sha256(head.encode() + body)
 
 
 def _parse(raw: bytes) -> Any:

@@ -14,7 +14,9 @@ is SHA-256, in `hashing`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -32,6 +34,8 @@ Words: TypeAlias = UInt32[Array, "..."]
 MURMUR = (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16)
 LOWBIAS = (16, 0x7FEB352D, 15, 0x846CA68B, 16)
 GOLDEN = 0x9E3779B9
+FOLD = 8  # rows that are added in one go
+ROW = 4096  # words in a row, at most, where a vector is cut into rows
 
 
 def fingerprint(tree: PyTree) -> UInt32[Array, " 2"]:
@@ -96,12 +100,29 @@ def combine(parts: dict[str, UInt32[Array, " 2"]]) -> UInt32[Array, 2]:
     """
     total = jnp.zeros(2, jnp.uint32)
     for words in parts.values():  # each knows its name: so the order does not count
-        total += jnp.stack([_mix(words[0] ^ _mix(words[1], LOWBIAS), MURMUR),
-                            _mix(words[1] ^ _mix(words[0], MURMUR), LOWBIAS)])  # fmt: skip
+        total += jnp.stack(_crossed(words[0], words[1]))
     return total
 
 
-def as_text(words: UInt32[Array, " 2"]) -> str:
+def combined(texts: Sequence[str]) -> str:
+    """Do what `combine` does with fingerprints in their written form, on the host.
+
+    **Same bits:** everywhere.
+
+    Args:
+        texts: fingerprints of leaves, as `as_text` gives them.
+
+    Examples:
+        >>> parts = leaf_fingerprints({"a": jnp.ones(3), "b": jnp.zeros(2)})
+        >>> combined([as_text(words) for words in parts.values()]) == as_text(combine(parts))
+        True
+    """
+    words = np.frombuffer(bytes.fromhex("".join(texts)), ">u4").astype(np.uint32)
+    lanes = _crossed(words[0::2], words[1::2])
+    return as_text(np.stack([lane.sum(dtype=np.uint32) for lane in lanes]))
+
+
+def as_text(words: Any) -> str:
     """Return a fingerprint as 16 hexadecimal digits; waits for the device.
 
     **Same bits:** everywhere.
@@ -139,8 +160,41 @@ def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
         # Words of one element lie side by side, as they would in memory.
         mixed = plane ^ _mix(_positions(plane.shape) * len(planes) + number, MURMUR)
         lanes = (_mix(mixed, MURMUR), _mix(mixed * jnp.uint32(GOLDEN), LOWBIAS))
-        total += jnp.stack([jnp.sum(lane, dtype=jnp.uint32) for lane in lanes])
+        total += jnp.stack([_sum(lane) for lane in lanes])
     return total
+
+
+def _sum(words: Words) -> UInt32[Array, ""]:
+    """Add up modulo 2**32: `FOLD` rows at a time first, and then what is left of them.
+
+    XLA's CPU compiler turns the mixing and that first addition into one vectorised loop, eight
+    times as fast as mixing inside of a plain sum. Rows that lie next to each other are added, so
+    an array that is cut evenly along this axis needs nothing from another device.
+    """
+    if any(jax.typeof(words).sharding.spec):  # JAX asks for the sharding of what is cut up
+        return jnp.sum(words, dtype=jnp.uint32)
+    if words.ndim == 1 and words.size >= FOLD * FOLD:
+        row = min(ROW, 1 << (words.size // FOLD).bit_length() - 1)
+        whole, rest = _split(words, 0, row)
+        return _sum(whole.reshape(-1, row)) + jnp.sum(rest, dtype=jnp.uint32)
+    axis = next((axis for axis, size in enumerate(words.shape[:-1]) if size >= FOLD), None)
+    if axis is None:
+        return jnp.sum(words, dtype=jnp.uint32)
+    whole, rest = _split(words, axis, FOLD)
+    rows = whole.reshape(*words.shape[:axis], -1, FOLD, *words.shape[axis + 1 :])
+    parts = [jax.lax.index_in_dim(rows, i, axis + 1, keepdims=False) for i in range(FOLD)]
+    folded: Words = functools.reduce(jnp.add, parts)
+    return jnp.sum(folded, dtype=jnp.uint32) + jnp.sum(rest, dtype=jnp.uint32)
+
+
+def _split(words: Words, axis: int, unit: int) -> tuple[Words, Words]:
+    """Cut off what is more than a multiple of `unit`; nothing is, mostly."""
+    size = words.shape[axis]
+    end = size - size % unit
+    return (
+        jax.lax.slice_in_dim(words, 0, end, axis=axis),
+        jax.lax.slice_in_dim(words, end, size, axis=axis),
+    )
 
 
 def _words(leaf: Any) -> list[Words]:
@@ -182,8 +236,13 @@ def _positions(shape: tuple[int, ...]) -> Words:
     return place
 
 
+def _crossed(one: Any, other: Any) -> list[Any]:
+    """Mix each lane of a leaf with the other, so that leaves cannot exchange one of them."""
+    return [_mix(one ^ _mix(other, LOWBIAS), MURMUR), _mix(other ^ _mix(one, MURMUR), LOWBIAS)]
+
+
 def _mix(words: Words, steps: tuple[int, int, int, int, int]) -> Words:
     a, first, b, second, c = steps
-    words = (words ^ (words >> a)) * jnp.uint32(first)
-    words = (words ^ (words >> b)) * jnp.uint32(second)
+    words = (words ^ (words >> a)) * np.uint32(first)
+    words = (words ^ (words >> b)) * np.uint32(second)
     return words ^ (words >> c)

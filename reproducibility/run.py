@@ -6,6 +6,7 @@ Chapter: docs/guide/using_the_project.md
     RUN/
       run.json         the identity and its own digest; the file's SHA-256 is the run's name
       attempts.jsonl   a line when work on the run starts and one when it ends, in a chain
+      ledger.jsonl     what every step was made of: see `ledger`
       checkpoints/     see `checkpoint`
       result.json      when finished: digests, loss, accuracy, and its own SHA-256
       lock             held (flock) while a process works here; it dies with the process
@@ -51,12 +52,13 @@ from reproducibility.files import (
 FORMAT = 1
 IDENTITY = "run.json"
 ATTEMPTS = "attempts.jsonl"
+LEDGER = "ledger.jsonl"
 RESULT = "result.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 # A file that got no further: its name to be, "damaged-" before it or not, and a process.
 _LEFTOVER = re.compile(
-    rf"{re.escape(TEMPORARY)}({SET_ASIDE})?({IDENTITY}|{ATTEMPTS}|{RESULT})(-[0-9]+)+"
+    rf"{re.escape(TEMPORARY)}({SET_ASIDE})?({IDENTITY}|{ATTEMPTS}|{LEDGER}|{RESULT})(-[0-9]+)+"
 )
 
 

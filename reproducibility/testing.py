@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
-import numpy as np
 import pytest
 from jaxtyping import Array, Key, PyTree
 
+from reproducibility.distance import distance
 from reproducibility.environment import capture_environment, differences
-from reproducibility.hashing import BITS, Entry, is_key, leaf_digests, named_leaves, path_string
+from reproducibility.hashing import Entry, is_key, leaf_digests, named_leaves, path_string
 from reproducibility.keys import root_key, stream_key
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
@@ -245,7 +245,7 @@ def _kind(leaf: Any) -> str:
 
 def _difference(a: PyTree, b: PyTree) -> str:
     one, other = dict(named_leaves(a)), dict(named_leaves(b))
-    return _compare(_record(a), _record(b), lambda path: _distance(one[path], other[path]))
+    return _compare(_record(a), _record(b), lambda path: str(distance(one[path], other[path])))
 
 
 def _compare(a: Record, b: Record, distance: Callable[[Any], str]) -> str:
@@ -258,43 +258,6 @@ def _compare(a: Record, b: Record, distance: Callable[[Any], str]) -> str:
     n = len(paths) - 1
     more = f"; {n} other {'leaf differs' if n == 1 else 'leaves differ'}" if n else ""
     return f"leaf {path_string(paths[0])}: {what}{more}."
-
-
-def _distance(a: Any, b: Any) -> str:
-    """Say how many elements of two leaves of one kind differ, and by how much."""
-    rows_a, rows_b = _rows(a), _rows(b)
-    ranks_a, ranks_b, kind = _ranks(rows_a), _ranks(rows_b), rows_a.dtype.name
-    differ = ranks_a != ranks_b
-    many = f"{differ.any(axis=1).sum()} of {a.size}"
-    if is_key(a) or kind == "bool":
-        return f"{many} {'keys' if is_key(a) else 'elements'} differ"
-    gaps = (np.maximum(ranks_a, ranks_b) - np.minimum(ranks_a, ranks_b))[differ]
-    isnan, unit = (np.isnan, " ULP") if "float" in kind else (np.zeros_like, "")
-    nans = isnan(rows_a[differ]).astype(int) + isnan(rows_b[differ]).astype(int)
-    said = [f"by up to {gaps[nans == 0].max()}{unit}"] if (nans == 0).any() else []
-    for sides, what in ((1, "NaN against a number"), (2, "NaN against NaN with other bits")):
-        said += [f"{what} in {(nans == sides).sum()}"] if (nans == sides).any() else []
-    return ", ".join([f"{many} elements differ", *said])
-
-
-def _rows(leaf: Any) -> Any:
-    """Return one row an element: its number, both parts of a complex one, the words of a key."""
-    data: Any = jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf)
-    data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
-    return (data.view(data.real.dtype) if data.dtype.kind == "c" else data).reshape(leaf.size, -1)
-
-
-def _ranks(array: Any) -> Any:
-    """Number the values of a dtype in their order, as uint64: neighbours are 1 apart."""
-    kind, bits = array.dtype.name, BITS[array.dtype.name]
-    sign, mask = np.uint64(1 << bits - 1), np.uint64((1 << bits) - 1)
-    words = array.view(f"u{array.dtype.itemsize}").astype(np.uint64) & mask
-    if kind.startswith(("bool", "uint", "float8_e8m0")):  # have no sign
-        return words
-    # Negative floats are stored by magnitude: the larger word is the smaller number. Some 8-bit
-    # types have no -0.0.
-    reverse = -words if kind.endswith("fnuz") else ~words
-    return np.where("float" in kind and words & sign > 0, reverse & mask, words ^ sign)
 
 
 def _forgetful(start: PyTree, restored: PyTree) -> Iterator[tuple[str, PyTree, set[str]]]:

@@ -41,7 +41,8 @@ from reproducibility.keys import (
     stream_key,
 )
 from reproducibility.model import MLP, Params, apply, initialise
-from reproducibility.run import Result, Run
+from reproducibility.recorder import Recorder
+from reproducibility.run import LEDGER, Result, Run
 
 
 @jax.tree_util.register_dataclass
@@ -123,14 +124,25 @@ class Programs:
         # element, so this is the same arithmetic, with fewer buffers to hand to each call.
         self.optimiser = optax.flatten(optax.adam(identity.learning_rate))
         self.shards = [jnp.uint32(shard) for shard in range(identity.shards)]
-        self.graph, params = initialise(self._make, stream_key(root_key(identity.seed), "params"))
-        self.start = jax.jit(self._start)(params, root_key(identity.seed))
+        key = root_key(identity.seed)
+        self.graph, params = self.initial(key)
+        self.start = jax.jit(self._start)(params, key)
 
         self._plan = jax.jit(self._planned)
         self.gradient = jax.jit(self._gradient)
         self.total: Any = jax.jit(_pairwise_mean) if identity.shards > 1 else _only
         self.update = jax.jit(self._update, donate_argnums=0)
         self.evaluate = jax.jit(self._evaluate)
+
+    def initial(self, key: Key[Array, ""]) -> tuple[Any, Params]:
+        """Make the network: its structure and its first parameters.
+
+        **Same bits:** one backend, instruction set and version of JAX.
+
+        Args:
+            key: the root key of the run.
+        """
+        return initialise(self._make, stream_key(key, "params"))
 
     def plan(self, state: TrainState) -> Plan:
         """Say what is random in the stretch of `PLANNED` steps that the next step belongs to.
@@ -143,7 +155,7 @@ class Programs:
         plan: Plan = self._plan(state.key, state.step, self.data)
         return plan
 
-    def step(self, state: TrainState, plan: Plan) -> tuple[TrainState, Float[Array, ""]]:
+    def step(self, state: TrainState, plan: Plan) -> tuple[TrainState, Float[Array, ""], Params]:
         """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits.
 
         **Same bits:** one backend, instruction set and version of JAX.
@@ -153,12 +165,40 @@ class Programs:
             plan: of the stretch that the step belongs to.
 
         Returns:
-            The next state, and the mean loss of the batch, on the device.
+            The next state, the mean loss of the batch, and its gradient, on the device.
         """
         x, y = self.data.x, self.data.y
         parts = [self.gradient(state.params, state.step, plan, x, y, i) for i in self.shards]
         loss, gradient = self.total(parts)
-        return self.update(state, gradient), loss
+        return self.update(state, gradient), loss, gradient
+
+    @staticmethod
+    def stages(
+        state: TrainState,
+        plan: Plan | None = None,
+        gradient: Params | None = None,
+        data: Dataset | None = None,
+    ) -> dict[str, PyTree]:
+        """Say what a step was made of, for the ledger; the view of a `Recorder`.
+
+        **Same bits:** everywhere; it selects and computes nothing.
+
+        Args:
+            state: the state after the step.
+            plan: of the stretch that the step belongs to; None for the state before any step.
+            gradient: the mean gradient of the step.
+            data: what the batch was taken from.
+
+        Returns:
+            Trees by stage.
+        """
+        after = {"opt_state": state.opt_state, "params": state.params}
+        if plan is None or data is None:
+            return after
+        done = (state.step - jnp.uint32(1)) % PLANNED
+        rows = plan.rows[done].reshape(-1)
+        batch, key = {"x": data.x[rows], "y": data.y[rows]}, {"dropout": plan.dropout[done]}
+        return {"batch": batch, "key": key, "gradients": gradient, **after}
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each program's StableHLO text, to explain a difference with.
@@ -277,13 +317,16 @@ def train(
         run = store = None
         state = programs.start
         if run_dir is not None:
-            run = stack.enter_context(Run.work(run_dir, _settings(programs)))
+            run = stack.enter_context(Run.work(run_dir, settings_of(programs)))
             store = stack.enter_context(_store(run, keep=config.keep))
             state = _resume(config, run, store, state)
             done = _already_done(config, run, state)
             if done:
                 return done
-        return _attempt(config, programs, run, store, state, progress, stop)
+        recorder = _recorder(config, run, int(state.step))
+        if recorder:
+            stack.enter_context(recorder)
+        return _attempt(config, programs, run, store, recorder, state, progress, stop)
 
 
 def restore_state(run: Run, *, step: int | None = None) -> TrainState:
@@ -316,6 +359,7 @@ def _attempt(
     programs: Programs,
     run: Run | None,
     store: CheckpointStore | None,
+    recorder: Recorder | None,
     state: TrainState,
     progress: Callable[[int, Float[Array, ""]], None] | None,
     stop: Callable[[], bool] | None,
@@ -326,15 +370,20 @@ def _attempt(
     began, step, plan = time.monotonic(), first, None
     state = jax.tree.map(jnp.copy, state)  # the loop donates it; whoever gave it may keep theirs
     try:
+        if recorder and first == 0:
+            recorder.record(0, state=state)
         for step in range(first + 1, last + 1):
             if plan is None or step % PLANNED == 1:  # this step begins a stretch
                 plan = programs.plan(state)
-            state, loss = programs.step(state, plan)
+            state, loss, gradient = programs.step(state, plan)
+            if recorder:
+                parts = {"state": state, "plan": plan, "gradient": gradient, "data": programs.data}
+                recorder.record(step, loss=loss, **parts)
             if progress:
                 progress(step, loss)
             interrupted = stop is not None and stop()
             if store and (step % config.checkpoint_every == 0 or step == last or interrupted):
-                store.save(step, state)
+                store.save(step, state, chain=recorder.flush().result if recorder else None)
             if interrupted:
                 break
         if store:
@@ -424,8 +473,14 @@ def _result(programs: Programs, run: Run, state: TrainState, digest: str) -> Res
     )
 
 
-def _settings(programs: Programs) -> dict[str, Any]:
-    """Return the content of run.json: the chosen identity, and what else determines the bits."""
+def settings_of(programs: Programs) -> dict[str, Any]:
+    """Return the content of run.json: the chosen identity, and what else determines the bits.
+
+    **Same bits:** everywhere.
+
+    Args:
+        programs: of the run.
+    """
     data = programs.data
     return {
         **dataclasses.asdict(programs.identity),
@@ -435,6 +490,15 @@ def _settings(programs: Programs) -> dict[str, Any]:
         "optimiser": "adam",
         "prng": PRNG_IMPL,
     }
+
+
+def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | None:
+    if run is None or config.record == "off":
+        return None
+    return Recorder(
+        run.path / LEDGER, run=run.name, level=config.record, every=config.record_every,
+        first=done + 1 if done else 0, view=Programs.stages,
+    )  # fmt: skip
 
 
 def _store(run: Run, keep: int = 3) -> CheckpointStore:

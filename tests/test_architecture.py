@@ -16,12 +16,14 @@ PACKAGE = ROOT / "reproducibility"
 LAYERS = {
     "errors": 0,
     "config": 1, "environment": 1, "files": 1, "keys": 1, "hashing": 1,
-    "model": 2, "data": 2, "checkpoint": 2, "fingerprint": 2,
-    "run": 3,
-    "check": 4, "training": 4,
-    "compare": 6, "doctor": 6,
-    "testing": 7,
-    "cli": 8,
+    "model": 2, "data": 2, "checkpoint": 2, "fingerprint": 2, "distance": 2,
+    "run": 3, "ledger": 3,
+    "check": 4, "recorder": 4,
+    "training": 5,
+    "replay": 6,
+    "compare": 7, "doctor": 7, "trace": 2, "origin": 7,
+    "testing": 8,
+    "cli": 9,
 }  # fmt: skip
 
 # Every other library enters through one door.
@@ -129,7 +131,7 @@ def test_names_are_reexported() -> None:
     import reproducibility
 
     promised = {
-        "CheckpointStore", "ReproducibilityError", "TrainConfig", "TrainState",
+        "CheckpointStore", "Recorder", "ReproducibilityError", "TrainConfig", "TrainState",
         "capture_environment", "compare", "fingerprint", "index_key", "leaf_digests",
         "process_key", "root_key", "step_key", "stream_key", "train", "tree_digest",
     }  # fmt: skip

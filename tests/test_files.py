@@ -117,7 +117,7 @@ def test_a_line_that_does_not_fit_leaves_nothing(
     if how == "at its end":
         monkeypatch.setattr(os, "fsync", full)
     else:
-        monkeypatch.setattr(builtins, "open", lambda path, mode, buffering: Short(path, mode))
+        monkeypatch.setattr(builtins, "open", lambda path, mode, buffering=-1: Short(path, mode))
     with pytest.raises(OSError, match="No space left"):
         append_line(file, "origin", {"number": 1})
     monkeypatch.undo()

@@ -117,7 +117,7 @@ def test_the_state_is_donated_and_nothing_is_fetched(small: Small) -> None:
     """A step reuses the memory of the state it was given, and returns arrays, not numbers."""
     programs = programs_of(small().identity)
     before = jax.tree.map(jnp.copy, programs.start)
-    after, loss = programs.step(before, programs.plan(before))
+    after, loss, _ = programs.step(before, programs.plan(before))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.opt_state)))
     assert isinstance(loss, jax.Array)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))

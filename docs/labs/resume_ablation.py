@@ -40,7 +40,7 @@ def go_on(state, updates):
     """Do so many updates; return the state and the loss of each batch."""
     state, losses = jax.tree.map(jnp.copy, state), []  # the first step takes over the memory
     for _ in range(updates):
-        state, loss = programs.step(state, programs.plan(state))
+        state, loss, _ = programs.step(state, programs.plan(state))
         losses.append(loss)
     return state, [float(loss) for loss in losses]
 

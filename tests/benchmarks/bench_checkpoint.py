@@ -112,7 +112,7 @@ def trains(folder: Path) -> float:
         for step in range(STEPS):
             if step % PLANNED == 0:
                 plan = programs.plan(pair.tree)
-            pair.tree, _ = programs.step(pair.tree, plan)
+            pair.tree, _, _ = programs.step(pair.tree, plan)
             if step % EVERY == EVERY - 1:
                 save()
         finish()

@@ -36,7 +36,7 @@ def ours(programs: Programs) -> Loop:
         for step in range(steps):
             if step % PLANNED == 0:
                 plan = programs.plan(state)
-            state, loss = programs.step(state, plan)
+            state, loss, _ = programs.step(state, plan)
         jax.block_until_ready((state, loss))
 
     return run

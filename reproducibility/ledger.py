@@ -1,0 +1,441 @@
+"""What every step of a run was made of, a line a step, each continuing the chain of those before.
+
+The rule: a line says what was computed and nothing of where or when, so a run has one ledger,
+however often it was interrupted. What is computed twice is compared with the line that is there.
+Chapter: docs/guide/flight_recorder.md
+
+    {"chain":…,"every":1,"format":1,"from":0,"leaves":{"params":["w"],…},"level":"leaf","run":…}
+    {"chain":…,"opt_state":…,"params":…,"step":0}
+    {"batch":…,"chain":…,"gradients":…,"key":…,"loss":"0x1.8p+0",…,"step":1}
+
+A header stands before the first line and wherever something in it changes: which steps have a line,
+which leaves there are, and whether a stage is one fingerprint of 16 digits (level "group") or one
+for each of its leaves, end to end (level "leaf").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from reproducibility.errors import LedgerError, RunSaveError, SetAsideWarning
+from reproducibility.files import Chain, append_bytes, chained, flush, set_aside
+from reproducibility.fingerprint import combined
+
+FORMAT = 1
+STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
+DIGITS = 16  # of a fingerprint
+RECENT = 64  # losses to keep of the time before the two runs part
+GROWTH = 1.03  # of the distance between two losses to keep after that
+
+Losses: TypeAlias = list[tuple[int, str | None, str | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """How to read the lines that follow it.
+
+    Same bits: not a computation.
+    """
+
+    run: str
+    """The name of the run; what the chain begins with."""
+    level: str
+    """ "leaf" or "group": what a fingerprint is of."""
+    every: int
+    """Steps from one line to the next."""
+    first: int
+    """The step of the next line."""
+    leaves: dict[str, list[str]]
+    """Names of the leaves of each stage."""
+
+    def body(self) -> dict[str, Any]:
+        """Return the line, without its chain. Same bits: everywhere."""
+        return {"format": FORMAT, "run": self.run, "level": self.level, "every": self.every,
+                "from": self.first, "leaves": self.leaves}  # fmt: skip
+
+    def describes(self, other: Header) -> bool:
+        """Say whether lines of `other` can follow under this header. Same bits: everywhere."""
+        mine = {stage: names for stage, names in self.leaves.items() if stage in other.leaves}
+        return (mine, self.level, self.every) == (other.leaves, other.level, other.every)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parting:
+    """Where two ledgers part: the first step with other lines, and what is other in it.
+
+    Same bits: equal lines mean equal bits, up to collisions of fingerprints.
+    """
+
+    step: int
+    """The first step, of those that both record, whose lines differ."""
+    since: int
+    """The step before it that both record; -1 if there is none. They part after it."""
+    stage: str
+    """The first stage that differs, in the order of cause and effect; or "loss", if only it."""
+    stages: tuple[str, ...]
+    """All stages that differ in that step."""
+    leaves: tuple[str, ...]
+    """The leaves of the first one that differ; none where one side records groups."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """What reading two ledgers side by side comes to.
+
+    Same bits: everywhere, for the same files.
+    """
+
+    parting: Parting | None
+    """Where they part, if they do."""
+    last: int
+    """The last step that both record, -1 if there is none."""
+    losses: Losses
+    """Losses of both, by step: the last before they part, and ever fewer after that."""
+    problems: tuple[str | None, str | None]
+    """What is wrong with the first line that cannot be trusted, on either side."""
+
+
+class Ledger:
+    """The lines of a ledger, as far as they can be trusted; iterate for (step, line).
+
+    Same bits: not a computation.
+
+    Args:
+        path: the file.
+        run: the run it must belong to; by default the one that its first line names.
+
+    Raises:
+        LedgerError: there is no such file, or its first line is no header of this format.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], run: str | None = None) -> None:
+        self.path = Path(path)
+        first = self._first()
+        self.header = _header(first)
+        self.chain = Chain(self.path, self.header.run if run is None else run)
+        self.foreign = run not in (None, self.header.run)
+        """Whether it belongs to another run."""
+        self.problem: str | None = None
+        """What is wrong with the next line, once the others were read."""
+        self.last: int | None = None
+        """The step of the last line that was read."""
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Yield step and line, without its chain. Same bits: not a computation."""
+        expected = every = 0
+        for body in self.chain:
+            if body[-2:] == b'"}':  # a header ends with the name of the run, a line with its step
+                self.header = _header(json.loads(body))
+                expected, every = self.header.first, self.header.every
+                if self.last is not None and expected <= self.last:
+                    self.problem = f"line {self.chain.number} goes back to step {expected}"
+                    return
+                continue
+            step = int(body[body.rfind(b":") + 1 : -1])
+            if step != expected:
+                self.problem = f"line {self.chain.number} is of step {step}, not {expected}"
+                return
+            expected = step - step % every + every
+            self.last = step
+            yield step, body
+        self.problem = self.chain.problem
+        if self.foreign:
+            self.problem = f"it is the ledger of run {self.header.run}"
+
+    def _first(self) -> dict[str, Any]:
+        try:
+            with open(self.path, "rb") as file:
+                line = file.readline()
+            found = json.loads(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(self.path, getattr(error, "strerror", None)) from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT or "leaves" not in found:
+            form = found.get("format") if isinstance(found, dict) else None
+            raise _unreadable(self.path, None if form in (None, FORMAT) else f"format {form!r}")
+        return found
+
+
+class Writer:
+    """Writes lines; where there are lines already, compares instead.
+
+    Same bits: everywhere: the bytes are a function of what is written.
+
+    Args:
+        path: the file; it need not be there. A line that was torn by a kill is removed, with a
+            `SetAsideWarning`; what is damaged otherwise is set aside, and the lines before stay.
+        run: the name of the run.
+        first: the first step to be written. Lines from there on are of steps that are about to be
+            computed again: each is compared with the line that comes, and stays if it is the same.
+
+    Raises:
+        LedgerError: it is of another run or format.
+    """
+
+    def __init__(self, path: Path, run: str, first: int) -> None:
+        self.path, self.run = path, run
+        self.header: Header | None = None
+        """The header in force."""
+        self.last: int | None = None
+        """The step of the last line."""
+        self._head, self._size = run, 0
+        self._lines: list[bytes] = []  # to be appended
+        self._ahead: BinaryIO | None = None  # to be compared with
+        if os.path.lexists(path):
+            self._mend()
+            self._find(first)
+
+    def write(self, lines: Sequence[tuple[Header, dict[str, Any]]]) -> None:
+        """Write lines, or find that they are there.
+
+        Same bits: everywhere.
+
+        Args:
+            lines: each with its "step" and without its chain, beside a header that describes it,
+                whatever the `run` and `first` in that.
+
+        Raises:
+            RunSaveError: they cannot be written; those before them are as they were.
+        """
+        for header, line in lines:
+            for each in (*self._heading(header, line["step"]), line):
+                raw, self._head = chained(self._head, each)
+                if not self._is_there(raw, each):
+                    self._lines.append(raw)
+            self.last = line["step"]
+        content = b"".join(self._lines)
+        self._lines.clear()
+        try:
+            append_bytes(self.path, content, wait=False)
+        except OSError as error:
+            raise RunSaveError(
+                "write", "the ledger", path=self.path, expected="room and permission to write",
+                got=error.strerror or str(error), do="Free some space, or use --record off.",
+            ) from error  # fmt: skip
+
+    def flush(self) -> str:
+        """Wait until all lines have reached the disk; return the chain so far.
+
+        Same bits: not a computation.
+        """
+        if self.path.exists():
+            flush(self.path)
+        return self._head
+
+    def close(self) -> None:
+        """Close the file. Same bits: not a computation."""
+        if self._ahead:
+            self._ahead.close()
+        self._ahead = None
+
+    def _mend(self) -> None:
+        """Take away what cannot be trusted at the end of the file, and say so."""
+        content = self.path.read_bytes()[: 1 << 20] if self.path.is_file() else b"\n"
+        if b"\n" not in content:  # not even the first line is whole
+            return self._cut(0)
+        try:
+            ledger = Ledger(self.path, self.run)
+        except LedgerError as error:
+            if error.got.startswith("format"):
+                raise
+            set_aside(self.path, f"{error.got}.")
+            return None
+        if ledger.foreign:
+            raise LedgerError(
+                "continue", "the ledger", path=self.path, expected=f"one of run {self.run}",
+                got=f"one of run {ledger.header.run}", do="Give it another path.",
+            )  # fmt: skip
+        good = max((ledger.chain.size for _ in ledger), default=0)
+        if ledger.chain.torn:
+            self._cut(ledger.chain.size)
+        elif ledger.problem:
+            with open(self.path, "rb") as file:
+                set_aside(self.path, f"{ledger.problem}.", replacement=file.read(good))
+        return None
+
+    def _cut(self, size: int) -> None:
+        lost = self.path.stat().st_size - size
+        os.truncate(self.path, size)
+        warnings.warn(
+            f"Removed the last {lost} bytes of {self.path}: a line that was cut short when the "
+            "process that wrote it ended. Its step is computed again.",
+            SetAsideWarning, stacklevel=2,
+        )  # fmt: skip
+
+    def _find(self, first: int) -> None:
+        """Stand behind the last line of a step before `first`; what follows is to be compared."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return
+        ledger = Ledger(self.path, self.run)
+        for step, _ in ledger:
+            if step >= first:
+                break
+            self.header, self.last = ledger.header, step
+            self._head, self._size = ledger.chain.head, ledger.chain.size
+        if self._size < self.path.stat().st_size:
+            self._ahead = open(self.path, "rb")  # noqa: SIM115
+            self._ahead.seek(self._size)
+
+    def _heading(self, header: Header, step: int) -> list[dict[str, Any]]:
+        """Return the header that must stand before the line of a step, or nothing."""
+        now, every = self.header, header.every
+        follows = self.last is not None and step == self.last - self.last % every + every
+        if now and follows and now.describes(header):
+            return []
+        leaves = {**(now.leaves if now else {}), **header.leaves}
+        self.header = dataclasses.replace(header, run=self.run, first=step, leaves=leaves)
+        return [self.header.body()]
+
+    def _is_there(self, raw: bytes, line: dict[str, Any]) -> bool:
+        """Compare a line with the one that is there; where it differs, set the rest aside."""
+        there = self._ahead.readline() if self._ahead else b""
+        if there == raw:
+            self._size += len(raw)
+            return True
+        self.close()
+        if there:
+            with open(self.path, "rb") as file:
+                intact = file.read(self._size)
+            set_aside(self.path, _why(json.loads(there), line), replacement=intact)
+        return False
+
+
+def read_entry(body: bytes, header: Header) -> dict[str, dict[str, str]]:
+    """Take a line apart.
+
+    **Same bits:** everywhere.
+
+    Args:
+        body: a line that `Ledger` yields.
+        header: the header in force.
+
+    Returns:
+        Fingerprints by leaf, by stage; the leaf is "" where the level is "group".
+    """
+    line = json.loads(body)
+    stages = {}
+    for stage in STAGES:
+        if stage in line:
+            names = header.leaves[stage] if header.level == "leaf" else [""]
+            texts = [line[stage][i : i + DIGITS] for i in range(0, len(line[stage]), DIGITS)]
+            stages[stage] = dict(zip(names, texts, strict=True))
+    return stages
+
+
+def differing(
+    a: dict[str, dict[str, str]], b: dict[str, dict[str, str]]
+) -> dict[str, tuple[str, ...]]:
+    """Return the stages in which two entries differ, in the order of cause and effect.
+
+    **Same bits:** everywhere.
+
+    Args:
+        a: what `read_entry` returns.
+        b: another, of whatever level.
+
+    Returns:
+        The leaves that differ, by stage; none where one of the two is a group. A stage that only
+        one side records cannot be compared and is left out.
+    """
+    found = {}
+    for stage in (stage for stage in STAGES if stage in a and stage in b):
+        one, other = a[stage], b[stage]
+        if ("" in one) != ("" in other):
+            one, other = _grouped(one), _grouped(other)
+        if one != other:
+            names = sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
+            found[stage] = tuple(name for name in names if name)
+    return found
+
+
+def walk(a: Ledger, b: Ledger) -> Walk:
+    """Read two ledgers side by side, to the end of both.
+
+    **Same bits:** everywhere, for the same files.
+
+    Args:
+        a: a ledger that was not read yet.
+        b: another one.
+
+    Returns:
+        Where they part, and how their losses go on.
+    """
+    left, right = iter(a), iter(b)
+    x, y = next(left, None), next(right, None)
+    parting, last, far = None, -1, 0
+    recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
+    losses: Losses = []
+    while x and y:
+        step = x[0]
+        if step < y[0]:
+            x = next(left, None)
+            continue
+        if step > y[0]:
+            y = next(right, None)
+            continue
+        if parting is None:
+            recent.append((step, x[1], y[1]))
+            if x[1] != y[1]:
+                parting, far = _parting(step, last, x[1], a.header, y[1], b.header), 1
+        elif step - parting.step >= far:
+            far = max(far + 1, int(far * GROWTH))
+            losses.append((step, _loss(x[1]), _loss(y[1])))
+        last = step
+        x, y = next(left, None), next(right, None)
+    for rest in (left, right):
+        deque(rest, maxlen=0)
+    before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
+    return Walk(parting, last, before + losses, (a.problem, b.problem))
+
+
+def _parting(
+    step: int, since: int, a: bytes, header_a: Header, b: bytes, header_b: Header
+) -> Parting | None:
+    """Say in what two lines differ; None if they do in their form only."""
+    stages = differing(read_entry(a, header_a), read_entry(b, header_b))
+    if not stages and _loss(a) != _loss(b):
+        stages = {"loss": ()}
+    if not stages:
+        return None
+    first = next(iter(stages))
+    return Parting(step, since, first, tuple(stages), stages[first])
+
+
+def _loss(body: bytes) -> str | None:
+    loss: str | None = json.loads(body).get("loss")
+    return loss
+
+
+def _grouped(leaves: dict[str, str]) -> dict[str, str]:
+    return leaves if "" in leaves else {"": combined(list(leaves.values()))}
+
+
+def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
+    """Say what a line that was computed again has to do with the one that is there."""
+    names = [name for name in (*STAGES, "loss") if there.get(name) != line.get(name)]
+    alike = all(len(there.get(name, "")) == len(line.get(name, "")) for name in names[:-1])
+    if not alike or not names or there.get("step") != line.get("step"):
+        return "from here on it is recorded in another form."
+    return (
+        f"step {line['step']} was computed again and differs, first in {names[0]}: this machine "
+        "did not reproduce itself, or the program has changed. The new lines stand in its place."
+    )
+
+
+def _header(found: dict[str, Any]) -> Header:
+    names = {"run": "run", "level": "level", "every": "every", "from": "first", "leaves": "leaves"}
+    return Header(**{field: found[name] for name, field in names.items()})
+
+
+def _unreadable(path: Path, got: str | None) -> LedgerError:
+    return LedgerError(
+        "read", "a ledger", path=path, expected=f"a ledger of format {FORMAT}",
+        got=got or "a first line that is no header of one",
+        do="Give a ledger.jsonl that the Recorder or `train` wrote.",
+    )  # fmt: skip

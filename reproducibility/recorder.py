@@ -1,0 +1,241 @@
+"""A line in the ledger for every step of a training loop, yours or ours, off the critical path.
+
+The rule: recording only reads. Fingerprints come from a program of their own, so no program of the
+training is compiled in another way for them, and their bits stay.
+Chapter: docs/guide/flight_recorder.md
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree, UInt32
+
+from reproducibility.errors import ConfigError, LeafError
+from reproducibility.fingerprint import combine, leaf_fingerprints
+from reproducibility.ledger import DIGITS, STAGES, Header, Writer
+
+FEW = 16  # leaves of the parameters, up to which "auto" records each
+AT_ONCE = 64  # steps whose fingerprints are fetched together
+
+Stages: TypeAlias = dict[str, PyTree]
+Leaves: TypeAlias = dict[str, list[str]]
+Line: TypeAlias = dict[str, Any]
+_Step: TypeAlias = tuple[int, Leaves, Any, Any]
+
+
+class Recorder:
+    """Writes a ledger: call `record` once a step, and `compare` two ledgers later.
+
+    `record` returns before the step is computed. A thread fetches fingerprints of 64 steps at a
+    time, a few words each, and writes their lines. A kill loses the lines of at most those steps.
+
+    If the file is there already, the steps are compared with its lines as they are computed: run
+    a script twice with one path, and a `SetAsideWarning` names the first step that did not
+    repeat.
+
+    **Same bits:** the ledger: everywhere where the training has the same bits. The training: has
+    the same bits with a recorder and without.
+
+    Args:
+        path: the file, by convention `ledger.jsonl`. Its directory is made.
+        run: what the chain of lines begins with, for example a digest of your settings: a ledger
+            that begins otherwise is refused.
+        level: "leaf" for a fingerprint of each array, "group" for one of each stage, "auto" for
+            "leaf" if the parameters are up to 16 arrays.
+        every: record steps that are a multiple of this.
+        first: the first step that will be recorded: of a resumed run, the one after its
+            checkpoint. Lines from there on are compared; lines before it stay.
+        view: takes what `record` was given and returns the stages; compiled with the
+            fingerprints, for what a loop has only inside of its own programs.
+
+    Raises:
+        ConfigError: a setting is not one of the above.
+        LedgerError: the file is a ledger of another run or format.
+
+    Examples:
+        >>> import tempfile
+        >>> from reproducibility import compare
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, rate in {"a": 0.5, "b": 0.25}.items():
+        ...     with Recorder(folder / name) as recorder:
+        ...         w = jnp.ones(3)
+        ...         for step in range(1, 4):
+        ...             w = w - rate * w
+        ...             recorder.record(step, params={"w": w})
+        >>> found = compare(folder / "a", folder / "b")
+        >>> found.verdict, found.step, found.stage, found.leaves
+        ('different', 1, 'params', ('w',))
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        run: str = "",
+        level: str = "auto",
+        every: int = 1,
+        first: int = 0,
+        view: Callable[..., Stages] | None = None,
+    ) -> None:
+        _choose(level, every)
+        self.level, self.every, self._view = level, every, view
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = Writer(path, run, first)
+        self._last = -1 if self._writer.last is None else self._writer.last
+        self._program = jax.jit(self._words)
+        self._leaves: dict[tuple[str, ...], Leaves] = {}
+        self._steps: list[_Step] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._failed: Exception | None = None
+
+    def record(self, step: int, *, loss: Any = None, **stages: Any) -> None:
+        """Record one step: what went into it and what came out of it.
+
+        Same bits: none of what it is given is changed.
+
+        Args:
+            step: completed updates after this step; more than at the last call. 0 is the state
+                before the first step.
+            loss: a scalar, kept exactly: of 16 or 32 bits in the ledger as it is, a Python float
+                or NumPy scalar as 64 bits.
+            **stages: any pytrees of arrays, by what they are: `batch`, `key`, `gradients`,
+                `opt_state`, `params`; leave out what you do not have. NumPy arrays are recorded
+                as JAX takes them: int64 as int32, unless x64 is on.
+
+        Raises:
+            ValueError: a stage has another name, or the step is not after the last one.
+            LeafError: a leaf is no array; or the leaves are not those of the steps before.
+            RunSaveError: earlier lines could not be written.
+        """
+        if step % self.every:
+            return
+        if step <= self._last:
+            raise ValueError(
+                f"Cannot record step {step}: expected one after {self._last}, which is recorded. "
+                "Give a resumed run `first`, the step after its checkpoint."
+            )
+        if np.shape(loss) not in ((), None):
+            raise ValueError(
+                f"Cannot record step {step}: expected a scalar loss, got one of shape "
+                f"{np.shape(loss)}. Give its mean."
+            )
+        words = self._program(stages)
+        self._steps.append((step, self._leaves[tuple(sorted(stages))], loss, words))
+        self._last = step
+        if len(self._steps) >= AT_ONCE:
+            self._hand_over()
+
+    def flush(self) -> Future[str]:
+        """Begin to write all that was recorded; do not wait.
+
+        Same bits: not a computation.
+
+        Returns:
+            What is done when it is on the disk: its `result()` is the chain so far.
+
+        Raises:
+            RunSaveError: earlier lines could not be written.
+        """
+        self._hand_over()
+        return self._thread.submit(self._flushed)
+
+    def close(self) -> None:
+        """Write what was recorded, wait until it is on the disk.
+
+        Same bits: not a computation.
+
+        Raises:
+            RunSaveError: lines could not be written.
+        """
+        try:
+            self.flush().result()
+        finally:
+            self._thread.shutdown()
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def _words(self, parts: dict[str, Any]) -> UInt32[Array, "fingerprints 2"]:
+        """Compute the fingerprints of a step; note, while it is traced, what they are of."""
+        stages = self._view(**parts) if self._view else parts
+        unknown = sorted(stages.keys() - set(STAGES))
+        if unknown:
+            raise ValueError(
+                f"Cannot record {unknown[0]}: expected stages out of {', '.join(STAGES)}. "
+                "Put it into the one it belongs to."
+            )
+        found = {name: leaf_fingerprints(stages[name]) for name in STAGES if name in stages}
+        leaves = {stage: list(words) for stage, words in found.items()}
+        if self.level == "auto":
+            count = len(leaves["params"]) if "params" in leaves else sum(map(len, leaves.values()))
+            self.level = "leaf" if count <= FEW else "group"
+        if self._leaves.setdefault(tuple(sorted(parts)), leaves) != leaves:
+            raise LeafError(
+                "record", "a step", expected="the leaves of the steps before it",
+                got="others", do="Use a Recorder for each model.",
+            )  # fmt: skip
+        if self.level == "leaf":
+            words = [word for stage in found.values() for word in stage.values()]
+        else:
+            words = [combine(stage) for stage in found.values()]
+        return jnp.stack(words) if words else jnp.zeros((0, 2), jnp.uint32)
+
+    def _hand_over(self) -> None:
+        if self._failed:
+            raise self._failed
+        steps, self._steps = self._steps, []
+        if steps:
+            self._thread.submit(self._write, steps)
+
+    def _write(self, steps: list[_Step]) -> None:
+        """Fetch fingerprints and write their lines, in the background."""
+        try:
+            fetched = jax.device_get([(loss, words) for _, _, loss, words in steps])
+            lines = [self._line(*step[:2], *got) for step, got in zip(steps, fetched, strict=True)]
+            if not self._failed:
+                self._writer.write(lines)
+        except Exception as error:  # for the thread that records to raise
+            self._failed = error
+
+    def _line(self, step: int, leaves: Leaves, loss: Any, words: Any) -> tuple[Header, Line]:
+        texts = words.astype(">u4").tobytes().hex()
+        line: Line = {"step": step} if loss is None else {"step": step, "loss": float(loss).hex()}
+        for stage, names in leaves.items():
+            size = DIGITS * (len(names) if self.level == "leaf" else 1)
+            line[stage], texts = texts[:size], texts[size:]
+        return Header("", self.level, self.every, step, leaves), line
+
+    def _flushed(self) -> str:
+        if self._failed:
+            raise self._failed
+        return self._writer.flush()
+
+
+def _choose(level: str, every: int) -> None:
+    if level not in ("auto", "leaf", "group"):
+        raise ConfigError(
+            "use", "level", expected="auto, leaf or group", got=repr(level),
+            do="To record nothing, make no Recorder.",
+        )  # fmt: skip
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ConfigError(
+            "use", "every", expected="a whole number from 1", got=repr(every),
+            do="1 records every step.",
+        )  # fmt: skip

@@ -1,0 +1,441 @@
+"""Any step of a run, computed again in the environment that the run recorded for it.
+
+The rule: what was computed again is compared with the ledger. Without that it would only be
+another run; where the environment cannot be had, the answer is "cannot be told".
+Chapter: docs/guide/flight_recorder.md
+
+XLA reads its flags and the size of its thread pool once in a process. So the step is computed in a
+child process that is started with them. A step far from any checkpoint is reached in stretches, one
+for each attempt that had an environment of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reproducibility.checkpoint import CheckpointStore, saved_steps
+from reproducibility.config import Identity
+from reproducibility.environment import (
+    Difference,
+    Environment,
+    capture_environment,
+    differences,
+    variables_of,
+)
+from reproducibility.errors import CheckpointError, ReplayError
+from reproducibility.fingerprint import as_text, leaf_fingerprints
+from reproducibility.hashing import is_key, named_leaves, path_string
+from reproducibility.ledger import STAGES, Ledger, differing, read_entry
+from reproducibility.run import LEDGER, Run
+from reproducibility.training import (
+    PLANNED,
+    Plan,
+    Programs,
+    TrainState,
+    programs_of,
+    restore_state,
+    settings_of,
+)
+
+Answer: TypeAlias = Literal["confirmed", "refuted", "cannot be told"]
+Entry: TypeAlias = dict[str, dict[str, str]]
+Say: TypeAlias = Callable[[str], None]
+
+VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
+_PACKAGE = Path(__file__).parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What `replay` found.
+
+    Same bits: "confirmed" means that what was computed again has the recorded fingerprints.
+    """
+
+    step: int
+    """Completed updates after the step that was computed."""
+    start: int
+    """The checkpoint that it began with; 0 is the start of the run."""
+    answer: Answer
+    """ "confirmed", "refuted" (same environment, other bits) or "cannot be told"."""
+    reason: str
+    """The answer in one sentence."""
+    entries: dict[int, Entry]
+    """Fingerprints by step, stage and leaf, as they were computed now."""
+    values: dict[str, dict[str, Any]]
+    """Arrays of the step by stage and leaf; keys as their words."""
+    environment: tuple[Difference, ...]
+    """In what the child process differed from the record, and may have had other bits for it."""
+
+
+def replay(
+    run: str | os.PathLike[str], step: int, *, since: int | None = None, progress: Say | None = None
+) -> Replay:
+    """Compute a step of a run again, in the environment that was recorded, and check it.
+
+    **Same bits:** those of the recorded step, if the answer is "confirmed".
+
+    Args:
+        run: a run directory of `train`.
+        step: which step, by completed updates after it; 0 is the state before the first.
+        since: keep the fingerprints of all steps after this one; by default only of the last.
+        progress: called with what is being done.
+
+    Returns:
+        The answer, and the arrays of the step.
+
+    Raises:
+        RunError: there is no run.
+        ReplayError: the step was never computed; or the child process failed.
+
+    Examples:
+        >>> import tempfile
+        >>> from reproducibility import TrainConfig, train
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> _ = train(TrainConfig(seed=7, steps=3, shards=1), run_dir=folder)
+        >>> replay(folder, 2).answer
+        'confirmed'
+    """
+    since = step - 1 if since is None else min(since, step - 1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        done = compute(Run.read(run), step, folder, {"since": since}, progress=progress)
+        values = _values(folder / VALUES, done.answer["names"])
+    entries = {int(number): entry for number, entry in done.answer["entries"].items()}
+    return Replay(step, done.start, *_judge(done), entries, values, done.environment)
+
+
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """What a child process, or several in a row, came back with.
+
+    Same bits: not a computation.
+    """
+
+    start: int
+    """The checkpoint that the first of them began with."""
+    answer: dict[str, Any]
+    """What the last of them returned."""
+    compared: int
+    """Lines of the ledger that all of them compared."""
+    environment: tuple[Difference, ...]
+    """In what a process differed from the record, and may have had other bits for it."""
+
+
+def compute(
+    run: Run, step: int, folder: Path, task: Mapping[str, Any], *,
+    module: str = __name__, progress: Say | None = None,
+) -> Computed:  # fmt: skip
+    """Compute a run up to a step, each stretch in a process with its recorded environment.
+
+    **Same bits:** those of the run, as far as its environment can be had.
+
+    Args:
+        run: the run.
+        step: where to end.
+        folder: where state and arrays are handed on.
+        task: what the last process is to know beyond where to begin and end, JSON values.
+        module: whose function `work` does the last stretch.
+        progress: called with what is being done.
+
+    Raises:
+        ReplayError: the step was never computed; or a process failed.
+    """
+    stretches = _stretches(run, step)
+    compared, start = 0, stretches[0][1]
+    for environment, begin, end in stretches:
+        last = end == step
+        full = {"since": step, **task, "run": str(run.path.absolute()), "folder": str(folder),
+                "start": begin, "end": end, "first": begin == start}  # fmt: skip
+        answer = _in_environment(environment, module if last else __name__, full, progress)
+        compared += answer["compared"]
+        other = tuple(_relevant(environment, answer["environment"]))
+        if answer["problem"]:
+            break
+    return Computed(start, answer, compared, other)
+
+
+def answer(work: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: str) -> None:
+    """Do in a child process what it was started for. Same bits: as `work`.
+
+    Args:
+        work: what to do.
+        path: where its answer goes.
+        task: what it takes, as JSON.
+    """
+    found = work(json.loads(task))
+    Path(path).write_text(json.dumps({**found, "environment": capture_environment()}))
+
+
+def work(task: dict[str, Any]) -> dict[str, Any]:
+    """Compute a stretch of a run again, in this process, and compare it with its ledger.
+
+    **Same bits:** as `train`, in this environment.
+
+    Args:
+        task: JSON values: "run", "folder", "start" and "end"; "first" (whether the state comes
+            from the run itself), "since" (the step after which entries are kept).
+
+    Returns:
+        JSON values: what is wrong ("problem", or None), how many lines of the ledger agreed
+        ("compared"), "entries", and the "names" of the arrays that are left in the folder.
+    """
+    print(f"computing step {task['end']} from {task['start']}", flush=True)
+    steps = Steps(task)
+    entries: dict[int, Entry] = {}
+    trees: dict[str, Any] = {}
+    for step, trees, entry in steps:  # noqa: B007
+        if step > task["since"]:
+            entries[step] = entry
+    names = _keep(Path(task["folder"]) / VALUES, trees)
+    with CheckpointStore(Path(task["folder"]) / STATES) as store:
+        store.save(task["end"], steps.state)
+    return {"problem": steps.problem, "compared": steps.compared, "entries": entries,
+            "names": names}  # fmt: skip
+
+
+class Steps:
+    """The steps of a stretch, computed again in this process and compared with the ledger.
+
+    Iterate for (step, trees by stage, fingerprints by stage and leaf).
+
+    Same bits: as `train`, in this environment.
+
+    Args:
+        task: as for `work`.
+
+    Raises:
+        ReplayError: this version of the package makes another run of the same settings.
+    """
+
+    def __init__(self, task: Mapping[str, Any]) -> None:
+        run, self._task = Run.read(task["run"]), task
+        self.programs = _programs(run)
+        """The compiled programs of the run."""
+        self.state: TrainState = self._begin(run)
+        """The state after the last step."""
+        self.plan: Plan = self.programs.plan(self.state)
+        """The plan of the stretch of steps that the next step belongs to."""
+        self.problem: str | None = None
+        """The first line of the ledger that was not confirmed."""
+        self.compared = 0
+        """How many lines were looked at."""
+        self._lines = _lines(run)
+        self._line: tuple[int, Entry] | None = next(self._lines, None)
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Entry]]:
+        """Compute the next step. Same bits: as `train`."""
+        first, end = self._task["start"], self._task["end"]
+        fingerprints = jax.jit(lambda stages: {n: leaf_fingerprints(stages[n]) for n in stages})
+        for step in range(first if first == 0 else first + 1, end + 1):
+            trees = self._step(step)
+            words = jax.device_get(fingerprints(trees))
+            entry = {s: {n: as_text(w) for n, w in words[s].items()} for s in STAGES if s in words}
+            self._compare(step, entry)
+            yield step, trees, entry
+            if step and step % 100 == 0:
+                print(f"step {step} of {end}", flush=True)
+
+    def _step(self, step: int) -> dict[str, Any]:
+        if step == 0:
+            return Programs.stages(self.state)
+        if step % PLANNED == 1:
+            self.plan = self.programs.plan(self.state)
+        self.state, _, gradient = self.programs.step(self.state, self.plan)
+        return Programs.stages(self.state, self.plan, gradient, self.programs.data)
+
+    def _begin(self, run: Run) -> TrainState:
+        start, step = self.programs.start, self._task["start"]
+        if step == 0:
+            return jax.tree.map(jnp.copy, start)  # the steps donate it
+        if self._task["first"]:
+            return restore_state(run, step=step)
+        state: TrainState
+        with CheckpointStore(Path(self._task["folder"]) / STATES) as store:
+            state = store.restore(start, step=step)
+            return state
+
+    def _compare(self, step: int, entry: Entry) -> None:
+        while self._line and self._line[0] < step:
+            self._line = next(self._lines, None)
+        if not self._line or self._line[0] != step:
+            return
+        self.compared += 1
+        other = differing(self._line[1], entry)
+        if other and not self.problem:
+            stage, leaves = next(iter(other.items()))
+            what = f"{stage}, in {leaves[0]}" if leaves else stage
+            self.problem = f"step {step} came out different, first in {what}"
+
+
+def _programs(run: Run) -> Programs:
+    names = [field.name for field in dataclasses.fields(Identity)]
+    programs = programs_of(Identity(**{name: run.identity[name] for name in names}))
+    settings = settings_of(programs)
+    other = [name for name in settings if run.identity.get(name) != settings[name]]
+    if other:
+        raise ReplayError(
+            "compute", "a step again", path=run.path,
+            expected=f"{other[0]}={run.identity.get(other[0])!r}", got=repr(settings[other[0]]),
+            do="Use the data and the version of this package that the run was made with.",
+        )  # fmt: skip
+    return programs
+
+
+def recorded(run: Run, step: int) -> Entry | None:
+    """Return what the ledger of a run says about a step.
+
+    **Same bits:** everywhere.
+
+    Args:
+        run: the run.
+        step: the step.
+
+    Returns:
+        Fingerprints by stage and leaf; None if there is no line.
+    """
+    return next((entry for number, entry in _lines(run) if number == step), None)
+
+
+def _lines(run: Run) -> Iterator[tuple[int, Entry]]:
+    if (run.path / LEDGER).is_file():
+        ledger = Ledger(run.path / LEDGER, run.name)
+        for step, body in ledger:
+            yield step, read_entry(body, ledger.header)
+
+
+def _stretches(run: Run, step: int) -> list[tuple[Environment, int, int]]:
+    """Say in which environments to compute what, from the nearest intact checkpoint."""
+    attempts: list[dict[str, Any]] = []
+    for line in run.attempts():
+        if line.get("event") == "start":
+            attempts.append(line)
+        elif line.get("event") == "end" and attempts:
+            attempts[-1] = {**attempts[-1], "to_step": line["to_step"]}
+    known = [0, *(a.get("to_step", 0) for a in attempts), *saved_steps(run.checkpoints)]
+    if (step > max(known) and step not in (number for number, _ in _lines(run))) or not attempts:
+        raise ReplayError(
+            "compute", "a step again", path=run.path, step=step,
+            expected=f"a step from 0 to {max(known)}, which are complete", got=step,
+            do="Name one of those.",
+        )  # fmt: skip
+    begin = _checkpoint(run, step)
+    stretches: list[tuple[Environment, int, int]] = []
+    at = begin
+    while at < step or not stretches:
+        here = [a for a in attempts if a["from_step"] <= at and a.get("to_step", step) > at]
+        environment = (here or attempts)[-1]["environment"]
+        end = min((a["from_step"] for a in attempts if at < a["from_step"] < step), default=step)
+        if stretches and not _relevant(stretches[-1][0], environment):
+            stretches[-1] = (environment, stretches[-1][1], end)
+        else:
+            stretches.append((environment, at, end))
+        at = end
+    return stretches
+
+
+def _checkpoint(run: Run, step: int) -> int:
+    """Return the newest intact checkpoint before a step; 0 is the start of the run."""
+    with CheckpointStore(run.checkpoints, run=run.name) as store:
+        for saved in reversed(store.steps()):
+            if saved < step:
+                with suppress(CheckpointError):
+                    store.verify(saved)
+                    return saved
+    return 0
+
+
+def _in_environment(
+    environment: Environment, module: str, task: Mapping[str, Any], progress: Say | None
+) -> dict[str, Any]:
+    """Run `work` of a module in a process of its own, in another environment."""
+    named = {name.removeprefix("env.") for name in environment if name.startswith("env.")}
+    gone = {"XLA_FLAGS", "NPROC", "PJRT_NPROC", *named} - {"JAX_COMPILATION_CACHE_DIR"}
+    options = {name.removeprefix("config.").upper() for name in environment}
+    kept = {name: value for name, value in os.environ.items() if name not in gone | options}
+    paths = os.pathsep.join([str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {**kept, **variables_of(environment), "PYTHONPATH": paths}
+    with tempfile.TemporaryDirectory() as folder:
+        path, errors = Path(folder, "answer.json"), Path(folder, "errors")
+        program = (
+            f"from {module} import work; from {__name__} import answer; "
+            f"answer(work, {str(path)!r}, {json.dumps(task)!r})"
+        )
+        # -P: nothing is imported from the directory that one happens to be in.
+        command = [sys.executable, "-P", "-c", program]
+        with (
+            open(errors, "wb") as file,
+            subprocess.Popen(
+                command, env=variables, stdout=subprocess.PIPE, stderr=file, text=True
+            ) as child,
+        ):
+            try:
+                for line in child.stdout or ():
+                    if progress:
+                        progress(f"{task['run']}: {line.rstrip()}")
+            except BaseException:
+                child.kill()
+                raise
+        if not path.exists():
+            last = errors.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+            raise ReplayError(
+                "compute", "a step again", path=task["run"], step=task["end"],
+                expected="a process in the recorded environment to do it",
+                got=f"exit code {child.returncode} and {last[0][:300]!r}",
+                do="See which recorded setting this machine does not know.",
+            )  # fmt: skip
+        found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _relevant(recorded: Environment, now: Environment) -> list[Difference]:
+    found = differences(recorded, now)
+    return [d for d in found if d.effect != "not known to change bits"]
+
+
+def _judge(done: Computed) -> tuple[Answer, str]:
+    problem = done.answer["problem"]
+    if not problem and done.compared:
+        return "confirmed", f"{done.compared} recorded steps came out with the same fingerprints."
+    if not problem:
+        return "cannot be told", "The ledger has no line of the steps that were computed."
+    if done.environment:
+        first = done.environment[0]
+        had = f"{first.name} was {first.a} then and is {first.b} here"
+        return "cannot be told", f"Computed again, {problem}; but {had}."
+    return "refuted", f"Computed again in the recorded environment, {problem}."
+
+
+def _keep(path: Path, trees: dict[str, Any]) -> list[tuple[str, str, str | None]]:
+    """Leave the arrays of a step in a file; return stage, leaf and PRNG implementation of each."""
+    names, arrays = [], []
+    for stage, tree in trees.items():
+        for leaf, value in named_leaves(tree):
+            impl = str(jax.random.key_impl(value)) if is_key(value) else None
+            names.append((stage, path_string(leaf), impl))
+            arrays.append(np.asarray(jax.random.key_data(value) if impl else value))
+    np.savez(path, *arrays)
+    return names
+
+
+def _values(path: Path, names: list[tuple[str, str, str | None]]) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for number, (stage, leaf, impl) in enumerate(names):
+            value: Any = arrays[f"arr_{number}"]
+            keys = jax.random.wrap_key_data(value, impl=impl) if impl else value
+            values.setdefault(stage, {})[leaf] = keys
+    return values
