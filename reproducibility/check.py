@@ -7,6 +7,7 @@ Chapter: docs/components/checkpoint_explained.md
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
@@ -262,16 +263,24 @@ class _Check:
     def _ledger(self, run: str) -> Iterator[Finding]:
         """Follow the chain of the ledger, past what each checkpoint was sealed with."""
         file = self.path / LEDGER
-        sealed = {step: seal["chain"] for step, seal in self.seals.items() if seal["chain"]}
-        if not file.exists():
+        chains = {step: seal["chain"] for step, seal in self.seals.items()}
+        sealed = {step: chain for step, chain in chains.items() if chain not in (None, run)}
+        if not os.path.lexists(file):
             if sealed and not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
                 yield Finding(LEDGER, "damaged", "it is gone, and checkpoints were sealed with it")
             return
+        if file.is_symlink() or not file.is_file():
+            return  # named already
         self.progress("checking the ledger")
         try:
             ledger = Ledger(file, run)
         except LedgerError as error:
-            yield _damage(LEDGER, error)
+            if error.got.startswith("format"):
+                raise
+            if sealed or not _is_begun(file):
+                yield _damage(LEDGER, error)
+            else:
+                yield Finding(LEDGER, "left over", "its first line was cut short")
             return
         heads, head, steps = {}, "", sorted(sealed)
         for step, _ in ledger:
@@ -279,15 +288,17 @@ class _Check:
                 heads[steps.pop(0)] = head
             head = ledger.chain.head
         heads |= dict.fromkeys(steps, head)
-        if ledger.problem:
-            kind: Kind = "left over" if ledger.chain.torn else "damaged"
-            yield Finding(LEDGER, kind, ledger.problem)
-        else:
-            self._count(file)
         other = [step for step in sealed if heads[step] != sealed[step]]
-        if other and not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
+        if any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
+            other = []  # lines are known to be gone
+        if ledger.problem:
+            torn = ledger.chain.torn and not other
+            yield Finding(LEDGER, "left over" if torn else "damaged", ledger.problem)
+        elif other:
             detail = f"its lines up to step {other[0]} are not those its checkpoint was sealed with"
             yield Finding(LEDGER, "damaged", detail)
+        else:
+            self._count(file)
 
     def _count(self, file: Path) -> None:
         self.files += 1
@@ -301,11 +312,8 @@ def _damage(name: str, error: RunError | CheckpointError) -> Finding:
 def _repair(path: Path, finding: Finding) -> bool:
     """Take one thing out of the way; say whether that was possible."""
     target = path / finding.path
-    if finding.path == LEDGER and finding.kind in ("left over", "damaged") and target.exists():
-        try:
-            Writer(target, Run.read(path).name, first=0).close()
-        except RunError:
-            return False
+    if finding.path == LEDGER and finding.kind in ("left over", "damaged") and target.is_file():
+        return _repair_ledger(path, finding)
     elif finding.kind == "left over":
         discard(target)
     elif finding.kind == "damaged" and finding.path == ATTEMPTS:
@@ -318,3 +326,27 @@ def _repair(path: Path, finding: Finding) -> bool:
     else:
         return False
     return True
+
+
+def _repair_ledger(path: Path, finding: Finding) -> bool:
+    """Take away what follows the last line that can be trusted; if that is nothing, all of it."""
+    file = path / LEDGER
+    size = file.stat().st_size
+    try:
+        name = Run.read(path).name
+    except RunDamagedError:
+        return False
+    with contextlib.suppress(LedgerError):  # it belongs to another run
+        Writer(file, name, first=0).close()
+    if file.exists() and file.stat().st_size == 0:
+        discard(file)
+    elif file.exists() and file.stat().st_size == size:
+        set_aside(file, finding.detail)
+    return True
+
+
+def _is_begun(file: Path) -> bool:
+    """Say whether a file ends before its first line does, which begins as one of a ledger."""
+    with open(file, "rb") as opened:
+        line = opened.readline()
+    return not line.endswith(b"\n") and b'{"chain":"'.startswith(line[:10])

@@ -21,7 +21,7 @@ from reproducibility.distance import Distance, distance
 from reproducibility.environment import Difference, differences
 from reproducibility.errors import LedgerError, ReplayError
 from reproducibility.hashing import leaf_digests, named_leaves, path_string, tree_digest
-from reproducibility.ledger import Ledger, Losses, Parting, Walk, differing, walk
+from reproducibility.ledger import STAGES, Ledger, Losses, Parting, Walk, differing, walk
 from reproducibility.run import IDENTITY, LEDGER, Result, Run, read_result
 
 if TYPE_CHECKING:
@@ -168,15 +168,14 @@ def compare(
 
 def _open(path: Path) -> _Side:
     """See what there is at a path."""
-    if path.is_dir() and ((path / IDENTITY).exists() or not (path / LEDGER).is_file()):
-        run = Run.read(path)
-        file = path / LEDGER
-        try:
-            ledger = Ledger(file, run.name) if file.exists() else None
-        except LedgerError as error:
-            return _Side(path, run, run.result(), None, (f"{file} tells nothing: {error.got}.",))
-        return _Side(path, run, run.result(), ledger)
     file = path / LEDGER if path.is_dir() else path
+    if path.is_dir() and ((path / IDENTITY).exists() or not file.is_file()):
+        run, ledger, notes = Run.read(path), None, []
+        try:
+            ledger = Ledger(file, run.name)
+        except LedgerError as error:
+            notes.append(f"The ledger of {path} tells nothing: {error.got}.")
+        return _Side(path, run, run.result(), ledger, tuple(notes))
     try:
         return _Side(path, ledger=Ledger(file))
     except LedgerError as error:
@@ -218,11 +217,11 @@ def _recompute(
             return list(threads.map(one, (left.path, right.path)))
 
     sides = both(parting.step, parting.since)
+    one, other = (Recomputed(side.answer, side.reason) for side in sides)
+    found = dataclasses.replace(found, recomputed=(one, other))
     exact = _first_exact(sides)
     if exact and exact[0] != parting.step:  # not every step is recorded
         sides = both(exact[0], exact[0] - 1)
-    one, other = (Recomputed(side.answer, side.reason) for side in sides)
-    found = dataclasses.replace(found, recomputed=(one, other))
     return _measured(found, exact, sides) if exact else found
 
 
@@ -236,8 +235,11 @@ def _attempt(replay: Callable[[Path, int], Replay], step: int, path: Path) -> Re
 def _first_exact(
     sides: Sequence[Replay | Recomputed],
 ) -> tuple[int, dict[str, tuple[str, ...]]] | None:
-    """Return the first step of both that came out different now, and in what."""
-    if any(isinstance(side, Recomputed) for side in sides):
+    """Return the first step of both that came out different now, and in what.
+
+    Nothing, unless both came out as recorded: else these are not the runs that are compared.
+    """
+    if [side.answer for side in sides] != ["confirmed", "confirmed"]:
         return None
     one, other = (side.entries for side in sides)  # type: ignore[union-attr]
     for step in sorted(one.keys() & other.keys()):
@@ -276,6 +278,9 @@ def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
         return Comparison(
             "different", reason, step, leaves=leaves, distances=distances, digests=digests
         )
+    if walked and not set.intersection(*_stages(left, right)):
+        reason = "The two ledgers have no stage in common."
+        return Comparison("cannot be told", reason, None, digests=digests)
     if walked and walked.last >= 0 and not any(walked.problems):
         reason = f"All that both recorded agrees, up to step {walked.last}."
         return Comparison("same", reason, walked.last, digests=digests)
@@ -324,13 +329,24 @@ def _distances(
 
 
 def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
-    """Say up to where a ledger was used that is not intact."""
-    sides = zip((left, right), walked.problems if walked else (), strict=False)
-    return [
-        f"The ledger of {side.path} was read up to step {side.ledger.last}: {problem}."
-        for side, problem in sides
-        if problem and side.ledger
-    ]
+    """Say up to where a ledger was used that is not intact, and what only one of the two has."""
+    if not walked:
+        return []
+    notes = []
+    for side, problem in zip((left, right), walked.problems, strict=True):
+        last: int | None = side.ledger.last  # type: ignore[union-attr]
+        upto = "not read" if last is None else f"read up to step {last}"
+        notes += [f"The ledger of {side.path} was {upto}: {problem}."] if problem else []
+    one, other = _stages(left, right)
+    if alone := [stage for stage in STAGES if stage in one ^ other]:
+        notes.append(f"Only one of the two ledgers has {', '.join(alone)}.")
+    return notes
+
+
+def _stages(left: _Side, right: _Side) -> tuple[set[str], set[str]]:
+    """Return what is recorded in each of two ledgers that were read."""
+    one, other = (set(side.ledger.header.leaves) for side in (left, right) if side.ledger)
+    return one, other
 
 
 def _explanations(

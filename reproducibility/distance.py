@@ -66,18 +66,21 @@ def distance(a: Any, b: Any) -> Distance:
         The distance.
 
     Raises:
-        ValueError: the two are of different shapes or dtypes.
+        ValueError: the two are of different shapes or dtypes, or of one that has no digest.
 
     Examples:
         >>> one = np.float32([1.0, 2.0])
         >>> print(distance(one, np.nextafter(one, np.float32([1.0, 3.0]))))
         1 of 2 elements differ, by up to 1 ULP
     """
-    if (a.shape, a.dtype.name) != (b.shape, b.dtype.name):
+    if _kind(a) != _kind(b) or not (is_key(a) or _kind(a)[0] in BITS):
+        one, other = (f"{name}{list(shape)}" for name, shape in (_kind(a), _kind(b)))
         raise ValueError(
-            f"Cannot compare {a.dtype.name}{list(a.shape)} with {b.dtype.name}{list(b.shape)}: "
-            "expected one shape and dtype. Compare what has the same."
+            f"Cannot compare {one} with {other}: expected arrays of one shape and dtype that has "
+            "a digest. Compare what has the same."
         )
+    if not a.size:
+        return Distance(a.dtype.name, 0, 0, None)
     rows_a, rows_b = _rows(a), _rows(b)
     ranks_a, ranks_b, kind = _ranks(rows_a), _ranks(rows_b), rows_a.dtype.name
     differ = ranks_a != ranks_b
@@ -95,6 +98,12 @@ def distance(a: Any, b: Any) -> Distance:
     )
 
 
+def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
+    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return leaf.dtype.name, leaf.shape
+    return type(leaf).__name__, ()
+
+
 def _rows(leaf: Any) -> Any:
     """Return one row an element: its number, both parts of a complex one, the words of a key."""
     data: Any = jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf)
@@ -106,8 +115,11 @@ def _ranks(array: Any) -> Any:
     """Number the values of a dtype in their order, as uint64: neighbours are 1 apart."""
     kind, bits = array.dtype.name, BITS[array.dtype.name]
     sign, mask = np.uint64(1 << bits - 1), np.uint64((1 << bits) - 1)
-    words = array.view(f"u{array.dtype.itemsize}").astype(np.uint64) & mask
-    if kind.startswith(("bool", "uint", "float8_e8m0")):  # have no sign
+    words = array.view(f"u{array.dtype.itemsize}").astype(np.uint64)
+    if kind == "bool":  # by value: any byte that is not 0 is true
+        return np.minimum(words, 1)
+    words &= mask
+    if kind.startswith(("uint", "float8_e8m0")):  # have no sign
         return words
     # Negative floats are stored by magnitude: the larger word is the smaller number. Some 8-bit
     # types have no -0.0.

@@ -224,8 +224,9 @@ def variables_of(environment: Mapping[str, Value]) -> dict[str, str]:
     """Return the environment variables under which a process finds itself in an environment.
 
     What is not a setting (versions, the processor) cannot be had this way, nor what was recorded
-    as "(set)" or "(path)" only. Flags and variables that this version does not know are left out:
-    a record must not be able to make a process do what nobody has looked at.
+    as "(set)" or "(path)" only. Flags and variables that this version does not know are left out,
+    and so are values with a blank, a quote or a slash, which could hold another flag or a place to
+    write to: a record must not be able to make a process do what nobody has looked at.
 
     **Same bits:** everywhere; it translates one dictionary into another.
 
@@ -261,7 +262,7 @@ def variables_of(environment: Mapping[str, Value]) -> dict[str, str]:
 
 
 def _is_setting(value: Value) -> bool:
-    return value is not None and value not in ("(set)", "(path)")
+    return value is not None and re.fullmatch(r"[\w.,:=+-]*", str(value), re.ASCII) is not None
 
 
 def _effect(name: str, a: Mapping[str, Value], b: Mapping[str, Value]) -> tuple[Effect, str]:

@@ -212,23 +212,31 @@ class Chain:
         """What is wrong with the next line, or None."""
         self.torn = False
         """Whether that is the last line and has no end: what a kill leaves behind."""
+        self.known: list[Any] = [b"", "", "", b""]
+        """The last line that holds, the chain before and after it, and what it says. Two chains
+        that share this compute what both have once."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield each line that holds. Same bits: not a computation."""
         if not self.path.is_file():
             self.problem = "it is not a plain file" if os.path.lexists(self.path) else None
             return
+        # A million times and more: no call that can be spared.
+        sha256, begins = hashlib.sha256, len(_CHAIN)
         with open(self.path, "rb") as file:
-            for raw in file:  # a million times and more: no call that can be spared
-                at = raw.find(_CHAIN)
-                body = raw[:at] + raw[at + _LINK : -1]
-                head = hashlib.sha256(self.head.encode() + body).hexdigest()
-                if (
-                    raw[at : at + _LINK] != b'%b"%b",' % (_CHAIN, head.encode())
-                    or raw[-1:] != b"\n"
-                ):
-                    self._refuse(raw)
-                    return
+            for raw in file:
+                known = self.known
+                if known[0] == raw and known[1] == self.head:
+                    _, _, head, body = known
+                else:
+                    at = raw.find(_CHAIN)
+                    end = at + _LINK
+                    body = raw[:at] + raw[end:-1]
+                    head = sha256(self.head.encode() + body).hexdigest()
+                    if raw[at + begins : end] != b'"%b",' % head.encode() or raw[-1:] != b"\n":
+                        self._refuse(raw)
+                        return
+                    known[:] = raw, self.head, head, body
                 self.head = head
                 self.number += 1
                 self.size += len(raw)

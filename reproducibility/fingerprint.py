@@ -178,7 +178,7 @@ def _sum(words: Words) -> UInt32[Array, ""]:
         whole, rest = _split(words, 0, row)
         return _sum(whole.reshape(-1, row)) + jnp.sum(rest, dtype=jnp.uint32)
     axis = next((axis for axis, size in enumerate(words.shape[:-1]) if size >= FOLD), None)
-    if axis is None:
+    if axis is None or not words.size:
         return jnp.sum(words, dtype=jnp.uint32)
     whole, rest = _split(words, axis, FOLD)
     rows = whole.reshape(*words.shape[:axis], -1, FOLD, *words.shape[axis + 1 :])

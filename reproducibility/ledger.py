@@ -15,7 +15,9 @@ for each of its leaves, end to end (level "leaf").
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import warnings
@@ -31,6 +33,7 @@ from reproducibility.fingerprint import combined
 FORMAT = 1
 STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
 DIGITS = 16  # of a fingerprint
+_BEGIN = b'{"chain":"'  # of every line
 RECENT = 64  # losses to keep of the time before the two runs part
 GROWTH = 1.03  # of the distance between two losses to keep after that
 
@@ -117,11 +120,11 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str], run: str | None = None) -> None:
         self.path = Path(path)
-        first = self._first()
-        self.header = _header(first)
+        self.header = self._first()
         self.chain = Chain(self.path, self.header.run if run is None else run)
-        self.foreign = run not in (None, self.header.run)
-        """Whether it belongs to another run."""
+        other = run not in (None, self.header.run)
+        self.foreign = other and any(True for _ in Chain(self.path, self.header.run))
+        """Whether it belongs to another run, rather than that the name in it is damaged."""
         self.problem: str | None = None
         """What is wrong with the next line, once the others were read."""
         self.last: int | None = None
@@ -129,16 +132,20 @@ class Ledger:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield step and line, without its chain. Same bits: not a computation."""
-        expected = every = 0
+        expected, every = None, 1
         for body in self.chain:
-            if body[-2:] == b'"}':  # a header ends with the name of the run, a line with its step
-                self.header = _header(json.loads(body))
-                expected, every = self.header.first, self.header.every
-                if self.last is not None and expected <= self.last:
-                    self.problem = f"line {self.chain.number} goes back to step {expected}"
-                    return
-                continue
-            step = int(body[body.rfind(b":") + 1 : -1])
+            try:
+                if body[-2:] == b'"}':  # a header ends with the name of the run, a line with a step
+                    self.header = _header(json.loads(body))
+                    expected, every = self.header.first, self.header.every
+                    if self.last is not None and expected <= self.last:
+                        self.problem = f"line {self.chain.number} goes back to step {expected}"
+                        return
+                    continue
+                step = int(body[body.rfind(b":") + 1 : -1])
+            except (ValueError, RecursionError):  # a chain can be computed of anything
+                self.problem = f"line {self.chain.number} is no line of a ledger"
+                return
             if step != expected:
                 self.problem = f"line {self.chain.number} is of step {step}, not {expected}"
                 return
@@ -149,17 +156,23 @@ class Ledger:
         if self.foreign:
             self.problem = f"it is the ledger of run {self.header.run}"
 
-    def _first(self) -> dict[str, Any]:
+    def _first(self) -> Header:
+        form = None
         try:
+            if self.path.exists() and not self.path.is_file():  # a pipe would be waited for
+                raise OSError(errno.EINVAL, "something that is not a plain file")
             with open(self.path, "rb") as file:
-                line = file.readline()
-            found = json.loads(line) if line.endswith(b"\n") else None
+                found = json.loads(file.readline())
+            form = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
+            return _header(found)
         except (OSError, ValueError, RecursionError) as error:
-            raise _unreadable(self.path, getattr(error, "strerror", None)) from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT or "leaves" not in found:
-            form = found.get("format") if isinstance(found, dict) else None
-            raise _unreadable(self.path, None if form in (None, FORMAT) else f"format {form!r}")
-        return found
+            got = getattr(error, "strerror", None) or "a first line that is no header of one"
+            if form not in (None, FORMAT):
+                got = f"format {form!r}"
+            raise LedgerError(
+                "read", "a ledger", path=self.path, expected=f"a ledger of format {FORMAT}",
+                got=got, do="Give a ledger.jsonl that the Recorder or `train` wrote.",
+            ) from error  # fmt: skip
 
 
 class Writer:
@@ -211,21 +224,20 @@ class Writer:
             self.last = line["step"]
         content = b"".join(self._lines)
         self._lines.clear()
-        try:
+        with _saving(self.path):
             append_bytes(self.path, content, wait=False)
-        except OSError as error:
-            raise RunSaveError(
-                "write", "the ledger", path=self.path, expected="room and permission to write",
-                got=error.strerror or str(error), do="Free some space, or use --record off.",
-            ) from error  # fmt: skip
 
     def flush(self) -> str:
         """Wait until all lines have reached the disk; return the chain so far.
 
         Same bits: not a computation.
+
+        Raises:
+            RunSaveError: they do not reach it.
         """
         if self.path.exists():
-            flush(self.path)
+            with _saving(self.path):
+                flush(self.path)
         return self._head
 
     def close(self) -> None:
@@ -236,8 +248,7 @@ class Writer:
 
     def _mend(self) -> None:
         """Take away what cannot be trusted at the end of the file, and say so."""
-        content = self.path.read_bytes()[: 1 << 20] if self.path.is_file() else b"\n"
-        if b"\n" not in content:  # not even the first line is whole
+        if self._is_torn_at_once():
             return self._cut(0)
         try:
             ledger = Ledger(self.path, self.run)
@@ -259,8 +270,18 @@ class Writer:
                 set_aside(self.path, f"{ledger.problem}.", replacement=file.read(good))
         return None
 
+    def _is_torn_at_once(self) -> bool:
+        """Say whether there is less than a whole first line, and it began as one of a ledger."""
+        if not self.path.is_file():
+            return False
+        with open(self.path, "rb") as file:
+            line = file.readline()
+        return not line.endswith(b"\n") and line[: len(_BEGIN)] == _BEGIN[: len(line)]
+
     def _cut(self, size: int) -> None:
         lost = self.path.stat().st_size - size
+        if not lost:  # it was made, and nothing was written
+            return
         os.truncate(self.path, size)
         warnings.warn(
             f"Removed the last {lost} bytes of {self.path}: a line that was cut short when the "
@@ -302,7 +323,7 @@ class Writer:
         if there:
             with open(self.path, "rb") as file:
                 intact = file.read(self._size)
-            set_aside(self.path, _why(json.loads(there), line), replacement=intact)
+            set_aside(self.path, _why(_object(there), line), replacement=intact)
         return False
 
 
@@ -317,14 +338,24 @@ def read_entry(body: bytes, header: Header) -> dict[str, dict[str, str]]:
 
     Returns:
         Fingerprints by leaf, by stage; the leaf is "" where the level is "group".
+
+    Raises:
+        LedgerError: it is not what the header describes, though its chain holds.
     """
-    line = json.loads(body)
-    stages = {}
-    for stage in STAGES:
-        if stage in line:
-            names = header.leaves[stage] if header.level == "leaf" else [""]
-            texts = [line[stage][i : i + DIGITS] for i in range(0, len(line[stage]), DIGITS)]
+    line, stages = _object(body), {}
+    for stage in (stage for stage in STAGES if stage in line):
+        names = header.leaves.get(stage, []) if header.level == "leaf" else [""]
+        try:
+            texts = bytes.fromhex(line[stage]).hex(" ", DIGITS // 2).split()
+            if len(line[stage]) != DIGITS * len(names):
+                raise ValueError("fingerprints are missing")
             stages[stage] = dict(zip(names, texts, strict=True))
+        except (TypeError, ValueError) as error:
+            raise LedgerError(
+                "read", f"the {stage} of a line", step=line.get("step"),
+                expected=f"{len(names)} fingerprints of {DIGITS} digits", got=repr(line[stage]),
+                do="Something other than this package wrote it.",
+            ) from error  # fmt: skip
     return stages
 
 
@@ -366,6 +397,7 @@ def walk(a: Ledger, b: Ledger) -> Walk:
     Returns:
         Where they part, and how their losses go on.
     """
+    b.chain.known = a.chain.known
     left, right = iter(a), iter(b)
     x, y = next(left, None), next(right, None)
     parting, last, far = None, -1, 0
@@ -408,8 +440,8 @@ def _parting(
 
 
 def _loss(body: bytes) -> str | None:
-    loss: str | None = json.loads(body).get("loss")
-    return loss
+    loss = _object(body).get("loss")
+    return loss if isinstance(loss, str) else None
 
 
 def _grouped(leaves: dict[str, str]) -> dict[str, str]:
@@ -419,8 +451,7 @@ def _grouped(leaves: dict[str, str]) -> dict[str, str]:
 def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
     """Say what a line that was computed again has to do with the one that is there."""
     names = [name for name in (*STAGES, "loss") if there.get(name) != line.get(name)]
-    alike = all(len(there.get(name, "")) == len(line.get(name, "")) for name in names[:-1])
-    if not alike or not names or there.get("step") != line.get("step"):
+    if there.keys() != {"chain", *line} or there.get("step") != line.get("step") or not names:
         return "from here on it is recorded in another form."
     return (
         f"step {line['step']} was computed again and differs, first in {names[0]}: this machine "
@@ -428,14 +459,34 @@ def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
     )
 
 
-def _header(found: dict[str, Any]) -> Header:
-    names = {"run": "run", "level": "level", "every": "every", "from": "first", "leaves": "leaves"}
-    return Header(**{field: found[name] for name, field in names.items()})
+def _header(found: Any) -> Header:
+    """Take a header apart; ValueError if it is none."""
+    names = ("run", "level", "every", "from", "leaves")
+    values: list[Any] = [found.get(name) for name in names] if isinstance(found, dict) else []
+    if [type(value) for value in values] != [str, str, int, int, dict]:
+        raise ValueError("it lacks something")
+    header = Header(*values)
+    lists = all(isinstance(leaves, list) for leaves in header.leaves.values())
+    if found.get("format") != FORMAT or header.every < 1 or not lists:
+        raise ValueError("it is of another form")
+    return header
 
 
-def _unreadable(path: Path, got: str | None) -> LedgerError:
-    return LedgerError(
-        "read", "a ledger", path=path, expected=f"a ledger of format {FORMAT}",
-        got=got or "a first line that is no header of one",
-        do="Give a ledger.jsonl that the Recorder or `train` wrote.",
-    )  # fmt: skip
+def _object(line: bytes) -> dict[str, Any]:
+    """Return the entries of a line; none where it is something else, though its chain holds."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def _saving(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunSaveError(
+            "write", "the ledger", path=path, expected="room and permission to write",
+            got=error.strerror or str(error), do="Free some space, or use --record off.",
+        ) from error  # fmt: skip

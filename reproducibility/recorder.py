@@ -7,6 +7,9 @@ Chapter: docs/guide/flight_recorder.md
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import operator
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,9 +30,23 @@ FEW = 16  # leaves of the parameters, up to which "auto" records each
 AT_ONCE = 64  # steps whose fingerprints are fetched together
 
 Stages: TypeAlias = dict[str, PyTree]
-Leaves: TypeAlias = dict[str, list[str]]
+View: TypeAlias = Callable[..., Stages]
 Line: TypeAlias = dict[str, Any]
-_Step: TypeAlias = tuple[int, Leaves, Any, Any]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["words"], meta_fields=["loss", "leaves"]
+)
+@dataclasses.dataclass
+class _Entry:
+    """What the program of a step returns: one array, as fetching two takes twice as long."""
+
+    words: UInt32[Array, "fingerprints 2"]
+    """The fingerprints; and the bits of the loss, if it comes from the device."""
+    loss: Any
+    """Its dtype then, else None."""
+    leaves: tuple[tuple[str, tuple[str, ...]], ...]
+    """The names of the leaves of each stage."""
 
 
 class Recorder:
@@ -84,7 +101,7 @@ class Recorder:
         level: str = "auto",
         every: int = 1,
         first: int = 0,
-        view: Callable[..., Stages] | None = None,
+        view: View | None = None,
     ) -> None:
         _choose(level, every)
         self.level, self.every, self._view = level, every, view
@@ -92,9 +109,8 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Writer(path, run, first)
         self._last = -1 if self._writer.last is None else self._writer.last
-        self._program = jax.jit(self._words)
-        self._leaves: dict[tuple[str, ...], Leaves] = {}
-        self._steps: list[_Step] = []
+        self._leaves: dict[str, tuple[str, ...]] = {}
+        self._steps: list[tuple[int, Any, _Entry]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
 
@@ -109,14 +125,16 @@ class Recorder:
             loss: a scalar, kept exactly: of 16 or 32 bits in the ledger as it is, a Python float
                 or NumPy scalar as 64 bits.
             **stages: any pytrees of arrays, by what they are: `batch`, `key`, `gradients`,
-                `opt_state`, `params`; leave out what you do not have. NumPy arrays are recorded
-                as JAX takes them: int64 as int32, unless x64 is on.
+                `opt_state`, `params`; leave out what you do not have. Python numbers and NumPy
+                arrays are recorded as JAX takes them: int64 as int32, unless x64 is on.
 
         Raises:
             ValueError: a stage has another name, or the step is not after the last one.
-            LeafError: a leaf is no array; or the leaves are not those of the steps before.
+            TypeError: a leaf is nothing that JAX takes.
+            LeafError: the leaves are not those of the steps before.
             RunSaveError: earlier lines could not be written.
         """
+        step = operator.index(step)  # the ledger knows no NumPy integers
         if step % self.every:
             return
         if step <= self._last:
@@ -124,13 +142,12 @@ class Recorder:
                 f"Cannot record step {step}: expected one after {self._last}, which is recorded. "
                 "Give a resumed run `first`, the step after its checkpoint."
             )
-        if np.shape(loss) not in ((), None):
+        if np.shape(loss) != ():
             raise ValueError(
                 f"Cannot record step {step}: expected a scalar loss, got one of shape "
                 f"{np.shape(loss)}. Give its mean."
             )
-        words = self._program(stages)
-        self._steps.append((step, self._leaves[tuple(sorted(stages))], loss, words))
+        self._steps.append((step, loss, self._compute(stages, loss)))
         self._last = step
         if len(self._steps) >= AT_ONCE:
             self._hand_over()
@@ -172,30 +189,20 @@ class Recorder:
     ) -> None:  # fmt: skip
         self.close()
 
-    def _words(self, parts: dict[str, Any]) -> UInt32[Array, "fingerprints 2"]:
-        """Compute the fingerprints of a step; note, while it is traced, what they are of."""
-        stages = self._view(**parts) if self._view else parts
-        unknown = sorted(stages.keys() - set(STAGES))
-        if unknown:
-            raise ValueError(
-                f"Cannot record {unknown[0]}: expected stages out of {', '.join(STAGES)}. "
-                "Put it into the one it belongs to."
-            )
-        found = {name: leaf_fingerprints(stages[name]) for name in STAGES if name in stages}
-        leaves = {stage: list(words) for stage, words in found.items()}
+    def _compute(self, stages: dict[str, Any], loss: Any) -> _Entry:
+        """Start computing the fingerprints of a step."""
         if self.level == "auto":
-            count = len(leaves["params"]) if "params" in leaves else sum(map(len, leaves.values()))
-            self.level = "leaf" if count <= FEW else "group"
-        if self._leaves.setdefault(tuple(sorted(parts)), leaves) != leaves:
-            raise LeafError(
-                "record", "a step", expected="the leaves of the steps before it",
-                got="others", do="Use a Recorder for each model.",
-            )  # fmt: skip
-        if self.level == "leaf":
-            words = [word for stage in found.values() for word in stage.values()]
-        else:
-            words = [combine(stage) for stage in found.values()]
-        return jnp.stack(words) if words else jnp.zeros((0, 2), jnp.uint32)
+            self.level = _level(jax.eval_shape(self._view or dict, **stages))
+        # The bits of the loss too: the loop may donate it before it is fetched.
+        on_device = loss if isinstance(loss, jax.Array) else None
+        entry: _Entry = _program(self.level, self._view)(stages, on_device)
+        for stage, names in entry.leaves:
+            if self._leaves.setdefault(stage, names) != names:
+                raise LeafError(
+                    "record", stage, expected="the leaves of the steps before it",
+                    got="others", do="Use a Recorder for each model.",
+                )  # fmt: skip
+        return entry
 
     def _hand_over(self) -> None:
         if self._failed:
@@ -204,28 +211,71 @@ class Recorder:
         if steps:
             self._thread.submit(self._write, steps)
 
-    def _write(self, steps: list[_Step]) -> None:
+    def _write(self, steps: list[tuple[int, Any, _Entry]]) -> None:
         """Fetch fingerprints and write their lines, in the background."""
         try:
-            fetched = jax.device_get([(loss, words) for _, _, loss, words in steps])
-            lines = [self._line(*step[:2], *got) for step, got in zip(steps, fetched, strict=True)]
+            fetched = jax.device_get([entry for _, _, entry in steps])
+            lines = [self._line(*step[:2], got) for step, got in zip(steps, fetched, strict=True)]
             if not self._failed:
                 self._writer.write(lines)
         except Exception as error:  # for the thread that records to raise
             self._failed = error
 
-    def _line(self, step: int, leaves: Leaves, loss: Any, words: Any) -> tuple[Header, Line]:
+    def _line(self, step: int, loss: Any, entry: _Entry) -> tuple[Header, Line]:
+        words: Any = entry.words
+        if entry.loss is not None:
+            loss = np.frombuffer(words[-1].tobytes()[: entry.loss.itemsize], entry.loss).item()
         texts = words.astype(">u4").tobytes().hex()
         line: Line = {"step": step} if loss is None else {"step": step, "loss": float(loss).hex()}
-        for stage, names in leaves.items():
+        for stage, names in entry.leaves:
             size = DIGITS * (len(names) if self.level == "leaf" else 1)
             line[stage], texts = texts[:size], texts[size:]
+        leaves = {stage: list(names) for stage, names in entry.leaves}
         return Header("", self.level, self.every, step, leaves), line
 
     def _flushed(self) -> str:
         if self._failed:
             raise self._failed
         return self._writer.flush()
+
+
+@functools.lru_cache(maxsize=8)
+def _program(level: str, view: View | None) -> Callable[[dict[str, Any], Any], _Entry]:
+    """Return the program that fingerprints a step; recorders of one process share it."""
+
+    def program(parts: dict[str, Any], loss: Any) -> _Entry:
+        stages = view(**parts) if view else parts
+        unknown = sorted(stages.keys() - set(STAGES))
+        if unknown:
+            raise ValueError(
+                f"Cannot record {unknown[0]}: expected stages out of {', '.join(STAGES)}. "
+                "Put it into the one it belongs to."
+            )
+        found = {name: leaf_fingerprints(stages[name]) for name in STAGES if name in stages}
+        if level == "leaf":
+            words = [word for stage in found.values() for word in stage.values()]
+        else:
+            words = [combine(stage) for stage in found.values()]
+        words += [] if loss is None else [_bits(loss)]
+        return _Entry(
+            jnp.stack(words) if words else jnp.zeros((0, 2), jnp.uint32),
+            None if loss is None else loss.dtype,
+            tuple((stage, tuple(leaves)) for stage, leaves in found.items()),
+        )
+
+    return jax.jit(program)
+
+
+def _bits(loss: Array) -> UInt32[Array, " 2"]:
+    """Return the bytes of a scalar, with zeros behind them, as two words."""
+    content = jax.lax.bitcast_convert_type(loss, jnp.uint8).reshape(-1)
+    padded = jnp.pad(content, (0, 8 - content.size)).reshape(2, 4)
+    return jax.lax.bitcast_convert_type(padded, jnp.uint32)
+
+
+def _level(stages: Stages) -> str:
+    """Choose what a fingerprint is of, where that is left to us."""
+    return "leaf" if len(jax.tree.leaves(stages.get("params", stages))) <= FEW else "group"
 
 
 def _choose(level: str, every: int) -> None:

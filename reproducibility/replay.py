@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,17 +30,18 @@ import numpy as np
 from reproducibility.checkpoint import CheckpointStore, saved_steps
 from reproducibility.config import Identity
 from reproducibility.environment import (
+    KNOWN,
     Difference,
     Environment,
     capture_environment,
     differences,
     variables_of,
 )
-from reproducibility.errors import CheckpointError, ReplayError
+from reproducibility.errors import CheckpointError, LedgerError, ReplayError
 from reproducibility.fingerprint import as_text, leaf_fingerprints
 from reproducibility.hashing import is_key, named_leaves, path_string
-from reproducibility.ledger import STAGES, Ledger, differing, read_entry
-from reproducibility.run import LEDGER, Run
+from reproducibility.ledger import STAGES, Header, Ledger, differing, read_entry
+from reproducibility.run import ATTEMPTS, LEDGER, Run
 from reproducibility.training import (
     PLANNED,
     Plan,
@@ -52,10 +54,19 @@ from reproducibility.training import (
 
 Answer: TypeAlias = Literal["confirmed", "refuted", "cannot be told"]
 Entry: TypeAlias = dict[str, dict[str, str]]
+Line: TypeAlias = tuple[int, bytes, Header]
 Say: TypeAlias = Callable[[str], None]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
 _PACKAGE = Path(__file__).parent.parent
+_FACTS = [name.partition(".") for facts in KNOWN.values() for name in facts]
+_CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
+# The variables through which an environment is chosen.
+_CHOSEN = {
+    *("XLA_FLAGS", "NPROC"),
+    *(name for group, _, name in _FACTS if group == "env"),
+    *(name.upper() for group, _, name in _FACTS if group == "config"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Replay:
     entries: dict[int, Entry]
     """Fingerprints by step, stage and leaf, as they were computed now."""
     values: dict[str, dict[str, Any]]
-    """Arrays of the step by stage and leaf; keys as their words."""
+    """Arrays of the step by stage and leaf; none where an earlier step came out different."""
     environment: tuple[Difference, ...]
     """In what the child process differed from the record, and may have had other bits for it."""
 
@@ -113,9 +124,9 @@ def replay(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = compute(Run.read(run), step, folder, {"since": since}, progress=progress)
-        values = _values(folder / VALUES, done.answer["names"])
-    entries = {int(number): entry for number, entry in done.answer["entries"].items()}
-    return Replay(step, done.start, *_judge(done), entries, values, done.environment)
+        reached = step in done.entries
+        values = _values(folder / VALUES, done.answer["names"]) if reached else {}
+    return Replay(step, done.start, *_judge(done, step), done.entries, values, done.environment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +142,8 @@ class Computed:
     """What the last of them returned."""
     compared: int
     """Lines of the ledger that all of them compared."""
+    entries: dict[int, Entry]
+    """Fingerprints by step, of those that all of them kept."""
     environment: tuple[Difference, ...]
     """In what a process differed from the record, and may have had other bits for it."""
 
@@ -147,25 +160,30 @@ def compute(
         run: the run.
         step: where to end.
         folder: where state and arrays are handed on.
-        task: what the last process is to know beyond where to begin and end, JSON values.
+        task: what the processes are to know beyond where to begin and end, JSON values; "since",
+            the step after which fingerprints are kept, by default the one before the last.
         module: whose function `work` does the last stretch.
         progress: called with what is being done.
 
     Raises:
         ReplayError: the step was never computed; or a process failed.
     """
-    stretches = _stretches(run, step)
+    task = {"since": step - 1, **task}
+    stretches = _stretches(run, step, task["since"])
     compared, start = 0, stretches[0][1]
+    entries: dict[int, Entry] = {}
+    other: list[Difference] = []
     for environment, begin, end in stretches:
         last = end == step
-        full = {"since": step, **task, "run": str(run.path.absolute()), "folder": str(folder),
+        full = {**task, "run": str(run.path.absolute()), "folder": str(folder),
                 "start": begin, "end": end, "first": begin == start}  # fmt: skip
         answer = _in_environment(environment, module if last else __name__, full, progress)
         compared += answer["compared"]
-        other = tuple(_relevant(environment, answer["environment"]))
+        entries |= {int(number): entry for number, entry in answer.get("entries", {}).items()}
+        other += _relevant(environment, answer["environment"])
         if answer["problem"]:
             break
-    return Computed(start, answer, compared, other)
+    return Computed(start, answer, compared, entries, tuple(dict.fromkeys(other)))
 
 
 def answer(work: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: str) -> None:
@@ -190,8 +208,9 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             from the run itself), "since" (the step after which entries are kept).
 
     Returns:
-        JSON values: what is wrong ("problem", or None), how many lines of the ledger agreed
-        ("compared"), "entries", and the "names" of the arrays that are left in the folder.
+        JSON values: what is wrong ("problem", or None), how many lines of the ledger were
+        "compared" and the step of the "last" of them, "entries", and the "names" of the arrays
+        that are left in the folder.
     """
     print(f"computing step {task['end']} from {task['start']}", flush=True)
     steps = Steps(task)
@@ -203,8 +222,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     names = _keep(Path(task["folder"]) / VALUES, trees)
     with CheckpointStore(Path(task["folder"]) / STATES) as store:
         store.save(task["end"], steps.state)
-    return {"problem": steps.problem, "compared": steps.compared, "entries": entries,
-            "names": names}  # fmt: skip
+    return {"problem": steps.problem, "compared": steps.compared, "last": steps.last,
+            "entries": entries, "names": names}  # fmt: skip
 
 
 class Steps:
@@ -233,16 +252,17 @@ class Steps:
         """The first line of the ledger that was not confirmed."""
         self.compared = 0
         """How many lines were looked at."""
+        self.last: int | None = None
+        """The step of the last of them."""
         self._lines = _lines(run)
-        self._line: tuple[int, Entry] | None = next(self._lines, None)
+        self._line: Line | None = next(self._lines, None)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Entry]]:
         """Compute the next step. Same bits: as `train`."""
         first, end = self._task["start"], self._task["end"]
-        fingerprints = jax.jit(lambda stages: {n: leaf_fingerprints(stages[n]) for n in stages})
         for step in range(first if first == 0 else first + 1, end + 1):
             trees = self._step(step)
-            words = jax.device_get(fingerprints(trees))
+            words = jax.device_get(_fingerprints(trees))
             entry = {s: {n: as_text(w) for n, w in words[s].items()} for s in STAGES if s in words}
             self._compare(step, entry)
             yield step, trees, entry
@@ -259,26 +279,32 @@ class Steps:
 
     def _begin(self, run: Run) -> TrainState:
         start, step = self.programs.start, self._task["start"]
-        if step == 0:
-            return jax.tree.map(jnp.copy, start)  # the steps donate it
-        if self._task["first"]:
-            return restore_state(run, step=step)
         state: TrainState
-        with CheckpointStore(Path(self._task["folder"]) / STATES) as store:
-            state = store.restore(start, step=step)
-            return state
+        if step == 0:
+            state = jax.tree.map(jnp.copy, start)  # the steps donate it
+        elif self._task["first"]:
+            state = restore_state(run, step=step)
+        else:
+            with CheckpointStore(Path(self._task["folder"]) / STATES) as store:
+                state = store.restore(start, step=step)
+        return state
 
     def _compare(self, step: int, entry: Entry) -> None:
         while self._line and self._line[0] < step:
             self._line = next(self._lines, None)
         if not self._line or self._line[0] != step:
             return
-        self.compared += 1
-        other = differing(self._line[1], entry)
+        self.compared, self.last = self.compared + 1, step
+        other = differing(read_entry(*self._line[1:]), entry)
         if other and not self.problem:
             stage, leaves = next(iter(other.items()))
             what = f"{stage}, in {leaves[0]}" if leaves else stage
             self.problem = f"step {step} came out different, first in {what}"
+
+
+@jax.jit
+def _fingerprints(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: leaf_fingerprints(tree) for name, tree in stages.items()}
 
 
 def _programs(run: Run) -> Programs:
@@ -307,44 +333,70 @@ def recorded(run: Run, step: int) -> Entry | None:
     Returns:
         Fingerprints by stage and leaf; None if there is no line.
     """
-    return next((entry for number, entry in _lines(run) if number == step), None)
+    for number, body, header in _lines(run):
+        if number == step:
+            return read_entry(body, header)
+    return None
 
 
-def _lines(run: Run) -> Iterator[tuple[int, Entry]]:
-    if (run.path / LEDGER).is_file():
+def _lines(run: Run) -> Iterator[Line]:
+    """Yield the lines of a run's ledger that can be trusted, if there are any."""
+    with suppress(LedgerError):
         ledger = Ledger(run.path / LEDGER, run.name)
         for step, body in ledger:
-            yield step, read_entry(body, ledger.header)
+            yield step, body, ledger.header
 
 
-def _stretches(run: Run, step: int) -> list[tuple[Environment, int, int]]:
-    """Say in which environments to compute what, from the nearest intact checkpoint."""
-    attempts: list[dict[str, Any]] = []
-    for line in run.attempts():
-        if line.get("event") == "start":
-            attempts.append(line)
-        elif line.get("event") == "end" and attempts:
-            attempts[-1] = {**attempts[-1], "to_step": line["to_step"]}
-    known = [0, *(a.get("to_step", 0) for a in attempts), *saved_steps(run.checkpoints)]
-    if (step > max(known) and step not in (number for number, _ in _lines(run))) or not attempts:
+def _stretches(run: Run, step: int, since: int) -> list[tuple[Environment, int, int]]:
+    """Say in which environments to compute what, from the last intact checkpoint up to `since`."""
+    attempts = _attempts(run)
+    ends = [attempt["to_step"] for attempt in attempts if "to_step" in attempt]
+    done = max([0, *ends, *saved_steps(run.checkpoints)])
+    if step > done:  # the process may have been killed
+        done = max([done, *(line[0] for line in _lines(run))])
+    if not 0 <= step <= done:
         raise ReplayError(
             "compute", "a step again", path=run.path, step=step,
-            expected=f"a step from 0 to {max(known)}, which are complete", got=step,
+            expected=f"a step from 0 to {done}, which are complete", got=step,
             do="Name one of those.",
         )  # fmt: skip
-    begin = _checkpoint(run, step)
+    at = _checkpoint(run, since + 1)
     stretches: list[tuple[Environment, int, int]] = []
-    at = begin
     while at < step or not stretches:
-        here = [a for a in attempts if a["from_step"] <= at and a.get("to_step", step) > at]
-        environment = (here or attempts)[-1]["environment"]
-        end = min((a["from_step"] for a in attempts if at < a["from_step"] < step), default=step)
+        environment = _environment(run, attempts, min(at + 1, step))
+        bounds = [*(attempt["from_step"] for attempt in attempts), *ends]
+        end = min((bound for bound in bounds if at < bound < step), default=step)
         if stretches and not _relevant(stretches[-1][0], environment):
             stretches[-1] = (environment, stretches[-1][1], end)
         else:
             stretches.append((environment, at, end))
         at = end
     return stretches
+
+
+def _attempts(run: Run) -> list[dict[str, Any]]:
+    """Return the start of each attempt, with the step that it came to unless it was killed."""
+    attempts: list[dict[str, Any]] = []
+    for line in run.attempts():
+        if line.get("event") == "start":
+            attempts.append(line)
+        elif line.get("event") == "end" and attempts:
+            attempts[-1] = {**attempts[-1], "to_step": line["to_step"]}
+    return attempts
+
+
+def _environment(run: Run, attempts: list[dict[str, Any]], step: int) -> Environment:
+    """Return the environment of the last attempt that computed a step."""
+    before = max(step - 1, 0)  # the first attempt computed step 0, too
+    for attempt in reversed(attempts):
+        if attempt["from_step"] <= before and step <= attempt.get("to_step", step):
+            environment: Environment = attempt["environment"]
+            return environment
+    raise ReplayError(
+        "compute", "a step again", path=run.path, step=step,
+        expected=f"a line in {ATTEMPTS} that says in which environment it was computed",
+        got="none", do="Nothing can be told about it.",
+    )  # fmt: skip
 
 
 def _checkpoint(run: Run, step: int) -> int:
@@ -362,12 +414,6 @@ def _in_environment(
     environment: Environment, module: str, task: Mapping[str, Any], progress: Say | None
 ) -> dict[str, Any]:
     """Run `work` of a module in a process of its own, in another environment."""
-    named = {name.removeprefix("env.") for name in environment if name.startswith("env.")}
-    gone = {"XLA_FLAGS", "NPROC", "PJRT_NPROC", *named} - {"JAX_COMPILATION_CACHE_DIR"}
-    options = {name.removeprefix("config.").upper() for name in environment}
-    kept = {name: value for name, value in os.environ.items() if name not in gone | options}
-    paths = os.pathsep.join([str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {**kept, **variables_of(environment), "PYTHONPATH": paths}
     with tempfile.TemporaryDirectory() as folder:
         path, errors = Path(folder, "answer.json"), Path(folder, "errors")
         program = (
@@ -379,7 +425,7 @@ def _in_environment(
         with (
             open(errors, "wb") as file,
             subprocess.Popen(
-                command, env=variables, stdout=subprocess.PIPE, stderr=file, text=True
+                command, env=_variables(environment), stdout=subprocess.PIPE, stderr=file, text=True
             ) as child,
         ):
             try:
@@ -390,15 +436,34 @@ def _in_environment(
                 child.kill()
                 raise
         if not path.exists():
-            last = errors.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
             raise ReplayError(
                 "compute", "a step again", path=task["run"], step=task["end"],
                 expected="a process in the recorded environment to do it",
-                got=f"exit code {child.returncode} and {last[0][:300]!r}",
+                got=f"exit code {child.returncode} and {_said(errors.read_text(errors='replace'))}",
                 do="See which recorded setting this machine does not know.",
             )  # fmt: skip
         found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def _said(errors: str) -> str:
+    """Pick what a process died of: the exception, or else the first thing that XLA complained."""
+    lines = errors.strip().splitlines()
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+    told = (raised[-1:] or lines[:1] or ["nothing"])[0]
+    return repr(re.sub(r"^[EFIW]\d{4} [^]]*\] ", "", told)[:300])
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    """Return the variables of this process, those that matter as an environment has them."""
+
+    def stays(name: str) -> bool:
+        unknown = name.startswith("JAX_") and not environment.get(f"env.{name}")
+        return name == _CACHE or not (name in _CHOSEN or unknown)
+
+    kept = {name: value for name, value in os.environ.items() if stays(name)}
+    paths = os.pathsep.join([str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**kept, **variables_of(environment), "PYTHONPATH": paths}
 
 
 def _relevant(recorded: Environment, now: Environment) -> list[Difference]:
@@ -406,12 +471,15 @@ def _relevant(recorded: Environment, now: Environment) -> list[Difference]:
     return [d for d in found if d.effect != "not known to change bits"]
 
 
-def _judge(done: Computed) -> tuple[Answer, str]:
-    problem = done.answer["problem"]
-    if not problem and done.compared:
-        return "confirmed", f"{done.compared} recorded steps came out with the same fingerprints."
+def _judge(done: Computed, step: int) -> tuple[Answer, str]:
+    problem, lines = done.answer["problem"], f"{done.compared} of its lines were"
+    if done.compared == 1:
+        lines = "1 of its lines was"
+    if not problem and done.answer["last"] == step:
+        return "confirmed", f"It has the recorded fingerprints; {lines} compared."
     if not problem:
-        return "cannot be told", "The ledger has no line of the steps that were computed."
+        so_far = f"; {lines} compared, and agreed" if done.compared else ""
+        return "cannot be told", f"The ledger has no line of step {step}{so_far}."
     if done.environment:
         first = done.environment[0]
         had = f"{first.name} was {first.a} then and is {first.b} here"

@@ -14,7 +14,6 @@ import dataclasses
 import enum
 import functools
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from itertools import takewhile
@@ -47,7 +46,6 @@ COMBINING = ("reduce", "scatter", "select_and_")
 
 DIGITS = 16  # of a digest's 64: two unequal values agree in these once in 2**64 comparisons
 NO_DIGEST = "-" * DIGITS  # of a value without bytes: a token, or the gradient of an integer
-JAX_FOLDER = str(Path(jax.__file__).parent) + os.sep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +185,7 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
     runner = _Runner()
     with jax.debug_key_reuse(False):  # a key that was looked at is not a key that was used
         values = [_value(leaf) for leaf in jax.tree.leaves(arguments)]
-        returned = runner.run(program, values, _Place("", "?", False))
+        returned = runner.run(program, values, _Place("", "?"))
     digests = jax.tree.unflatten(jax.tree.structure(result), [value.digest for value in returned])
     outputs = {path_string(path): digest for path, digest in named_leaves(digests)}
     shortened = {path: digest[:DIGITS] for path, digest in inputs.items()}
@@ -229,11 +227,11 @@ def first_parting(a: Trace, b: Trace) -> Parting:
         return Parting(kind, number, _at(a, number), _at(b, number), reason, differing)
 
     if constant < cause:
-        got = f"{a.operations[constant]} got another input, and nothing before it differs"
-        return parting("program", constant, f"A constant of the program differs: {got}.")
+        what = f"{a.operations[constant]} gets another input, and nothing before it differs"
+        return parting("program", constant, f"A constant of the program differs: {what}.")
     if cause < end:
-        inside = f"{a.operations[cause]} got the same inputs and gave other outputs"
-        return parting("operation", cause, f"Operation {cause}, {inside}.")
+        what = f"operation {cause}, {a.operations[cause]}"
+        return parting("operation", cause, f"The same inputs give other outputs in {what}.")
     x, y = _at(a, end), _at(b, end)
     # The same place and another operation: another program. Another place: a loop went on or a
     # branch was taken, and where the arguments differ, their values decided that.
@@ -264,7 +262,6 @@ class _Place(NamedTuple):
 
     path: str
     where: str
-    fixed: bool  # whether `where` holds for all that is inside
 
     def inside(self, name: str) -> _Place:
         return self._replace(path=f"{self.path}/{name}".removeprefix("/"))
@@ -288,7 +285,9 @@ class _Runner:
         known.update(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
         for equation in jaxpr.eqns:
             values = [read(atom) for atom in equation.invars]
-            results = self.equation(equation, values, _place(equation, place))
+            # What JAX traced once for all its callers has no lines: theirs is the caller's.
+            here = place._replace(where=_source(equation.source_info) or place.where)
+            results = self.equation(equation, values, here)
             known.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -299,7 +298,7 @@ class _Runner:
         if name == "while":
             return self.loop(params, inputs, place)
         if name == "cond":
-            which = min(max(int(inputs[0].array), 0), len(params["branches"]) - 1)
+            which = int(inputs[0].array)
             return self.run(params["branches"][which], inputs[1:], place.inside(f"cond[{which}]"))
         if name in CALLS:
             called = next(params[key] for key in CALLED if key in params)
@@ -389,7 +388,7 @@ def _digest(array: Any) -> str:
 def _more_outside(outside: Sequence[Any], inside: Sequence[Any]) -> int:
     """Count the values that have another rank outside of a loop than in its body."""
     pairs = zip(outside, inside, strict=True)
-    return sum(len(_sizes(x.aval)) > len(_sizes(y.aval)) for x, y in pairs)
+    return sum(len(x.aval.shape) > len(y.aval.shape) for x, y in pairs)
 
 
 def _where_going(going: Any, new: list[_Value], old: list[_Value]) -> list[_Value]:
@@ -401,24 +400,6 @@ def _where_going(going: Any, new: list[_Value], old: list[_Value]) -> list[_Valu
         return jnp.where(going.reshape(going.shape + (1,) * (x.ndim - going.ndim)), x, y)
 
     return [_value(select(x.array, y.array)) for x, y in zip(new, old, strict=True)]
-
-
-def _sizes(aval: Any) -> tuple[int, ...]:
-    sizes: tuple[int, ...] = getattr(aval, "shape", ())  # a token has none
-    return sizes
-
-
-def _place(equation: Any, outer: _Place) -> _Place:
-    """Say where an equation stands in the source."""
-    if outer.fixed:
-        return outer
-    place = outer._replace(where=_source(equation.source_info) or outer.where)
-    # JAX traces each of its own compiled functions once a process, and its lines would be those of
-    # whoever called it first: here the caller's line holds for all that is inside.
-    called = equation.params.get("jaxpr") if equation.primitive.name in ("jit", "pjit") else None
-    info = getattr(getattr(called, "jaxpr", called), "debug_info", None)
-    source = getattr(info, "func_src_info", None) or ""  # "relu at FOLDER/_src/nn/functions.py:71"
-    return place._replace(fixed=JAX_FOLDER in source)
 
 
 def _source(info: Any) -> str:

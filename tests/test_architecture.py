@@ -22,7 +22,7 @@ LAYERS = {
     "training": 5,
     "replay": 6,
     "compare": 7, "doctor": 7, "trace": 2, "origin": 7,
-    "testing": 8,
+    "report": 8, "testing": 8,
     "cli": 9,
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ EXIT_CODES = {
     "CheckpointDamagedError": 1,
     "CheckpointSaveError": 4,
     "NotReproducedError": 1,
+    "ReplayError": 3,
     "RunDamagedError": 1,
     "RunLockedError": 4,
     "RunSaveError": 4,
@@ -92,7 +93,7 @@ def test_each_section_produces_its_error_and_says_what_to_do(
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_exit_code_is_that_of_the_contract(cls: type[ReproducibilityError]) -> None:
-    """Refused is 2, damaged is 1, failed while running is 4; the page's table says the same."""
+    """Refused 2, damaged 1, cannot be told 3, failed while running 4; the page's table agrees."""
     assert cls.exit_code == EXIT_CODES.get(cls.__name__, 2)
     row = re.search(rf"^\| \[`{cls.__name__}`\].*\| (\d+) \|$", PAGE, re.M)
     assert row

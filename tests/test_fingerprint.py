@@ -185,31 +185,81 @@ def test_the_leaf_that_differs_is_found() -> None:
     assert as_text(combine(dict(reversed(one.items())))) == text(a)
 
 
+def by_hand(array: np.ndarray) -> str:
+    """Return the fingerprint of a leaf of 32-bit words by the definition: mix, then one sum."""
+
+    def mix(words: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
+        a, first, b, second, c = (np.uint32(step) for step in steps)
+        words = (words ^ (words >> a)) * first
+        words = (words ^ (words >> b)) * second
+        return words ^ (words >> c)
+
+    murmur, lowbias = (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16), (16, 0x7FEB352D, 15, 0x846CA68B, 16)
+    words = array.reshape(-1).view(np.uint32)
+    mixed = words ^ mix(np.arange(len(words), dtype=np.uint32), murmur)
+    lanes = mix(mixed, murmur), mix(mixed * np.uint32(0x9E3779B9), lowbias)
+    nothing = np.asarray(leaf_fingerprints({"w": np.zeros_like(array)})["w"])
+    zeros = mix(np.arange(len(words), dtype=np.uint32), murmur)
+    base = mix(zeros, murmur), mix(zeros * np.uint32(0x9E3779B9), lowbias)
+    return as_text(nothing + (np.stack(lanes) - np.stack(base)).sum(axis=1, dtype=np.uint32))
+
+
+SHAPES = [(7,), (63,), (64,), (1000,), (40_000,), (8, 3), (13, 5), (16, 24), (4, 20, 6), (3, 2, 5),
+          (1, 9), (0, 8), (9, 0), (2, 3, 17, 4)]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_however_the_rows_are_added_it_is_one_sum(shape: tuple[int, ...]) -> None:
+    """For any shape, with rows left over or none, it is the sum that the definition says."""
+    array = np.random.RandomState(7).standard_normal(shape).astype(np.float32)
+    words = leaf_fingerprints({"w": jnp.asarray(array)})["w"]
+    assert as_text(words) == by_hand(array)
+
+
 SHARDED = """
 import jax, jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from reproducibility import fingerprint, root_key
 from reproducibility.fingerprint import as_text
 
-tree = {"w": jax.random.normal(root_key(7), (16, 24)), "b": jnp.arange(8, dtype=jnp.int8)}
-found = set()
+key = root_key(7)
+tree = {"w": jax.random.normal(key, (16, 24)), "b": jnp.arange(8, dtype=jnp.int8),
+        "large": jnp.arange(2.0**15).reshape(512, 64), "long": jnp.arange(2.0**18)}
+kinds = [AxisType.Auto, AxisType.Explicit]
+layouts = [dict(w=("d",), b=("d",), large=("d",), long=("d",)),
+           dict(w=(None, "d"), b=(), large=(None, "d"), long=()),
+           dict(w=(), b=("d",), large=(), long=("d",))]
+found, moved = set(), set()
 for count in (1, 2, 4, 8):
-    mesh = jax.make_mesh((count,), ("d",), devices=jax.devices()[:count])
-    for w, b in ((("d",), ("d",)), ((None, "d"), ()), ((), ("d",))):
-        specs = {"w": PartitionSpec(*w), "b": PartitionSpec(*b)}
-        where = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
-        found.add(as_text(jax.jit(fingerprint)(jax.device_put(tree, where))))
-print(*found)
+    for kind in kinds[: 1 + (count == 8)]:
+        mesh = jax.make_mesh((count,), ("d",), devices=jax.devices()[:count], axis_types=(kind,))
+        for layout in layouts:
+            where = {n: NamedSharding(mesh, PartitionSpec(*spec)) for n, spec in layout.items()}
+            placed = jax.device_put(tree, where)
+            program = jax.jit(fingerprint)
+            found.add(as_text(program(placed)))
+            if count == 8:
+                text = program.lower({n: placed[n] for n in ("large", "long")}).compile().as_text()
+                moved |= {n for n in ("all-gather", "all-to-all", "collective-permute") if n in text}
+print(*found, *moved)
 """
 
 
 def test_the_same_for_any_sharding() -> None:
-    """Replicated or sharded by rows or columns, on 1, 2, 4 and 8 devices: one fingerprint."""
+    """Replicated or sharded by rows or columns, on 1, 2, 4 and 8 devices: one fingerprint.
+
+    And nothing is gathered: devices exchange sums only.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED], capture_output=True, text=True, timeout=120, check=True,
+        [sys.executable, "-c", SHARDED], capture_output=True, text=True, timeout=240, check=True,
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     )  # fmt: skip
-    tree = {"w": jax.random.normal(root_key(7), (16, 24)), "b": jnp.arange(8, dtype=jnp.int8)}
+    tree = {
+        "w": jax.random.normal(root_key(7), (16, 24)),
+        "b": jnp.arange(8, dtype=jnp.int8),
+        "large": jnp.arange(2.0**15).reshape(512, 64),
+        "long": jnp.arange(2.0**18),
+    }
     assert done.stdout.split() == [text(tree)]
 
 

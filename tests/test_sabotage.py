@@ -219,10 +219,9 @@ def outcome(row: str, folder: Path, reference: Path, patch: pytest.MonkeyPatch) 
         said = r"arrays/\S+ altered, and with it \S+\. Going on from step 4\."
         assert re.search(said, str(aside[0].message))
         return [how, "set aside; from the one before, the same digest", "the file, its leaf"]
-    explained = [difference.name for difference in found.environment]
-    named = explained[0] if explained else found.leaves[0]
-    kind = "environment" if explained else "leaf"
-    return [how, f"another digest; `compare`: {found.verdict}", f"{kind} `{named}`"]
+    explained = [f", `{difference.name}`" for difference in found.environment]
+    named = f"step {found.step}, `{found.stage}`{''.join(explained[:1])}"
+    return [how, f"another digest; `compare`: {found.verdict}", named]
 
 
 def test_whatever_is_changed_is_refused_or_found(

@@ -107,6 +107,12 @@ def mutated(x: jax.Array) -> jax.Array:
     return cell[...]
 
 
+def other_bits(key: jax.Array) -> jax.Array:
+    """Draw what JAX drew before version 0.5."""
+    with jax.threefry_partitionable(False):
+        return jax.random.bits(key, (5,))
+
+
 PARAMS = [np.full((3, 3), 0.3, np.float32), np.full((3, 2), 0.7, np.float32)]
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "layer": (layer, (X, X.T)),
@@ -127,6 +133,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (),
     ),
     "while": (doubled, (np.float32(0.3),)),
+    "while with constants": (
+        lambda x, factor, end: lax.while_loop(lambda c: c < end, lambda c: c * factor, x),
+        (np.float32(0.3), np.float32(3), np.float32(9)),
+    ),
     "while under vmap": (jax.vmap(doubled), (np.float32([0.1, -3, 6]),)),
     "while of rows under vmap": (
         jax.vmap(
@@ -141,6 +151,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "scatter": (lambda x: x.at[0].add(1.5), (X,)),
     "solve": (jnp.linalg.solve, (np.diag(np.float32([1, 2, 3])), np.float32([1, 2, 3]))),
     "permutation": (lambda k: jax.random.permutation(k, 9), (root_key(3),)),
+    "under a setting": (other_bits, (root_key(3),)),
     "callback": (lambda x: jax.pure_callback(np.sin, jnp.asarray(x), x), (X,)),
     "composite": (lax.composite(lambda x: jnp.sin(x) * 2, name="test.twice"), (X,)),
     "in place": (mutated, (X,)),
@@ -287,6 +298,15 @@ def faulty_gradient(x: jax.Array) -> jax.Array:
 faulty_gradient.defvjp(lambda x: (x * 2, None), lambda _, g: (faulty(g),))
 
 
+@jax.custom_vjp
+def faulty_primal(x: jax.Array) -> jax.Array:
+    """Go wrong in a function with a backward pass of its own."""
+    return faulty(x) * 2
+
+
+faulty_primal.defvjp(lambda x: (x * 2, None), lambda _, g: (g,))
+
+
 @jax.custom_jvp
 def faulty_tangent(x: jax.Array) -> jax.Array:
     """Go wrong in a function with a tangent of its own."""
@@ -335,6 +355,7 @@ FAULTS: dict[str, tuple[Callable[..., Any], int, str]] = {
     "nest": (faulty_nest, 3, "scan[2]/cond[1]/while[1]"),
     "remat": (lambda x: jax.checkpoint(lambda x: faulty(x) * 2)(x), 0, ""),
     "own gradient": (jax.grad(lambda x: faulty_gradient(x * 3).sum()), 0, ""),
+    "own gradient, unused": (lambda x: faulty_primal(x) + 1, 0, ""),
     "own tangent": (lambda x: faulty_tangent(x) + 1, 0, ""),
     "own tangent, used": (jax.grad(lambda x: faulty_tangent(x).sum() ** 2), 0, ""),
     "composite": (lax.composite(lambda x: faulty(x) + 1, name="test.faulty"), 0, ""),
@@ -463,7 +484,18 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int | None, str]]
         0,
         r"operation 0 is sin at .*test_trace.py.* in one, cos at .*test_trace.py.* in the other",
     ),
-    "shape": (lambda x: jnp.zeros(3) + 1, lambda x: jnp.zeros(4) + 1, 0, "operation 0 is broad"),
+    "shape": (
+        lambda x: x @ np.ones((3, 2), np.float32),
+        lambda x: x @ np.ones((3, 4), np.float32),
+        0,
+        "operation 0 is dot_general",
+    ),
+    "place": (
+        lambda x: lax.scan(lambda c, _: (jnp.sin(c), None), x, length=1)[0],
+        jnp.sin,
+        0,
+        r"operation 0 is sin at .*, in scan\[0\] in one, sin at",
+    ),
     "parameter": (lambda x: x.sum(0), lambda x: x.T.T.sum(1)[:1], 0, "reduce_sum .* transpose"),
     "parameter alone": (
         lambda x: lax.cumsum(x, 0),
@@ -483,7 +515,7 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int | None, str]]
         lambda x: jnp.sin(x) * 2.0,
         lambda x: jnp.sin(x) * 3.0,
         1,
-        "A constant of the program differs: mul at .* got another input, and nothing before",
+        "A constant of the program differs: mul at .* gets another input, and nothing before",
     ),
     "closed-over array": (
         lambda x: jnp.sin(x) * X,
@@ -495,7 +527,7 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int | None, str]]
         lambda x: lax.map(lambda row: row + ROW, x),
         lambda x: lax.map(lambda row: row + ROW * 2, x),
         0,
-        r"A constant of the program differs: add at .*, in scan\[0\] got another input",
+        r"A constant of the program differs: add at .*, in scan\[0\] gets another input",
     ),
     "returned constant": (
         lambda x: (x, jnp.asarray(X)),
@@ -687,9 +719,9 @@ def test_an_error_of_the_function_is_its_own() -> None:
     """What the function itself raises is not dressed up as a failure to trace."""
 
     def fn(x: jax.Array) -> jax.Array:
-        raise KeyError("mine")
+        raise TypeError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(TypeError, match="mine"):
         trace(fn, X)
 
 

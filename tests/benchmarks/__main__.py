@@ -14,7 +14,13 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bench_checkpoint, bench_hashing, bench_startup, bench_training
+from tests.benchmarks import (
+    bench_checkpoint,
+    bench_hashing,
+    bench_recorder,
+    bench_startup,
+    bench_training,
+)
 
 
 def holds(value: float, bound: str) -> bool:
@@ -32,7 +38,8 @@ def main() -> None:
     )
     table = Table("what", "ratio", "bound", "kept", "against")
     kept = True
-    for module in (bench_startup, bench_hashing, bench_checkpoint, bench_training):
+    modules = (bench_startup, bench_hashing, bench_checkpoint, bench_training, bench_recorder)
+    for module in modules:
         print(f"measuring {module.__name__} …", file=sys.stderr)
         for row in module.run():
             good = holds(row["value"], row["bound"])
