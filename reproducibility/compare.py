@@ -380,7 +380,7 @@ def _environments(run: Run) -> list[dict[str, Any]]:
 
 
 def loss_of(text: str | None) -> float:
-    """Read a loss of `Comparison.losses`; NaN where there is none.
+    """Read a loss of `Comparison.losses`; NaN where there is none, or no number.
 
     **Same bits:** everywhere.
 
@@ -391,11 +391,15 @@ def loss_of(text: str | None) -> float:
         >>> loss_of("0x1.8p+1")
         3.0
     """
-    return math.nan if text is None else float.fromhex(text)
+    try:
+        return float.fromhex(text or "nan")
+    except (TypeError, ValueError):  # a chain can be computed of anything
+        return math.nan
 
 
 def _of(leaves: tuple[str, ...]) -> str:
-    return f", {_some(leaves)}" if leaves else ""
+    """Name the leaves of a stage; a stage that is one bare array has no name to add."""
+    return f", {_some(leaves)}" if leaves and leaves != (".",) else ""
 
 
 def _in(leaves: tuple[str, ...]) -> str:

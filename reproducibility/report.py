@@ -275,7 +275,7 @@ def _measured(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
     if leaf not in found.distances:
         return leaf, "not known", "not measured", "not measured"
     differ, _, farthest = str(found.distances[leaf]).partition(", ")
-    return leaf, found.distances[leaf].dtype, differ, farthest
+    return leaf, found.distances[leaf].dtype, differ, farthest or "-"
 
 
 def _again(found: Comparison, names: tuple[str, str]) -> str:
@@ -371,7 +371,7 @@ table { width: 100%; border-collapse: collapse; margin: 0 0 1rem; }
 th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--rule); text-align: left;
   vertical-align: top; font-variant-numeric: tabular-nums; }
 thead th, figure p, figcaption, footer, text { color: var(--soft); font-size: .875rem; }
-th { font-weight: 600; } thead th { overflow-wrap: normal; }
+th { font-weight: 600; } thead th { overflow-wrap: normal; } td { min-width: 5rem; }
 .picture { display: block; overflow: visible; }
 .agreed { fill: var(--agreed); } .parted { fill: url(#hatch); stroke: var(--parted); }
 .unknown { fill: none; stroke: var(--unsure); stroke-dasharray: 3 3; }

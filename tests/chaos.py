@@ -29,7 +29,7 @@ from reproducibility import ReproducibilityError, TrainConfig, root_key, train
 from reproducibility.check import check
 from reproducibility.checkpoint import saved_steps
 from reproducibility.errors import SetAsideWarning
-from reproducibility.run import LOCK, Run
+from reproducibility.run import LEDGER, LOCK, Run
 from tests.conftest import SMALL
 
 STEPS = 4_000  # of a run that is killed twenty times
@@ -133,11 +133,13 @@ def state_of(folder: Path, shared: Path) -> Kill:
 
 
 def check_killed(folder: Path, seed: int, steps: int, kills: list[Kill]) -> None:
-    """Assert what a run promises that was killed: digest, work repeated, nothing left behind."""
+    """Assert what a run promises that was killed: digest, ledger, work repeated, nothing left."""
     run = Run.read(folder / "run")
     result = run.result()
-    uninterrupted = train(TrainConfig(**settings_of(seed, steps)))
+    uninterrupted = train(TrainConfig(**settings_of(seed, steps)), run_dir=folder / "reference")
     assert (result.digest, result.steps) == (uninterrupted.digest, steps)
+    ledgers = [folder / name / LEDGER for name in ("run", "reference")]
+    assert ledgers[0].read_bytes() == ledgers[1].read_bytes()
     assert check(folder / "run").findings == ()
     begun = [line["from_step"] for line in run.attempts() if line["event"] == "start"]
     assert set(begun) <= {0, *(kill.committed for kill in kills)}

@@ -89,9 +89,10 @@ def test_a_module_travels_with_its_chapter_and_tests(module: str) -> None:
 def public(module: str) -> list[ast.AST]:
     """Return the public functions, classes and methods of a module."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    nodes = [*tree.body, *(n for c in tree.body if isinstance(c, ast.ClassDef) for n in c.body)]
     kinds = (ast.FunctionDef, ast.ClassDef)
-    return [n for n in nodes if isinstance(n, kinds) and not n.name.startswith("_")]
+    named = [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+    inner = [n for c in named if isinstance(c, ast.ClassDef) for n in c.body]
+    return [*named, *(n for n in inner if isinstance(n, kinds) and not n.name.startswith("_"))]
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"errors", "cli"}))

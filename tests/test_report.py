@@ -173,6 +173,7 @@ def test_without_a_parting_the_strip_ends_where_the_ledgers_agree() -> None:
     assert strip(same) == [("agreed", 0, 100)]
     assert "the same up to step 9 " in words(section(parsed(same), "Step by step"))
     assert "No ledger" not in words(section(parsed(same), "Step by step"))
+    assert section(parsed(same), "How the distance grows") is None
     assert section(parsed(dataclasses.replace(same, losses=[])), "Step by step") is None
     for verdict in ("different", "cannot be told"):
         told = words(section(parsed(Comparison(verdict, "?", 12)), "Step by step"))
@@ -220,6 +221,9 @@ def test_the_picture_agrees_with_the_losses() -> None:
         assert float(mark.attrib["cy"]) == pytest.approx(height(ulp, 3) if ulp else EQUAL, abs=0.1)
     assert drawn[5].findtext("title") == "step 5: 1.0 and 1.0000011920928955, 10 ULP (1.19e-06)"
     assert drawn[2].findtext("title") == "step 2: 1.0 and 1.0, equal"
+    lines = picture(parsed(parted()), "How far the losses are apart").findall("line")
+    pins = [(e.attrib["x1"], e.attrib["y1"]) for e in lines if e.get("class") == "pin"]
+    assert pins == [(drawn[n].attrib["cx"], drawn[n].attrib["cy"]) for n in expected]
 
 
 def test_the_picture_has_scales() -> None:
@@ -297,6 +301,7 @@ def test_nan_and_infinities_have_their_place() -> None:
         "dot",
     ]
     assert float(drawn[4].attrib["y"]) == NO_NUMBER + 5
+    assert "ULP of float32" in words(body.find(".//figure/p"))
     said = picture(body, "How far the losses are apart").findtext("desc")
     assert said is not None
     assert said.startswith("first NaN against a number at step 4; largest NaN against a number")
@@ -358,6 +363,11 @@ def test_leaves_stand_with_their_distances() -> None:
         ["w", "float32", "4 of 20 elements differ", "by up to 7 ULP"],
         ["b", "not known", "not measured", "not measured"],
     ]
+    keys = section(
+        parsed(parted(distances={"w": Distance("key<fry>", 2, 1, None)})), "What differs"
+    )
+    assert keys is not None
+    assert rows(keys.find("table"))[1] == ["w", "key<fry>", "1 of 2 keys differ", "-"]
     state = section(parsed(parted(stage=None)), "What differs")
     assert state is not None
     assert rows(state.find("table"))[0][0] == "leaf of the state"
