@@ -26,8 +26,8 @@ from reproducibility.errors import (
     RunError,
     SetAsideWarning,
 )
-from reproducibility.files import SET_ASIDE, TEMPORARY, discard, set_aside
-from reproducibility.ledger import Ledger, Writer
+from reproducibility.files import SET_ASIDE, TEMPORARY, discard, set_aside, write_atomically
+from reproducibility.ledger import Ledger
 from reproducibility.run import (
     ATTEMPTS,
     CHECKPOINTS,
@@ -329,19 +329,22 @@ def _repair(path: Path, finding: Finding) -> bool:
 
 
 def _repair_ledger(path: Path, finding: Finding) -> bool:
-    """Take away what follows the last line that can be trusted; if that is nothing, all of it."""
-    file = path / LEDGER
-    size = file.stat().st_size
-    try:
-        name = Run.read(path).name
-    except RunDamagedError:
-        return False
-    with contextlib.suppress(LedgerError):  # it belongs to another run
-        Writer(file, name, first=0).close()
-    if file.exists() and file.stat().st_size == 0:
+    """Keep the lines that can be trusted; set all aside unless a kill explains the rest."""
+    file, intact = path / LEDGER, b""
+    with contextlib.suppress(LedgerError):  # not one line can be trusted
+        try:
+            ledger = Ledger(file, Run.read(path).name)
+        except RunDamagedError:
+            return False
+        size = max((ledger.chain.size for _ in ledger), default=0)
+        if ledger.problem:  # else its lines hold, and are not those of the run
+            intact = file.read_bytes()[:size]
+    if finding.kind == "damaged":
+        set_aside(file, finding.detail, replacement=intact or None)
+    elif intact:
+        write_atomically(file, intact)
+    else:
         discard(file)
-    elif file.exists() and file.stat().st_size == size:
-        set_aside(file, finding.detail)
     return True
 
 

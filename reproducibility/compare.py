@@ -338,7 +338,8 @@ def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
         upto = "not read" if last is None else f"read up to step {last}"
         notes += [f"The ledger of {side.path} was {upto}: {problem}."] if problem else []
     one, other = _stages(left, right)
-    if alone := [stage for stage in STAGES if stage in one ^ other]:
+    alone = [stage for stage in STAGES if stage in one ^ other]
+    if alone and not any(walked.problems):
         notes.append(f"Only one of the two ledgers has {', '.join(alone)}.")
     return notes
 

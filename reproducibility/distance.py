@@ -89,7 +89,8 @@ def distance(a: Any, b: Any) -> Distance:
         return found
     gaps = (np.maximum(ranks_a, ranks_b) - np.minimum(ranks_a, ranks_b))[differ]
     isnan = np.isnan if "float" in kind else np.zeros_like
-    nans = isnan(rows_a[differ]).astype(int) + isnan(rows_b[differ]).astype(int)
+    with np.errstate(invalid="ignore"):  # a bfloat16 may signal that it is no number
+        nans = isnan(rows_a[differ]).astype(int) + isnan(rows_b[differ]).astype(int)
     return dataclasses.replace(
         found,
         ulp=int(gaps[nans == 0].max()) if (nans == 0).any() else None,

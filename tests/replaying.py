@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,12 @@ def compute_here(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[s
     A list of (recorded environment, task), one for each process that it did not start.
     """
     asked = []
+    alone = threading.Lock()  # two threads of one process that save at a time: Orbax waits for ever
 
     def work(environment: Any, module: str, task: Any, progress: Any) -> dict[str, Any]:
         asked.append((environment, task))
-        found = json.loads(json.dumps(replay.work(task)))
+        with alone:
+            found = json.loads(json.dumps(replay.work(task)))
         return {**found, "environment": capture_environment()}
 
     patch.setattr(replay, "_in_environment", work)

@@ -11,10 +11,11 @@ import pytest
 
 from reproducibility import CheckpointStore, TrainConfig, train
 from reproducibility.check import Report, check
-from reproducibility.errors import RunError, RunLockedError, SetAsideWarning
-from reproducibility.files import canonical_json, with_digest
+from reproducibility.errors import LedgerError, RunError, RunLockedError, SetAsideWarning
+from reproducibility.files import canonical_json, chained, with_digest
 from reproducibility.run import Run, locked, read_result, write_result
 from tests.conftest import SMALL
+from tests.replaying import another, rewrite_ledger
 
 Small = Callable[..., TrainConfig]
 
@@ -73,6 +74,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "run.json": lambda run: (run / "run.json").write_text("{}"),
     "attempts.jsonl": lambda run: (run / "attempts.jsonl").write_bytes(
         (run / "attempts.jsonl").read_bytes().replace(b"stopped", b"stoqped")
+    ),
+    "ledger.jsonl": lambda run: (run / "ledger.jsonl").write_bytes(
+        (run / "ledger.jsonl").read_bytes().replace(b'"step":9}', b'"step":8}')
     ),
     "result.json": lambda run: (run / "result.json").write_text("{}"),
     "checkpoints/00000008": lambda run: (run / "checkpoints/00000008/seal.json").unlink(),
@@ -309,3 +313,160 @@ def test_a_report_is_json(run: Path) -> None:
     DAMAGE["result.json"](run)
     read = json.loads(json.dumps(check(run).to_json()))
     assert [finding["path"] for finding in read["findings"]] == ["result.json"]
+
+
+# ---------------------------------------------------------------- the ledger
+def cut(run: Path, step: int, *, more: int = 0) -> None:
+    """End the ledger with the line of a step, and so many bytes more."""
+    content = (run / "ledger.jsonl").read_bytes()
+    end = content.index(b'"step":%d}' % step)
+    (run / "ledger.jsonl").write_bytes(content[: content.index(b"\n", end) + 1 + more])
+
+
+def test_a_line_that_was_cut_short_is_left_over(run: Path, small: Small) -> None:
+    """What a kill leaves at the end of the ledger is no damage; a repair takes it away."""
+    with pytest.warns(SetAsideWarning, match="Set aside"):
+        train_on_from(run, 8, small)
+    ledger = run / "ledger.jsonl"
+    intact = ledger.read_bytes()
+    ledger.write_bytes(intact + b'{"batch":"0')
+    before = contents(run)
+    report = check(run)
+    assert (found(report), report.exit_code) == (
+        [("left over", "ledger.jsonl"), ("set aside", "checkpoints/damaged-00000012")], 0,
+    )  # fmt: skip
+    assert report.findings[0].detail.endswith("was cut short")
+    assert contents(run) == before
+    report = check(run, repair=True)
+    assert [finding.path for finding in report.repaired] == ["ledger.jsonl"]
+    assert ledger.read_bytes() == intact
+    assert check(run, repair=True).repaired == ()
+
+
+def train_on_from(run: Path, step: int, small: Small) -> None:
+    """Spoil the last checkpoint, so that the run goes on from an earlier one."""
+    DAMAGE["checkpoints/00000008"](run) if step < 8 else (
+        run / "checkpoints/00000012/seal.json"
+    ).unlink()
+    (run / "result.json").unlink()
+    train(small(stop_after=step + 1), run_dir=run)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"chain":"0', b'{"ch'])
+def test_a_first_line_that_was_cut_short_is_left_over(
+    small: Small, tmp_path: Path, content: bytes
+) -> None:
+    """A process that was killed while it wrote the first line left nothing that counts."""
+    train(small(stop_after=4, record="off"), run_dir=tmp_path / "run")
+    (tmp_path / "run/ledger.jsonl").write_bytes(content)
+    report = check(tmp_path / "run")
+    assert (found(report), report.exit_code) == ([("left over", "ledger.jsonl")], 0)
+    assert check(tmp_path / "run", repair=True).findings == ()
+    assert not (tmp_path / "run/ledger.jsonl").exists()
+    train(small(), run_dir=tmp_path / "run")
+    assert check(tmp_path / "run").findings == ()
+
+
+LEDGERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (lambda run: (run / "ledger.jsonl").unlink(),
+             "it is gone, and checkpoints were sealed with it"),
+    "empty": (lambda run: (run / "ledger.jsonl").write_bytes(b""),
+              "expected a ledger of format 1, got a first line that is no header of one"),
+    "another file": (lambda run: (run / "ledger.jsonl").write_text("hello"),
+                     "expected a ledger of format 1, got a first line that is no header of one"),
+    "cut at a line": (lambda run: cut(run, 11),
+                      "its lines up to step 12 are not those its checkpoint was sealed with"),
+    "cut short": (lambda run: cut(run, 10, more=99), "line 14 was cut short"),
+    "one bit": (lambda run: (run / "ledger.jsonl").write_bytes(
+                    (run / "ledger.jsonl").read_bytes().replace(b'"loss":"0x1', b'"loss":"0x0', 1)),
+                "line 4 does not continue the chain"),
+    "another step": (lambda run: rewrite_ledger(run, another(3, "params")),
+                     "its lines up to step 4 are not those its checkpoint was sealed with"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEDGERS)
+def test_a_ledger_that_is_not_as_it_was_sealed_is_damage(
+    run: Path, small: Small, name: str
+) -> None:
+    """The seals of checkpoints hold the chain: no line before them can be changed or be gone.
+
+    A repair keeps the lines that can be trusted, and the rest under another name.
+    """
+    damage, detail = LEDGERS[name]
+    damage(run)
+    before = contents(run)
+    report = check(run)
+    assert [(f.kind, f.path, f.detail) for f in report.findings] == [
+        ("damaged", "ledger.jsonl", detail)
+    ]
+    assert report.exit_code == 1
+    assert contents(run) == before
+    repaired = check(run, repair=True)
+    if name == "gone":
+        assert (repaired.repaired, repaired.exit_code) == ((), 1)
+        return
+    assert [finding.path for finding in repaired.repaired] == ["ledger.jsonl"]
+    assert repaired.exit_code == 0
+    if name in ("cut short", "one bit"):
+        old, new = before[str(run / "ledger.jsonl")], (run / "ledger.jsonl").read_bytes()
+        assert old.startswith(new)
+        assert new.endswith(b'"step":%d}\n' % {"cut short": 10, "one bit": 0}[name])
+    assert (run / "damaged-ledger.jsonl").read_bytes() == before[str(run / "ledger.jsonl")]
+    assert train(small(steps=16), run_dir=run).digest == train(small(steps=16)).digest
+    assert check(run).exit_code == 0
+
+
+def test_the_ledger_of_another_run_is_damage(run: Path, small: Small, tmp_path: Path) -> None:
+    """It is named with the run that it belongs to, and a repair sets it aside."""
+    train(small(seed=8, steps=4), run_dir=tmp_path / "other")
+    shutil.copy(tmp_path / "other/ledger.jsonl", run)
+    report = check(run)
+    assert [(f.path, f.detail) for f in report.damaged] == [
+        ("ledger.jsonl", f"it is the ledger of run {Run.read(tmp_path / 'other').name}")
+    ]
+    assert found(check(run, repair=True)) == [("set aside", "damaged-ledger.jsonl")]
+    assert train(small(), run_dir=run).ended == "finished"
+
+
+def test_a_run_without_its_name_keeps_its_ledger(run: Path) -> None:
+    """While run.json is damaged no ledger is taken apart: only the run's name tells what holds."""
+    DAMAGE["run.json"](run)
+    cut(run, 10, more=99)
+    before = (run / "ledger.jsonl").read_bytes()
+    report = check(run, repair=True)
+    assert (report.repaired, len(report.damaged)) == ((), 2)
+    assert (run / "ledger.jsonl").read_bytes() == before
+
+
+def test_a_ledger_of_a_later_format_is_not_repaired_away(run: Path) -> None:
+    """A ledger that a later version wrote is not called damaged."""
+    (run / "ledger.jsonl").write_bytes(chained("r", {"format": 2, "run": "r"})[0])
+    with pytest.raises(LedgerError, match="format 1, got format 2"):
+        check(run, repair=True)
+
+
+def test_a_link_in_the_place_of_the_ledger_is_damage(run: Path, tmp_path: Path) -> None:
+    """It is named once and not followed."""
+    shutil.move(run / "ledger.jsonl", tmp_path / "elsewhere")
+    (run / "ledger.jsonl").symlink_to(tmp_path / "elsewhere")
+    assert found(check(run)) == [("damaged", "ledger.jsonl")]
+    (run / "ledger.jsonl").unlink()
+    (run / "ledger.jsonl").mkdir()
+    assert found(check(run)) == [("damaged", "ledger.jsonl")]
+
+
+@pytest.mark.parametrize("record", ["off", "late"])
+def test_a_run_that_recorded_nothing_yet_is_intact(
+    small: Small, tmp_path: Path, record: str
+) -> None:
+    """Without a recorder, or before the first line that it is to write, there is no ledger."""
+    train(small(record="off", stop_after=4), run_dir=tmp_path / "run")
+    settings = {"record": "off"} if record == "off" else {"record_every": 10, "stop_after": 8}
+    train(small(**settings), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run/ledger.jsonl").exists()
+    assert check(tmp_path / "run").findings == ()
+    if record == "late":
+        train(small(record_every=10), run_dir=tmp_path / "run")
+        assert (tmp_path / "run/ledger.jsonl").exists()
+        assert check(tmp_path / "run").findings == ()

@@ -15,6 +15,7 @@ from reproducibility import cli, train
 from reproducibility.check import check
 from reproducibility.run import Run, read_result
 from reproducibility.training import restore_state
+from tests.replaying import compute_here
 
 SMALL = ["--batch-size", "32", "--shards", "2", "--hidden", "8"]
 Call = Callable[..., tuple[int, str, str]]
@@ -68,6 +69,9 @@ REFUSED = {
     "--dataset mnist": "dataset: expected one of synthetic, digits, got 'mnist'",
     "--resume perhaps": "resume: expected one of auto, never, require, got 'perhaps'",
     "--stop-after 0": "stop_after: expected a whole number from 1",
+    "--record all": "record: expected one of auto, leaf, group, off, got 'all'",
+    "--record-every 0": "record_every: expected a whole number from 1",
+    "--record-every often": "--record-every: expected a whole number, got 'often'",
     "--sede 3": "Unrecognized options: --sede, 3",
     "--out /": "Cannot use --out at /: expected a file",
     "--out missing/out.json": "got no such directory",
@@ -116,18 +120,154 @@ def test_train_stops_resumes_and_compares(call: Call, tmp_path: Path) -> None:
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
-def test_compare_says_what_differs(call: Call) -> None:
+def test_compare_says_what_differs(call: Call, tmp_path: Path) -> None:
     """Different runs give code 1, the reason on stderr, and the setting that explains it."""
     for seed in (1, 2):
         call("train", *SMALL, "--steps", 3, "--seed", seed, "--run-dir", seed)
+    said = "They part at the start, first in params, layers.hidden_0.kernel and 1 more."
+    code, out, err = call("compare", "1", "2", "--no-replay")
+    assert (code, one_sentence(err)) == (1, said)
+    assert out.splitlines()[:2] == ["verdict  different", f"reason   {said}"]
+    assert re.search(r"^params$", out, re.MULTILINE) or re.search(r"^params +distance$", out, re.M)
+    assert re.search(r"^layers.hidden_0.kernel$", out, re.MULTILINE)
+    assert re.search(r"^seed +1 +2$", out, re.MULTILINE)
+    assert "computed again" not in out
+    code, out, err = call("compare", "1", "2", "--no-replay", "--json")
+    assert (code, one_sentence(err)) == (1, said)
+    read = json.loads(out)
+    assert (read["step"], read["stage"], read["recomputed"]) == (0, "params", None)
+    assert read["settings"]["seed"] == [1, 2]
+    (tmp_path / "2/ledger.jsonl").unlink()
     code, out, err = call("compare", "1", "2")
     assert code == 1
-    assert re.search(r"^seed +1 +2$", out, re.MULTILINE)
+    assert re.search(r"^note +The ledger of 2 tells nothing: No such file or dir", out, re.M)
     assert one_sentence(err).startswith("The states differ after 3 updates, in ")
-    code, out, err = call("compare", "1", "2", "--json")
+
+
+def test_compare_computes_again(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step that differs is computed again: how far the leaves are apart is printed."""
+    compute_here(monkeypatch)
+    for name, rate in {"a": 0.001, "b": 0.01}.items():
+        call("train", *SMALL, "--steps", 3, "--learning-rate", rate, "--run-dir", name)
+    code, out, err = call("compare", "a", "b", "--html", "page.html")
     assert code == 1
-    assert json.loads(out)["settings"] == {"seed": [1, 2]}
-    assert one_sentence(err)
+    assert one_sentence(err).startswith("They part at step 1, first in params, layers.hid")
+    for side in "ab":
+        assert re.search(rf"^computed again +{side}: confirmed\. It has the recorded", out, re.M)
+    assert re.search(r"^params +distance$", out, re.M)
+    differ = r"\d+ of 10 elements differ, by up to \d+ ULP"
+    assert re.search(rf"^layers\.output\.bias +{differ}$", out, re.M)
+    assert all(line == line.rstrip() for line in out.splitlines())
+    page = (tmp_path / "page.html").read_text()
+    assert "layers.output.bias" in page
+    assert re.search(differ, page) or "ULP" in page
+    code, out, err = call("compare", "a", "a", "--html", "page.html")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "page.html").read_text() != page
+
+
+def test_many_leaves_are_counted(call: Call) -> None:
+    """A table of leaves ends after a dozen with how many more there are; --json has them all."""
+    deep = ["--hidden", *["8"] * 6, "--dropout", "0"]
+    for rate in (0.001, 0.01):
+        call("train", *SMALL[:4], *deep, "--steps", 1, "--learning-rate", rate, "--run-dir", rate)
+    _, out, _ = call("compare", "0.001", "0.01", "--no-replay", "--json")
+    leaves = json.loads(out)["leaves"]
+    assert len(leaves) == 14
+    code, out, _ = call("compare", "0.001", "0.01", "--no-replay")
+    assert (code, out.count("layers.")) == (1, 1 + 12)
+    assert re.search(r"^and 2 more$", out, re.M)
+
+
+def test_a_comparison_that_cannot_be_told(call: Call, tmp_path: Path) -> None:
+    """Where nothing tells, the code is 3 and the reason stands on stderr."""
+    call("train", *SMALL, "--steps", 4, "--run-dir", "a")
+    content = (tmp_path / "a/ledger.jsonl").read_bytes()
+    (tmp_path / "torn.jsonl").write_bytes(content[:-9])
+    code, out, err = call("compare", "a/ledger.jsonl", "torn.jsonl")
+    assert code == 3
+    assert out.startswith("verdict  cannot be told\n")
+    assert re.search(
+        r"^note +The ledger of torn.jsonl was read up to step 3: line 7 was cut", out, re.M
+    )
+    assert one_sentence(err) == (
+        "A ledger is damaged; what both recorded before that agrees, to 3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ("compare run missing", 2, "expected a readable JSON file, got No such file"),
+        ("compare run run --html .", 2, "Cannot use --html at .: expected a file in a directory"),
+        ("compare run run --html missing/page.html", 2, "got no such directory"),
+        ("compare run file.jsonl", 2, "got a first line that is no header of one"),
+        ("compare run run --html", 2, "Cannot read the command line: "),
+        ("compare run run --replay", 2, "Unrecognized options: --replay"),
+        ("trace", 2, "Cannot read the command line: "),
+        ("trace run", 2, "Cannot use step: expected 0 or more, got None"),
+        ("trace run --step two", 2, "Error parsing --step: "),
+        ("trace missing --step 2", 2, "expected a run directory with run.json"),
+        ("trace run --step 2 --against missing", 2, "expected a run directory with run.json"),
+        ("trace run --step 9", 3, "expected a step from 0 to 2, which are complete, got 9"),
+        ("trace run --step -1", 2, "Cannot use step: expected 0 or more, got -1"),
+        ("trace run --step 2 --against file.jsonl", 2, "expected a run directory with run.json"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_or_traced(
+    call: Call, tmp_path: Path, arguments: str, code: int, said: str
+) -> None:
+    """Each wrong argument of `compare` and `trace` is one sentence on stderr, nothing on stdout."""
+    call("train", *SMALL, "--steps", 2, "--run-dir", "run")
+    (tmp_path / "file.jsonl").touch()
+    assert (call(*arguments.split())[:2]) == (code, "")
+    assert said in one_sentence(call(*arguments.split())[2])
+
+
+def test_a_page_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
+    """A read-only place for the page is refused before anything is compared."""
+    call("train", *SMALL, "--steps", 1, "--run-dir", "run")
+    (tmp_path / "page.html").mkdir()
+    code, out, err = call("compare", "run", "run", "--html", "page.html")
+    assert (code, out) == (2, "")
+    assert "Cannot use --html at page.html: expected a file in a directory that can be" in err
+
+
+def test_recording_is_chosen(call: Call, tmp_path: Path) -> None:
+    """`--record` and `--record-every` say what the ledger has; the digest is the same."""
+    digests = set()
+    for name, flags in {
+        "leaf": [], "group": ["--record", "group", "--record-every", 2], "off": ["--record", "off"],
+    }.items():  # fmt: skip
+        code, out, _ = call("train", *SMALL, "--steps", 4, *flags, "--run-dir", name)
+        digests.add(re.search(r"^digest +(\w+)$", out, re.M)[1])
+        assert code == 0
+    assert len(digests) == 1
+    first = [
+        json.loads((tmp_path / n / "ledger.jsonl").read_text().splitlines()[0])
+        for n in ("leaf", "group")
+    ]
+    assert [(line["level"], line["every"]) for line in first] == [("leaf", 1), ("group", 2)]
+    assert not (tmp_path / "off/ledger.jsonl").exists()
+
+
+def test_a_damaged_ledger_is_found_and_repaired(call: Call, tmp_path: Path) -> None:
+    """`check` names a ledger that is not as it was sealed; after a repair the run goes on."""
+    command = ["train", *SMALL, "--checkpoint-every", 2, "--run-dir", "run", "--steps"]
+    call(*command, 4)
+    content = (tmp_path / "run/ledger.jsonl").read_bytes()
+    (tmp_path / "run/ledger.jsonl").write_bytes(content.replace(b'"step":3}', b'"step":4}'))
+    code, out, err = call("check", "run")
+    assert code == 1
+    assert re.search(r"^damaged +ledger.jsonl +line 6 does not continue the chain$", out, re.M)
+    assert one_sentence(err).startswith("Damaged: ledger.jsonl: line 6 does not continue the chain")
+    code, out, err = call("check", "run", "--repair")
+    assert (code, err) == (0, "")
+    assert re.search(r"^set aside +damaged-ledger.jsonl ", out, re.M)
+    assert call(*command, 6)[0] == 0
+    assert call("check", "run")[0] == 0
 
 
 def test_digest_of_leaves_and_steps(call: Call) -> None:

@@ -35,6 +35,10 @@ REFUSED = [
     ("learning_rate", float("inf"), "a finite number above 0"),
     ("dataset", "cifar", "one of synthetic, digits"),
     ("resume", "maybe", "one of auto, never, require"),
+    ("record", "all", "one of auto, leaf, group, off"),
+    ("record", None, "one of auto, leaf, group, off"),
+    ("record_every", 0, "a whole number from 1"),
+    ("record_every", 2.0, "a whole number from 1"),
 ]
 
 
@@ -68,7 +72,7 @@ def test_execution_is_not_identity() -> None:
     """Two configurations that differ in execution alone are one run; in identity, two."""
     base = TrainConfig(seed=3)
     for field in dataclasses.fields(Execution):
-        other = {"stop_after": 5, "resume": "never"}.get(field.name, 77)
+        other = {"stop_after": 5, "resume": "never", "record": "off"}.get(field.name, 77)
         assert dataclasses.replace(base, **{field.name: other}).identity == base.identity
     changed = {"seed": 4, "dataset": "digits", "hidden": (9,), "dropout": 0.5}
     for field in dataclasses.fields(Identity):

@@ -12,7 +12,13 @@ import jax
 import pytest
 
 from reproducibility import environment
-from reproducibility.environment import KNOWN, Difference, capture_environment, differences
+from reproducibility.environment import (
+    KNOWN,
+    Difference,
+    capture_environment,
+    differences,
+    variables_of,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -162,7 +168,8 @@ def test_every_fact_is_about_something_recorded(children):
     """The table and the record name the same settings, flags apart, which only show when set."""
     known = {name for facts in KNOWN.values() for name in facts}
     captured = set(children["plain"]["environment"])
-    assert captured == {name for name in known if not name.startswith("xla_flags.")}
+    of_the_run = ("xla_flags.", "layout.", "program.")  # the last two are recorded by `train`
+    assert captured == {name for name in known if not name.startswith(of_the_run)}
     assert sum(map(len, KNOWN.values())) == len(known), "a setting stands under two effects"
 
 
@@ -334,3 +341,49 @@ def test_an_older_or_foreign_record_is_reported():
     [flag] = differences({}, {"xla_flags.xla_cpu_max_isa": "AVX"})
     assert flag.effect == "changes bits", "a flag that is absent is not set"
     assert differences({}, {"git.commit": None}) == []
+
+
+# ---------------------------------------------------------------- and back
+def test_a_process_can_be_put_into_a_recorded_environment(children, tmp_path):
+    """A process with the variables of a record finds itself in that environment, bits included."""
+    settings = {"XLA_FLAGS": f"--{FLAG}={VALUE}", "NPROC": "3", "JAX_ENABLE_X64": "1"}
+    recorded = children["plain"]["environment"] | {
+        f"xla_flags.{FLAG}": VALUE, "threads.xla_cpu": 3, "config.jax_enable_x64": True,
+    }  # fmt: skip
+    found = [start(s, tmp_path, "1") for s in (settings, variables_of(recorded))]
+    first, second = (json.loads(process.communicate(timeout=120)[0]) for process in found)
+    assert first["probes"] == second["probes"] != children["plain"]["probes"]
+    other = differences(first["environment"], second["environment"])
+    assert {d.effect for d in other} <= {"not known to change bits"}
+    assert {d.name for d in other} <= {"env.NPROC", "env.OPENBLAS_NUM_THREADS", "env.JAX_PLATFORMS"}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "variables"),
+    [
+        ({}, {}),
+        ({"version.jax": "0.1", "cpu.isa": "AVX", "os.name": "Linux", "git.commit": "abc"}, {}),
+        ({"threads.xla_cpu": 2, "threads.blas": 3}, {"NPROC": "2", "OPENBLAS_NUM_THREADS": "3"}),
+        # The thread counts say what these came to.
+        ({"env.NPROC": "2", "env.PJRT_NPROC": "2", "env.OMP_NUM_THREADS": "2,1"}, {}),
+        ({"env.OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Haswell"}),
+        ({"env.JAX_PLATFORMS": "(set)", "device.platform": "cpu"}, {"JAX_PLATFORMS": "cpu"}),
+        ({"env.JAX_PLATFORMS": "(set)", "device.platform": "gpu"}, {}),
+        ({"env.JAX_COMPILATION_CACHE_DIR": "(set)", "env.LIBTPU_INIT_ARGS": "(path)"}, {}),
+        ({"config.jax_enable_x64": False}, {"JAX_ENABLE_X64": "False"}),
+        ({"config.jax_random_seed_offset": 0}, {"JAX_RANDOM_SEED_OFFSET": "0"}),
+        ({"config.jax_default_matmul_precision": None}, {}),
+        ({"config.jax_nobody_knows": "1", "env.LD_PRELOAD": "x", "xla_flags.a": "1"}, {}),
+        ({"xla_flags.xla_dump_to": "here", "xla_flags.(unreadable)": "(set)"}, {}),
+        (
+            {"xla_flags.xla_cpu_max_isa": "AVX", "xla_flags.xla_cpu_enable_fast_math": ""},
+            {"XLA_FLAGS": "--xla_cpu_max_isa=AVX --xla_cpu_enable_fast_math="},
+        ),
+        ({"xla_flags.xla_cpu_max_isa": "AVX --xla_dump_to=here"}, {}),
+        ({"xla_flags.xla_cpu_max_isa": "AVX\n"}, {}),
+        ({"env.OPENBLAS_CORETYPE": "$(touch here)"}, {}),
+    ],
+)
+def test_only_known_settings_are_passed_on(recorded, variables):
+    """What is no setting, is not known, was not recorded or is no plain word is left out."""
+    assert variables_of(recorded) == variables

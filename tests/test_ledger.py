@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from reproducibility import TrainConfig, compare, ledger, train
+from reproducibility.check import check
 from reproducibility.errors import CheckpointSaveError, LedgerError, RunSaveError, SetAsideWarning
 from reproducibility.files import canonical_json, chained
 from reproducibility.fingerprint import combined
@@ -463,6 +464,14 @@ def test_a_gap_is_visible(tmp_path: Path) -> None:
     assert read.problem is None
 
 
+def test_a_start_between_two_multiples(tmp_path: Path) -> None:
+    """After a first step that is no multiple of `every` come the multiples, under one header."""
+    write(tmp_path / "ledger", [line(step, every=3) for step in (2, 3, 6)])
+    read = Ledger(tmp_path / "ledger", RUN)
+    assert [(step, read.header.first) for step, _ in read] == [(2, 2), (3, 2), (6, 2)]
+    assert read.problem is None
+
+
 def test_a_stage_that_comes_and_goes(tmp_path: Path) -> None:
     """A stage that some steps lack needs no header of its own, once there was one with it."""
     every = [line(1), line(2, leaves={"params": LEAVES["params"]}), line(3)]
@@ -472,6 +481,9 @@ def test_a_stage_that_comes_and_goes(tmp_path: Path) -> None:
     assert [list(read_entry(body, read.header)) for _, body in read] == [
         list(STAGES), ["params"], list(STAGES),
     ]  # fmt: skip
+    turns = [line(step, leaves={n: LEAVES[n] for n in [STAGES[step % 2]]}) for step in range(1, 7)]
+    write(tmp_path / "turns", turns)
+    assert (tmp_path / "turns").read_bytes().count(b'"format"') == 2
     with pytest.warns(SetAsideWarning, match="recorded in another form"):
         write(tmp_path / "ledger", [line(1), line(2)])
 
@@ -662,6 +674,25 @@ def test_a_run_has_one_ledger(
     whole, run = (tmp_path / name / "ledger.jsonl" for name in ("whole", "run"))
     assert run.read_bytes() == whole.read_bytes()
     assert [step for step, _ in Ledger(run)] == list(range(0, 13, every))
+
+
+def test_a_run_may_be_recorded_in_another_way_later(small: Small, tmp_path: Path) -> None:
+    """Level and frequency may change, or recording stop, with each attempt; all of it holds."""
+    train(small(), run_dir=tmp_path / "whole")
+    run = tmp_path / "run"
+    train(small(stop_after=3, record="leaf"), run_dir=run)
+    train(small(stop_after=6, record="off"), run_dir=run)
+    train(small(stop_after=9, record="group"), run_dir=run)
+    train(small(record="leaf", record_every=2), run_dir=run)
+    read = Ledger(run / "ledger.jsonl")
+    assert [(step, read.header.level, read.header.every) for step, _ in read] == [
+        *((step, "leaf", 1) for step in range(4)),
+        *((step, "group", 1) for step in range(7, 10)),
+        *((step, "leaf", 2) for step in (10, 12)),
+    ]
+    assert check(run).findings == ()
+    found = compare(tmp_path / "whole/ledger.jsonl", run / "ledger.jsonl")
+    assert (found.verdict, found.step, found.notes) == ("same", 12, ())
 
 
 def test_a_run_that_was_killed_has_one_ledger(small: Small, tmp_path: Path) -> None:
