@@ -451,7 +451,7 @@ def _grouped(leaves: dict[str, str]) -> dict[str, str]:
 def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
     """Say what a line that was computed again has to do with the one that is there."""
     names = [name for name in (*STAGES, "loss") if there.get(name) != line.get(name)]
-    if there.keys() != {"chain", *line} or there.get("step") != line.get("step") or not names:
+    if there.keys() != {"chain", *line} or not names:
         return "from here on it is recorded in another form."
     return (
         f"step {line['step']} was computed again and differs, first in {names[0]}: this machine "

@@ -113,6 +113,7 @@ class Recorder:
         self._steps: list[tuple[int, Any, _Entry]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
+        self._closed = False
 
     def record(self, step: int, *, loss: Any = None, **stages: Any) -> None:
         """Record one step: what went into it and what came out of it.
@@ -167,13 +168,16 @@ class Recorder:
         return self._thread.submit(self._flushed)
 
     def close(self) -> None:
-        """Write what was recorded, wait until it is on the disk.
+        """Write what was recorded, wait until it is on the disk; a second time, do nothing.
 
         Same bits: not a computation.
 
         Raises:
             RunSaveError: lines could not be written.
         """
+        if self._closed:
+            return
+        self._closed = True
         try:
             self.flush().result()
         finally:

@@ -303,21 +303,29 @@ def step(number: int, **others: Any) -> dict[str, Any]:
         ([step(1), {"run": RUN}], "line 3 is no line of a ledger"),
         ([step(1), {"step": "2", "z": 2.5}], "line 3 is no line of a ledger"),
         ([step(1), b"[2]"], "line 3 is no line of a ledger"),
-        ([step(1), b'{"' + b"[" * 100_000 + b'"}'], "line 3 is no line of a ledger"),
+        ([step(1), b'{"x":' + b"[" * 100_000 + b'"}'], "line 3 is no line of a ledger"),
         ([header(2, every=3), step(2), step(3), step(6), step(8)], "line 6 is of step 8, not 9"),
     ],
 )
 def test_a_chain_that_holds_is_not_enough(tmp_path: Path, bodies: list[Any], problem: str) -> None:
-    """Anyone can compute a chain: lines that cannot be of one run still end the reading."""
+    """Anyone can compute a chain: lines that cannot be of one run still end the reading.
+
+    What is gone on with has only the lines before them.
+    """
     read = Ledger(craft(tmp_path / "ledger", header(), *bodies))
     steps = [number for number, _ in read]
     assert read.problem == problem
     assert len(steps) == sum("step" in body for body in bodies[: int(problem.split()[1]) - 2])
+    with pytest.warns(SetAsideWarning, match=problem):
+        write(tmp_path / "ledger", [], first=99)
+    if steps:
+        read = Ledger(tmp_path / "ledger", RUN)
+        assert ([number for number, _ in read], read.problem) == (steps, None)
 
 
 @pytest.mark.parametrize(
     ("params", "got"),
-    [(5, "5"), ("0" * 15, "'000000000000000'"), ("0" * 32, repr("0" * 32)), ("z" * 16, "'zzzz")],
+    [(5, "5"), ("0" * 14, "'00000000000000'"), ("0" * 32, repr("0" * 32)), ("z" * 16, "'zzzz")],
 )
 def test_a_line_that_its_header_does_not_describe(tmp_path: Path, params: Any, got: str) -> None:
     """An entry of another form than the header says is refused by step and stage."""
@@ -419,6 +427,16 @@ def test_the_ledger_of_another_run(whole: Path) -> None:
     read = Ledger(whole, "mine")
     assert (list(read), read.foreign, read.problem) == ([], True, f"it is the ledger of run {RUN}")
     assert whole.read_bytes() == before
+
+
+def test_a_damaged_name_is_not_another_run(whole: Path) -> None:
+    """Where only the name was changed, the chain tells that the ledger is damaged, not foreign."""
+    content = whole.read_bytes()
+    whole.write_bytes(content.replace(b"the run", b"the rum"))
+    assert not Ledger(whole, RUN).foreign
+    with pytest.warns(SetAsideWarning, match="line 1 does not continue the chain"):
+        write(whole, lines())
+    assert whole.read_bytes() == content
 
 
 CHANGES = [
@@ -622,6 +640,9 @@ def test_a_damaged_side_counts_as_far_as_it_goes(tmp_path: Path) -> None:
     found = walked(tmp_path / "a", tmp_path / "b")
     problem = "line 8 does not continue the chain"
     assert (found.parting, found.last, found.problems) == (None, 4, (None, problem))
+    write(tmp_path / "short", lines(0, 2))  # damage beyond what both record is told as well
+    assert walked(tmp_path / "b", tmp_path / "short").problems == (problem, None)
+    assert walked(tmp_path / "short", tmp_path / "b").problems == (None, problem)
     told = compare(tmp_path / "a", tmp_path / "b")
     assert (told.verdict, told.step) == ("cannot be told", 4)
     assert problem in told.notes[0]

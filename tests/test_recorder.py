@@ -7,6 +7,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -612,30 +613,57 @@ def test_a_full_disk_is_told_at_the_next_call(
 
     What was written before stays whole; another recorder goes on from there.
     """
-    record_all(tmp_path / "whole", range(2 * AT_ONCE))
+    record_all(tmp_path / "whole", range(3 * AT_ONCE))
     recorder = Recorder(tmp_path / "ledger")
-    w = {step: {"w": jnp.full(3, 0.5**step)} for step in range(2 * AT_ONCE)}
-    for step in range(AT_ONCE):
-        recorder.record(step, loss=0.5**step, params=w[step])
+
+    def record(steps: range) -> None:
+        for step in steps:
+            recorder.record(step, loss=0.5**step, params={"w": jnp.full(3, 0.5**step)})
+
+    record(range(AT_ONCE))
     recorder.flush().result()
     before = (tmp_path / "ledger").read_bytes()
 
     def full(*args: object, **settings: object) -> None:
+        patch.undo()  # soon there is room again: too late
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    gate = threading.Event()
+    recorder._thread.submit(gate.wait)
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "append_bytes", full)
-        for step in range(AT_ONCE, 2 * AT_ONCE):
-            recorder.record(step, loss=0.5**step, params=w[step])
+        record(range(AT_ONCE, 3 * AT_ONCE))
+        gate.set()
         recorder._thread.submit(lambda: None).result()
     said = "Cannot write the ledger at .*: expected room and permission to write, got No space"
     with pytest.raises(RunSaveError, match=said):
         next_call(recorder)
-    with pytest.raises(RunSaveError, match=said):
+    with suppress(RunSaveError):
         recorder.close()
     assert (tmp_path / "ledger").read_bytes() == before
-    record_all(tmp_path / "ledger", range(AT_ONCE, 2 * AT_ONCE), first=AT_ONCE)
+    record_all(tmp_path / "ledger", range(AT_ONCE, 3 * AT_ONCE), first=AT_ONCE)
     assert (tmp_path / "ledger").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_flush_under_way_tells_of_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that fail after `flush` returned are an error of its result: no seal rests on them."""
+
+    def full(*args: object, **settings: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ledger, "append_bytes", full)
+    recorder = Recorder(tmp_path / "ledger")
+    gate = threading.Event()
+    recorder._thread.submit(gate.wait)
+    recorder.record(1, params=jnp.ones(3))
+    chain = recorder.flush()
+    gate.set()
+    with pytest.raises(RunSaveError, match="No space left"):
+        chain.result()
+    with pytest.raises(RunSaveError, match="No space left"):
+        recorder.close()
 
 
 def test_an_error_of_the_loop_is_kept(tmp_path: Path) -> None:
@@ -652,7 +680,12 @@ def test_an_error_of_the_loop_is_kept(tmp_path: Path) -> None:
 
 
 def test_closing_ends_the_thread(tmp_path: Path) -> None:
-    """No thread is left, and the directory of the file is made."""
-    before = threading.active_count()
-    record_all(tmp_path / "some" / "where" / "ledger")
-    assert threading.active_count() == before
+    """No thread is left, the directory of the file is made, and closing twice does no harm."""
+    before = set(threading.enumerate())
+    with Recorder(tmp_path / "some" / "where" / "ledger") as recorder:
+        recorder.record(1, params=jnp.ones(3))
+        recorder.flush().result()
+        [thread] = set(threading.enumerate()) - before
+        recorder.close()
+    assert not thread.is_alive()
+    assert [line["step"] for line in lines(tmp_path / "some/where/ledger")] == [1]
