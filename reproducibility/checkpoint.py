@@ -40,6 +40,7 @@ from reproducibility.errors import (
     CheckpointSaveError,
     LeafError,
     RunError,
+    RunSaveError,
 )
 from reproducibility.files import (
     TEMPORARY,
@@ -180,12 +181,15 @@ class CheckpointStore:
 
         Raises:
             CheckpointSaveError: that save failed; the checkpoints before it are untouched.
+            RunSaveError: `chain` could not be had, because the ledger could not be written.
         """
         pending, self._pending = self._pending, None
         if pending is None:
             return
         try:
             pending.result()
+        except RunSaveError:  # of the ledger, which says so
+            raise
         except Exception as error:
             raise self._save_error(error) from error
 

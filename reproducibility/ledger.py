@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from reproducibility.errors import LedgerError, RunSaveError, SetAsideWarning
-from reproducibility.files import Chain, append_bytes, chained, flush, set_aside
+from reproducibility.files import Chain, append_bytes, chained, flush, in_common, set_aside
 from reproducibility.fingerprint import combined
 
 FORMAT = 1
@@ -129,32 +129,65 @@ class Ledger:
         """What is wrong with the next line, once the others were read."""
         self.last: int | None = None
         """The step of the last line that was read."""
+        self._next = -1  # the step that the next line must have
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield step and line, without its chain. Same bits: not a computation."""
-        expected, every = None, 1
         for body in self.chain:
-            try:
-                if body[-2:] == b'"}':  # a header ends with the name of the run, a line with a step
-                    self.header = _header(json.loads(body))
-                    expected, every = self.header.first, self.header.every
-                    if self.last is not None and expected <= self.last:
-                        self.problem = f"line {self.chain.number} goes back to step {expected}"
-                        return
-                    continue
-                step = int(body[body.rfind(b":") + 1 : -1])
-            except (ValueError, RecursionError):  # a chain can be computed of anything
-                self.problem = f"line {self.chain.number} is no line of a ledger"
+            yield from self.take([body])
+            if self.problem:
                 return
-            if step != expected:
-                self.problem = f"line {self.chain.number} is of step {step}, not {expected}"
-                return
-            expected = step - step % every + every
-            self.last = step
-            yield step, body
         self.problem = self.chain.problem
         if self.foreign:
             self.problem = f"it is the ledger of run {self.header.run}"
+
+    def take(self, bodies: list[bytes]) -> list[tuple[int, bytes]]:
+        """Read the lines that the chain has followed last. Same bits: not a computation.
+
+        Args:
+            bodies: the lines, without their chain.
+
+        Returns:
+            Step and line, without headers, up to the first that has a `problem`.
+        """
+        found = []
+        step, every, ending = self._next, self.header.every, b":%d}" % self._next
+        for number, body in enumerate(bodies, self.chain.number - len(bodies) + 1):
+            if body.endswith(ending):  # a line ends with its step
+                found.append((step, body))
+                self.last = step
+                step += every - step % every
+            elif self._is_header(body, number, step):
+                step, every = self.header.first, self.header.every
+            else:
+                break
+            ending = b":%d}" % step
+        self._next = step
+        return found
+
+    def follow(self, other: Ledger) -> None:
+        """Stand where another ledger with the same lines so far stands. Same bits: no computation.
+
+        Args:
+            other: that ledger.
+        """
+        self.header, self.last = other.header, other.last
+        self._next, self.problem = other._next, other.problem
+
+    def _is_header(self, body: bytes, number: int, expected: int) -> bool:
+        """Read a line that is not the one of the expected step; say what is wrong with it."""
+        try:
+            if body[-2:] != b'"}':  # a header ends with the name of the run
+                step = int(body[body.rfind(b":") + 1 : -1])
+                self.problem = f"line {number} is of step {step}, not {expected}"
+                return False
+            self.header = _header(json.loads(body))
+        except (ValueError, RecursionError):  # a chain can be computed of anything
+            self.problem = f"line {number} is no line of a ledger"
+            return False
+        if self.last is not None and self.header.first <= self.last:
+            self.problem = f"line {number} goes back to step {self.header.first}"
+        return not self.problem
 
     def _first(self) -> Header:
         form = None
@@ -397,11 +430,17 @@ def walk(a: Ledger, b: Ledger) -> Walk:
     Returns:
         Where they part, and how their losses go on.
     """
-    b.chain.known = a.chain.known
+    recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
+    for bodies in in_common(a.chain, b.chain):
+        recent.extend((step, body, body) for step, body in a.take(bodies))
+        if a.problem:
+            break
+    b.follow(a)
+    if a.problem:
+        return Walk(None, -1 if a.last is None else a.last, [], (a.problem, b.problem))
+    parting, last, far = None, -1 if a.last is None else a.last, 0
     left, right = iter(a), iter(b)
     x, y = next(left, None), next(right, None)
-    parting, last, far = None, -1, 0
-    recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
     losses: Losses = []
     while x and y:
         step = x[0]
@@ -415,6 +454,7 @@ def walk(a: Ledger, b: Ledger) -> Walk:
             recent.append((step, x[1], y[1]))
             if x[1] != y[1]:
                 parting, far = _parting(step, last, x[1], a.header, y[1], b.header), 1
+                a.chain.trusted = b.chain.trusted = parting is not None
         elif step - parting.step >= far:
             far = max(far + 1, int(far * GROWTH))
             losses.append((step, _loss(x[1]), _loss(y[1])))

@@ -358,6 +358,8 @@ def test_a_first_line_that_was_cut_short_is_left_over(
 ) -> None:
     """A process that was killed while it wrote the first line left nothing that counts."""
     train(small(stop_after=4, record="off"), run_dir=tmp_path / "run")
+    (tmp_path / "run/ledger.jsonl").write_bytes(b"hello")
+    assert found(check(tmp_path / "run")) == [("damaged", "ledger.jsonl")]
     (tmp_path / "run/ledger.jsonl").write_bytes(content)
     report = check(tmp_path / "run")
     assert (found(report), report.exit_code) == ([("left over", "ledger.jsonl")], 0)
@@ -413,6 +415,7 @@ def test_a_ledger_that_is_not_as_it_was_sealed_is_damage(
         assert old.startswith(new)
         assert new.endswith(b'"step":%d}\n' % {"cut short": 10, "one bit": 0}[name])
     assert (run / "damaged-ledger.jsonl").read_bytes() == before[str(run / "ledger.jsonl")]
+    assert (run / "ledger.jsonl").exists() is (name in ("cut short", "one bit"))
     assert train(small(steps=16), run_dir=run).digest == train(small(steps=16)).digest
     assert check(run).exit_code == 0
 
@@ -450,6 +453,8 @@ def test_a_link_in_the_place_of_the_ledger_is_damage(run: Path, tmp_path: Path) 
     """It is named once and not followed."""
     shutil.move(run / "ledger.jsonl", tmp_path / "elsewhere")
     (run / "ledger.jsonl").symlink_to(tmp_path / "elsewhere")
+    assert found(check(run)) == [("damaged", "ledger.jsonl")]
+    (tmp_path / "elsewhere").unlink()
     assert found(check(run)) == [("damaged", "ledger.jsonl")]
     (run / "ledger.jsonl").unlink()
     (run / "ledger.jsonl").mkdir()

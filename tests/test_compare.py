@@ -428,7 +428,8 @@ def test_the_step_between_two_lines_is_found(
     assert found.reason.startswith("They part at step 1, first in params, layers.hidden_0.bias and")
     assert [side.answer for side in found.recomputed] == ["confirmed", "confirmed"]
     assert found.distances.keys() == set(found.leaves)
-    assert all(distance.differing for distance in found.distances.values())
+    every = compare(runs / "a", runs / "fast", replay=True)  # the same, with every step recorded
+    assert (found.leaves, found.distances) == (every.leaves, every.distances)
 
 
 def test_the_one_with_the_fault_is_refuted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,6 +481,9 @@ def test_what_cannot_be_computed_again_is_said(runs: Path, monkeypatch: pytest.M
     assert (found.verdict, found.step, found.stage) == ("different", 1, "params")
     told = {(side.answer, side.reason) for side in found.recomputed}
     assert told == {("cannot be told", "A ledger alone cannot be computed again.")}
+    assert compare(runs / "fast", runs / "a/ledger.jsonl", replay=True).recomputed == (
+        found.recomputed
+    )
     (runs / "a/attempts.jsonl").unlink()
     found = compare(runs / "a", runs / "fast", replay=True)
     assert (found.verdict, found.step, found.distances) == ("different", 1, {})

@@ -249,6 +249,8 @@ def test_a_step_with_other_bits_is_refuted(run: Path, here: Asked, stage: str) -
     assert replay.replay(run, 5).answer == "confirmed"
     assert replay.replay(run, 7).answer == "refuted"  # it was reached by another step
     assert replay.replay(run, 9).answer == "confirmed"  # from checkpoint 8
+    rewrite_ledger(run, another(7, "batch"))
+    assert re.search(said, replay.replay(run, 7).reason)  # the first is named
 
 
 def test_a_group_is_enough_to_refute(small: Any, tmp_path: Path, here: Asked) -> None:
