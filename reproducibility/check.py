@@ -27,12 +27,11 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.files import SET_ASIDE, TEMPORARY, discard, set_aside, write_atomically
-from reproducibility.ledger import Ledger
+from reproducibility.ledger import LEDGER, Ledger, is_torn_at_once
 from reproducibility.run import (
     ATTEMPTS,
     CHECKPOINTS,
     IDENTITY,
-    LEDGER,
     LOCK,
     RESULT,
     Run,
@@ -277,20 +276,24 @@ class _Check:
         except LedgerError as error:
             if error.got.startswith("format"):
                 raise
-            if sealed or not _is_begun(file):
+            if sealed or not is_torn_at_once(file):
                 yield _damage(LEDGER, error)
             else:
                 yield Finding(LEDGER, "left over", "its first line was cut short")
             return
         heads, head, steps = {}, "", sorted(sealed)
+        expected = gap = 0
         for step, _ in ledger:
             while steps and steps[0] < step:
                 heads[steps.pop(0)] = head
             head = ledger.chain.head
+            gap = step if step > expected else gap
+            expected = step - step % ledger.header.every + ledger.header.every
         heads |= dict.fromkeys(steps, head)
         other = [step for step in sealed if heads[step] != sealed[step]]
         if any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
-            other = []  # lines are known to be gone
+            # Lines are known to be gone: before a gap, and at the end.
+            other = [step for step in other if gap <= step <= (ledger.last or 0)]
         if ledger.problem:
             torn = ledger.chain.torn and not other
             yield Finding(LEDGER, "left over" if torn else "damaged", ledger.problem)
@@ -346,10 +349,3 @@ def _repair_ledger(path: Path, finding: Finding) -> bool:
     else:
         discard(file)
     return True
-
-
-def _is_begun(file: Path) -> bool:
-    """Say whether a file ends before its first line does, which begins as one of a ledger."""
-    with open(file, "rb") as opened:
-        line = opened.readline()
-    return not line.endswith(b"\n") and b'{"chain":"'.startswith(line[:10])

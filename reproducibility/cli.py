@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -128,7 +129,7 @@ class Compare:
         from reproducibility.compare import compare
 
         if self.html:
-            _check_file("--html", self.html)
+            _check_file("--html", self.html, outside=(self.a, self.b))
         found = compare(self.a, self.b, replay=not self.no_replay, progress=_patiently())
         if self.html:
             from reproducibility.report import write_report
@@ -192,6 +193,8 @@ class Trace:
             from reproducibility.compare import compare
 
             found = compare(self.run, self.against)
+            if found.stage and found.since + 1 != found.step:  # not every step has a line
+                found = compare(self.run, self.against, replay=True, progress=_patiently())
             if found.stage and found.step is not None:
                 return found.step
             raise ReplayError(
@@ -383,7 +386,8 @@ def _registry() -> Any:
 
     @registry.primitive_rule
     def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        kind: Any = info.type
+        optional = type(None) in typing.get_args(info.type)  # as in `int | None`
+        kind: Any = typing.get_args(info.type)[0] if optional else info.type
         if kind not in words:
             return None
 
@@ -397,7 +401,10 @@ def _registry() -> Any:
             nargs=1,
             metavar=kind.__name__.upper(),
             instance_from_str=read,
-            is_instance=lambda value: isinstance(value, kind) and not isinstance(value, bool),
+            is_instance=lambda value: (
+                (isinstance(value, kind) and not isinstance(value, bool))
+                or (optional and value is None)
+            ),
             str_from_instance=lambda value: [str(value)],
         )
 
@@ -460,7 +467,12 @@ def _check_out(out: Path, run_dir: Path) -> None:
     _check_file("--out", out)
 
 
-def _check_file(flag: str, path: Path) -> None:
+def _check_file(flag: str, path: Path, outside: Sequence[Path] = ()) -> None:
+    if any(path.resolve().is_relative_to(place.resolve()) for place in outside):
+        raise ConfigError(
+            "use", flag, path=path, expected="a file outside of what is compared", got="one in it",
+            do="Choose another file; nothing was written.",
+        )  # fmt: skip
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(

@@ -12,17 +12,16 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from reproducibility.distance import Distance, distance
-from reproducibility.environment import Difference, differences
+from reproducibility.environment import Difference, differences, facts_of
 from reproducibility.errors import LedgerError, ReplayError
 from reproducibility.hashing import leaf_digests, named_leaves, path_string, tree_digest
-from reproducibility.ledger import STAGES, Ledger, Losses, Parting, Walk, differing, walk
-from reproducibility.run import IDENTITY, LEDGER, Result, Run, read_result
+from reproducibility.ledger import LEDGER, STAGES, Ledger, Losses, Parting, Walk, differing, walk
+from reproducibility.run import IDENTITY, Result, Run, read_result
 
 if TYPE_CHECKING:
     from reproducibility.replay import Replay
@@ -76,6 +75,8 @@ class Comparison:
     """Recorded differences of environment, layout and programs, the gravest first."""
     notes: tuple[str, ...] = ()
     """What limits the answer, such as a ledger that is damaged."""
+    since: int = -1
+    """The last step before `step` that was found to agree; -1 if there is none."""
     losses: Losses = dataclasses.field(default_factory=list)
     """Losses of both by step, as hexadecimal floats, around the step where they part and after."""
 
@@ -188,14 +189,15 @@ def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
     """Say where two ledgers part."""
     parting: Parting = walked.parting  # type: ignore[assignment]
     when = f"step {parting.step}" if parting.step else "the start"
-    if parting.since not in (-1, parting.step - 1):
-        when = f"a step from {parting.since + 1} to {parting.step}"
+    first = max(parting.since, 0) + 1
+    if first < parting.step:
+        when = f"a step from {first} to {parting.step}"
     where = f"{parting.stage}{_of(parting.leaves)}"
     one, other = left.result, right.result
     digests = (one.digest if one else None, other.digest if other else None)
     return Comparison(
         "different", f"They part at {when}, first in {where}.", parting.step, parting.stage,
-        parting.stages, parting.leaves, digests=digests,
+        parting.stages, parting.leaves, digests=digests, since=parting.since,
     )  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def _recompute(
     progress: Callable[[str], None] | None,
 ) -> Comparison:  # fmt: skip
     """Compute the first step that differs again on both sides, and measure the distance."""
-    from reproducibility.replay import replay
+    from reproducibility.replay import replay, side_by_side
 
     parting: Parting = walked.parting  # type: ignore[assignment]
     if not (left.run and right.run):
@@ -213,8 +215,7 @@ def _recompute(
 
     def both(step: int, since: int) -> list[Replay | Recomputed]:
         one = partial(_attempt, partial(replay, since=since, progress=progress), step)
-        with ThreadPoolExecutor(2) as threads:
-            return list(threads.map(one, (left.path, right.path)))
+        return side_by_side(one, (left.path, right.path))
 
     sides = both(parting.step, parting.since)
     one, other = (Recomputed(side.answer, side.reason) for side in sides)
@@ -222,7 +223,9 @@ def _recompute(
     exact = _first_exact(sides)
     if exact and exact[0] != parting.step:  # not every step is recorded
         sides = both(exact[0], exact[0] - 1)
-    return _measured(found, exact, sides) if exact else found
+    if not exact or any(isinstance(side, Recomputed) for side in sides):
+        return found
+    return _measured(found, exact, sides)
 
 
 def _attempt(replay: Callable[[Path, int], Replay], step: int, path: Path) -> Replay | Recomputed:
@@ -259,8 +262,8 @@ def _measured(
     when = f"step {step}" if step else "the start"
     reason = f"They part at {when}, first in {stage}{_of(leaves)}."
     return dataclasses.replace(
-        found, reason=reason, step=step, stage=stage, stages=tuple(stages), leaves=leaves,
-        distances=distances,
+        found, reason=reason, step=step, since=step - 1, stage=stage, stages=tuple(stages),
+        leaves=leaves, distances=distances,
     )  # fmt: skip
 
 
@@ -281,6 +284,13 @@ def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
     if walked and not set.intersection(*_stages(left, right)):
         reason = "The two ledgers have no stage in common."
         return Comparison("cannot be told", reason, None, digests=digests)
+    reach = min(_reach(left), _reach(right))
+    if walked and 0 <= walked.last < max(reach, 1) and not any(walked.problems):
+        reason = (
+            f"What both recorded agrees, up to step {walked.last}; both went on to step {reach}, "
+            "of which no common record tells."
+        )
+        return Comparison("cannot be told", reason, walked.last, digests=digests)
     if walked and walked.last >= 0 and not any(walked.problems):
         reason = f"All that both recorded agrees, up to step {walked.last}."
         return Comparison("same", reason, walked.last, digests=digests)
@@ -289,6 +299,15 @@ def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
         return Comparison("cannot be told", reason, walked.last, digests=digests)
     reason = "The two have no step in common of which both states are known."
     return Comparison("cannot be told", reason, None, digests=digests)
+
+
+def _reach(side: _Side) -> int:
+    """Return the last step that one side is known to have computed."""
+    steps = [0, *side.steps]
+    steps += [side.ledger.last] if side.ledger and side.ledger.last else []
+    steps += [side.result.steps] if side.result else []
+    steps += [line.get("to_step", 0) for line in side.run.attempts()] if side.run else []
+    return max(steps)
 
 
 def _common_state(
@@ -372,9 +391,7 @@ def _environments(run: Run) -> list[dict[str, Any]]:
     starts = [line for line in run.attempts() if line.get("event") == "start"]
     unique: list[dict[str, Any]] = []
     for line in starts:
-        layout = {f"layout.{name}": value for name, value in line.get("layout", {}).items()}
-        programs = {f"program.{name}": text for name, text in line.get("programs", {}).items()}
-        facts = {**line["environment"], **layout, **programs}
+        facts = facts_of(line)
         if facts not in unique:
             unique.append(facts)
     return unique

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 
@@ -218,6 +218,23 @@ def differences(a: Mapping[str, Value], b: Mapping[str, Value]) -> list[Differen
     names = [name for name in a.keys() | b.keys() if a.get(name) != b.get(name)]
     found = [Difference(name, a.get(name), b.get(name), *_effect(name, a, b)) for name in names]
     return sorted(found, key=lambda difference: (_RANK[difference.effect], difference.name))
+
+
+def facts_of(attempt: Mapping[str, Any]) -> Environment:
+    """Return what is recorded about an attempt in one dictionary, to compare with another's.
+
+    **Same bits:** everywhere.
+
+    Args:
+        attempt: a line of `attempts.jsonl` that says where work began: its environment, layout
+            and the digests of its programs.
+
+    Returns:
+        The environment, and "layout.devices", "program.gradient" and the like.
+    """
+    groups = {"layout": attempt.get("layout", {}), "program": attempt.get("programs", {})}
+    more = {f"{group}.{name}": v for group, facts in groups.items() for name, v in facts.items()}
+    return {**attempt["environment"], **more}
 
 
 def variables_of(environment: Mapping[str, Value]) -> dict[str, str]:

@@ -27,7 +27,7 @@ TEMPORARY = ".tmp-"
 SET_ASIDE = "damaged-"
 _CHAIN = b'"chain":'  # no text in canonical JSON looks so: there, its quotes would be escaped
 _LINK = len(_CHAIN) + 64 + len('"",')  # bytes of that entry
-_AT_ONCE = 1 << 20  # bytes of lines
+AT_ONCE = 1 << 20  # bytes of lines
 
 
 def canonical_json(value: Any) -> bytes:
@@ -213,21 +213,25 @@ class Chain:
         """What is wrong with the next line, or None."""
         self.torn = False
         """Whether that is the last line and has no end: what a kill leaves behind."""
-        self.trusted = False
-        """Whether to read on without computing the chain."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield each line that holds, from where it stands. Same bits: not a computation."""
+        for bodies in self.blocks(1):
+            yield from bodies
+
+    def blocks(self, size: int) -> Iterator[list[bytes]]:
+        """Yield the lines that hold, some at a time. Same bits: not a computation.
+
+        Args:
+            size: how many bytes of lines to read at a time; 1 for one line.
+        """
         if not self.path.is_file():
             self.problem = "it is not a plain file" if os.path.lexists(self.path) else None
             return
         with open(self.path, "rb") as file:
             file.seek(self.size)
-            for raw in file:
-                bodies = self.follow([raw])
-                if not bodies:
-                    return
-                yield bodies[0]
+            while not self.problem and (lines := file.readlines(size)):
+                yield self.follow(lines)
 
     def follow(self, lines: list[bytes]) -> list[bytes]:
         """Take the next lines of the file as far as they hold. Same bits: not a computation.
@@ -238,14 +242,15 @@ class Chain:
         Returns:
             Those that hold, without.
         """
-        bodies, head, size = [], self.head.encode(), self.size
+        bodies: list[bytes] = []
+        head, size = self.head.encode(), self.size
         sha256, begins = hashlib.sha256, len(_CHAIN)
         for raw in lines:  # a million times and more: no call that can be spared
             at = raw.find(_CHAIN)
             end = at + _LINK
             body, link = raw[:at] + raw[end:-1], raw[at + begins : end]
-            after = link[1:-2] if self.trusted else sha256(head + body).hexdigest().encode()
-            if link != b'"%b",' % after or len(after) != 64 or raw[-1:] != b"\n":
+            after = sha256(head + body).hexdigest().encode()
+            if link != b'"%b",' % after or raw[-1:] != b"\n":
                 self.head, self.size = head.decode(), size
                 self.number += len(bodies)
                 self._refuse(raw)
@@ -276,8 +281,8 @@ def in_common(a: Chain, b: Chain) -> Iterator[list[bytes]]:
     if a.head != b.head or not (a.path.is_file() and b.path.is_file()):
         return
     with open(a.path, "rb") as one, open(b.path, "rb") as other:
-        while lines := one.readlines(_AT_ONCE):
-            others = other.readlines(_AT_ONCE)
+        while lines := one.readlines(AT_ONCE):
+            others = other.readlines(AT_ONCE)
             pairs = enumerate(zip(lines, others, strict=False))
             parts = min(len(lines), len(others))
             if lines != others:

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from reproducibility.errors import LedgerError, RunSaveError, SetAsideWarning
-from reproducibility.files import Chain, append_bytes, chained, flush, in_common, set_aside
+from reproducibility.files import AT_ONCE, Chain, append_bytes, chained, flush, in_common, set_aside
 from reproducibility.fingerprint import combined
 
 FORMAT = 1
+LEDGER = "ledger.jsonl"
 STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
 DIGITS = 16  # of a fingerprint
 _BEGIN = b'{"chain":"'  # of every line
@@ -129,41 +130,42 @@ class Ledger:
         """What is wrong with the next line, once the others were read."""
         self.last: int | None = None
         """The step of the last line that was read."""
+        self.at_once = 1
+        """How many bytes to read together; with 1, `chain` always stands behind the last line."""
         self._next = -1  # the step that the next line must have
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield step and line, without its chain. Same bits: not a computation."""
-        for body in self.chain:
-            yield from self.take([body])
+        for bodies in self.chain.blocks(self.at_once):
+            yield from self.take(bodies)
             if self.problem:
                 return
         self.problem = self.chain.problem
         if self.foreign:
             self.problem = f"it is the ledger of run {self.header.run}"
 
-    def take(self, bodies: list[bytes]) -> list[tuple[int, bytes]]:
+    def take(self, bodies: list[bytes]) -> Iterator[tuple[int, bytes]]:
         """Read the lines that the chain has followed last. Same bits: not a computation.
 
         Args:
             bodies: the lines, without their chain.
 
-        Returns:
-            Step and line, without headers, up to the first that has a `problem`.
+        Yields:
+            Step and line, without headers, up to the first that has a `problem`. `header` is
+            always that of the line.
         """
-        found = []
         step, every, ending = self._next, self.header.every, b":%d}" % self._next
         for number, body in enumerate(bodies, self.chain.number - len(bodies) + 1):
             if body.endswith(ending):  # a line ends with its step
-                found.append((step, body))
                 self.last = step
-                step += every - step % every
+                self._next = step = step + every - step % every
+                yield self.last, body
             elif self._is_header(body, number, step):
-                step, every = self.header.first, self.header.every
+                self._next, every = self.header.first, self.header.every
+                step = self._next
             else:
-                break
+                return
             ending = b":%d}" % step
-        self._next = step
-        return found
 
     def follow(self, other: Ledger) -> None:
         """Stand where another ledger with the same lines so far stands. Same bits: no computation.
@@ -202,10 +204,7 @@ class Ledger:
             got = getattr(error, "strerror", None) or "a first line that is no header of one"
             if form not in (None, FORMAT):
                 got = f"format {form!r}"
-            raise LedgerError(
-                "read", "a ledger", path=self.path, expected=f"a ledger of format {FORMAT}",
-                got=got, do="Give a ledger.jsonl that the Recorder or `train` wrote.",
-            ) from error  # fmt: skip
+            raise unreadable(self.path, got) from error
 
 
 class Writer:
@@ -230,6 +229,8 @@ class Writer:
         """The header in force."""
         self.last: int | None = None
         """The step of the last line."""
+        self.begins: int | None = None
+        """The step of the first line that is there."""
         self._head, self._size = run, 0
         self._lines: list[bytes] = []  # to be appended
         self._ahead: BinaryIO | None = None  # to be compared with
@@ -273,6 +274,19 @@ class Writer:
                 flush(self.path)
         return self._head
 
+    def part(self, why: str) -> None:
+        """Keep the lines before `first`, and set the file with the others aside.
+
+        Same bits: not a computation.
+
+        Args:
+            why: what is the matter with the others; part of the warning.
+        """
+        if self._ahead:
+            with open(self.path, "rb") as file:
+                set_aside(self.path, why, replacement=file.read(self._size))
+        self.close()
+
     def close(self) -> None:
         """Close the file. Same bits: not a computation."""
         if self._ahead:
@@ -281,12 +295,15 @@ class Writer:
 
     def _mend(self) -> None:
         """Take away what cannot be trusted at the end of the file, and say so."""
-        if self._is_torn_at_once():
+        if is_torn_at_once(self.path):
             return self._cut(0)
         try:
+            if self.path.is_symlink():
+                raise unreadable(self.path, "a link")
             ledger = Ledger(self.path, self.run)
         except LedgerError as error:
-            if error.got.startswith("format"):
+            # Only what is called a ledger can be a spoilt one; anything else is somebody's file.
+            if error.got.startswith("format") or self.path.name != LEDGER:
                 raise
             set_aside(self.path, f"{error.got}.")
             return None
@@ -302,14 +319,6 @@ class Writer:
             with open(self.path, "rb") as file:
                 set_aside(self.path, f"{ledger.problem}.", replacement=file.read(good))
         return None
-
-    def _is_torn_at_once(self) -> bool:
-        """Say whether there is less than a whole first line, and it began as one of a ledger."""
-        if not self.path.is_file():
-            return False
-        with open(self.path, "rb") as file:
-            line = file.readline()
-        return not line.endswith(b"\n") and line[: len(_BEGIN)] == _BEGIN[: len(line)]
 
     def _cut(self, size: int) -> None:
         lost = self.path.stat().st_size - size
@@ -327,6 +336,7 @@ class Writer:
         if not self.path.exists() or not self.path.stat().st_size:
             return
         ledger = Ledger(self.path, self.run)
+        self.begins = ledger.header.first
         for step, _ in ledger:
             if step >= first:
                 break
@@ -352,12 +362,38 @@ class Writer:
         if there == raw:
             self._size += len(raw)
             return True
-        self.close()
         if there:
-            with open(self.path, "rb") as file:
-                intact = file.read(self._size)
-            set_aside(self.path, _why(_object(there), line), replacement=intact)
+            self.part(_why(_object(there), line))
+        self.close()
         return False
+
+
+def is_torn_at_once(path: Path) -> bool:
+    """Say whether a file is less than the first line of a ledger, as a kill may leave it.
+
+    Same bits: not a computation.
+
+    Args:
+        path: the file.
+    """
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        line = file.readline()
+    return not line.endswith(b"\n") and line[: len(_BEGIN)] == _BEGIN[: len(line)]
+
+
+def unreadable(path: Path, got: str) -> LedgerError:
+    """Say that something is no ledger. Same bits: not a computation.
+
+    Args:
+        path: where.
+        got: what it is.
+    """
+    return LedgerError(
+        "read", "a ledger", path=path, expected=f"a ledger of format {FORMAT}", got=got,
+        do=f"Give a {LEDGER} that the Recorder or `train` wrote, or a path where nothing is yet.",
+    )  # fmt: skip
 
 
 def read_entry(body: bytes, header: Header) -> dict[str, dict[str, str]]:
@@ -431,11 +467,13 @@ def walk(a: Ledger, b: Ledger) -> Walk:
         Where they part, and how their losses go on.
     """
     recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
+    a.at_once = b.at_once = AT_ONCE
     for bodies in in_common(a.chain, b.chain):
         recent.extend((step, body, body) for step, body in a.take(bodies))
         if a.problem:
             break
-    b.follow(a)
+    if a.chain.number:
+        b.follow(a)
     if a.problem:
         return Walk(None, -1 if a.last is None else a.last, [], (a.problem, b.problem))
     parting, last, far = None, -1 if a.last is None else a.last, 0
@@ -454,7 +492,6 @@ def walk(a: Ledger, b: Ledger) -> Walk:
             recent.append((step, x[1], y[1]))
             if x[1] != y[1]:
                 parting, far = _parting(step, last, x[1], a.header, y[1], b.header), 1
-                a.chain.trusted = b.chain.trusted = parting is not None
         elif step - parting.step >= far:
             far = max(far + 1, int(far * GROWTH))
             losses.append((step, _loss(x[1]), _loss(y[1])))

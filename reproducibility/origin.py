@@ -11,15 +11,15 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Array, PyTree
 
+from reproducibility.errors import ReplayError
 from reproducibility.keys import root_key
 from reproducibility.ledger import differing
-from reproducibility.replay import Steps, compute, recorded
+from reproducibility.replay import Steps, compute, recorded, side_by_side
 from reproducibility.run import Run
 from reproducibility.trace import Parting, Trace, first_parting, trace
 from reproducibility.training import Plan, TrainState
@@ -86,11 +86,15 @@ def trace_steps(
     def one(run: Run) -> tuple[Trace, str | None]:
         with tempfile.TemporaryDirectory() as folder:
             answer = compute(run, step, Path(folder), {}, module=__name__, progress=progress).answer
-        found = Trace.from_json(answer["trace"]) if "trace" in answer else Trace({}, (), {})
-        return found, answer["problem"]
+        if "trace" not in answer:  # an earlier stretch did not come out as recorded
+            raise ReplayError(
+                "trace", "a step", path=run.path, step=step, got=answer["problem"],
+                expected="the steps before it to come out as they were recorded",
+                do="See what `reproducibility compare` says about that step.",
+            )  # fmt: skip
+        return Trace.from_json(answer["trace"]), answer["problem"]
 
-    with ThreadPoolExecutor(2) as threads:
-        sides = list(threads.map(one, opened))
+    sides = side_by_side(one, opened)
     traces = tuple(found for found, _ in sides)
     notes = tuple(
         f"{run.path}: computed again, {problem}; the trace is of what was computed now."
@@ -121,7 +125,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     if task["end"] == 0:
         key = root_key(programs.identity.seed)
         found = trace(lambda key: programs.initial(key)[1], key)
-        return {"trace": found.to_json(), "problem": None, "compared": 0}
+        return {"trace": found.to_json(), "problem": None, "compared": 0,
+                "programs": programs.digests()}  # fmt: skip
     for _ in steps:
         pass
 
@@ -135,7 +140,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
     data = programs.data
     found = trace(step, steps.state, programs.plan(steps.state), data.x, data.y)
-    return {"trace": found.to_json(), "problem": steps.problem, "compared": steps.compared}
+    return {"trace": found.to_json(), "problem": steps.problem, "compared": steps.compared,
+            "programs": programs.digests()}  # fmt: skip
 
 
 def _judge(

@@ -11,6 +11,8 @@ import dataclasses
 import functools
 import operator
 import os
+import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
-from reproducibility.errors import ConfigError, LeafError
+from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
 from reproducibility.fingerprint import combine, leaf_fingerprints
 from reproducibility.ledger import DIGITS, STAGES, Header, Writer
 
@@ -105,7 +107,7 @@ class Recorder:
     ) -> None:
         _choose(level, every)
         self.level, self.every, self._view = level, every, view
-        path = Path(path)
+        path = Path(path).absolute()  # the loop may go elsewhere
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Writer(path, run, first)
         self._last = -1 if self._writer.last is None else self._writer.last
@@ -114,6 +116,7 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
         self._closed = False
+        self._finalizer = weakref.finalize(self, _lost, path, self._steps)
 
     def record(self, step: int, *, loss: Any = None, **stages: Any) -> None:
         """Record one step: what went into it and what came out of it.
@@ -135,6 +138,8 @@ class Recorder:
             LeafError: the leaves are not those of the steps before.
             RunSaveError: earlier lines could not be written.
         """
+        if self._closed:
+            raise ValueError(f"Cannot record step {step}: the Recorder is closed. Make another.")
         step = operator.index(step)  # the ledger knows no NumPy integers
         if step % self.every:
             return
@@ -142,6 +147,12 @@ class Recorder:
             raise ValueError(
                 f"Cannot record step {step}: expected one after {self._last}, which is recorded. "
                 "Give a resumed run `first`, the step after its checkpoint."
+            )
+        begins = self._writer.begins
+        if self._last < 0 and begins is not None and step - step % self.every > begins:
+            raise ValueError(
+                f"Cannot record step {step}: {self._writer.path} has lines from step {begins} on. "
+                f"Give `first={step}` to go on after those before it, or another path."
             )
         if np.shape(loss) != ():
             raise ValueError(
@@ -181,6 +192,7 @@ class Recorder:
         try:
             self.flush().result()
         finally:
+            self._steps.clear()
             self._thread.shutdown()
             self._writer.close()
 
@@ -191,12 +203,19 @@ class Recorder:
         self, kind: type[BaseException] | None, value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        self.close()
+        try:
+            self.close()
+        except ReproducibilityError:
+            if kind is None:  # what the loop has run into says more
+                raise
 
     def _compute(self, stages: dict[str, Any], loss: Any) -> _Entry:
         """Start computing the fingerprints of a step."""
         if self.level == "auto":
             self.level = _level(jax.eval_shape(self._view or dict, **stages))
+        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(stages)):
+            # JAX may read a NumPy array later, when the loop has written something else into it.
+            stages = jax.tree.map(_own, stages)
         # The bits of the loss too: the loop may donate it before it is fetched.
         on_device = loss if isinstance(loss, jax.Array) else None
         entry: _Entry = _program(self.level, self._view)(stages, on_device)
@@ -211,7 +230,8 @@ class Recorder:
     def _hand_over(self) -> None:
         if self._failed:
             raise self._failed
-        steps, self._steps = self._steps, []
+        steps = self._steps.copy()
+        self._steps.clear()
         if steps:
             self._thread.submit(self._write, steps)
 
@@ -268,6 +288,20 @@ def _program(level: str, view: View | None) -> Callable[[dict[str, Any], Any], _
         )
 
     return jax.jit(program)
+
+
+def _own(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _lost(path: Path, steps: list[tuple[int, Any, _Entry]]) -> None:
+    """Say what a recorder that was never closed takes with it."""
+    if steps:
+        warnings.warn(
+            f"The last {len(steps)} steps are not in {path}: its Recorder was not closed. Use it "
+            "in a `with`, or call close().",
+            RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
 
 
 def _bits(loss: Array) -> UInt32[Array, " 2"]:

@@ -18,10 +18,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +37,14 @@ from reproducibility.environment import (
     Environment,
     capture_environment,
     differences,
+    facts_of,
     variables_of,
 )
 from reproducibility.errors import CheckpointError, LedgerError, ReplayError
 from reproducibility.fingerprint import as_text, leaf_fingerprints
 from reproducibility.hashing import is_key, named_leaves, path_string
-from reproducibility.ledger import STAGES, Header, Ledger, differing, read_entry
-from reproducibility.run import ATTEMPTS, LEDGER, Run
+from reproducibility.ledger import LEDGER, STAGES, Header, Ledger, differing, read_entry
+from reproducibility.run import ATTEMPTS, Run
 from reproducibility.training import (
     PLANNED,
     Plan,
@@ -58,6 +61,9 @@ Line: TypeAlias = tuple[int, bytes, Header]
 Say: TypeAlias = Callable[[str], None]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
+T = TypeVar("T")
+R = TypeVar("R")
+_CHILDREN: set[subprocess.Popen[str]] = set()  # at work now
 _PACKAGE = Path(__file__).parent.parent
 _FACTS = [name.partition(".") for facts in KNOWN.values() for name in facts]
 _CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
@@ -194,8 +200,31 @@ def answer(work: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: st
         path: where its answer goes.
         task: what it takes, as JSON.
     """
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     found = work(json.loads(task))
-    Path(path).write_text(json.dumps({**found, "environment": capture_environment()}))
+    facts = facts_of({**found, "environment": capture_environment()})
+    Path(path).write_text(json.dumps({**found, "environment": facts}))
+
+
+def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Do something with each of a few items at a time; if one fails, end what the others started.
+
+    Same bits: not a computation.
+
+    Args:
+        work: what to do.
+        items: with what.
+
+    Returns:
+        What it returned, in the order of the items.
+    """
+    with ThreadPoolExecutor(max(1, len(items))) as threads:
+        try:
+            return list(threads.map(work, items))
+        except BaseException:  # Ctrl-C reaches this thread, not those that wait
+            for child in tuple(_CHILDREN):
+                child.kill()
+            raise
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +252,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     with CheckpointStore(Path(task["folder"]) / STATES) as store:
         store.save(task["end"], steps.state)
     return {"problem": steps.problem, "compared": steps.compared, "last": steps.last,
-            "entries": entries, "names": names}  # fmt: skip
+            "entries": entries, "names": names,
+            "programs": steps.programs.digests()}  # fmt: skip
 
 
 class Steps:
@@ -390,8 +420,7 @@ def _environment(run: Run, attempts: list[dict[str, Any]], step: int) -> Environ
     before = max(step - 1, 0)  # the first attempt computed step 0, too
     for attempt in reversed(attempts):
         if attempt["from_step"] <= before and step <= attempt.get("to_step", step):
-            environment: Environment = attempt["environment"]
-            return environment
+            return facts_of(attempt)
     raise ReplayError(
         "compute", "a step again", path=run.path, step=step,
         expected=f"a line in {ATTEMPTS} that says in which environment it was computed",
@@ -410,6 +439,12 @@ def _checkpoint(run: Run, step: int) -> int:
     return 0
 
 
+def _die_with_parent() -> None:
+    """End this process when the one that started it has gone, however that ended."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 def _in_environment(
     environment: Environment, module: str, task: Mapping[str, Any], progress: Say | None
 ) -> dict[str, Any]:
@@ -425,9 +460,11 @@ def _in_environment(
         with (
             open(errors, "wb") as file,
             subprocess.Popen(
-                command, env=_variables(environment), stdout=subprocess.PIPE, stderr=file, text=True
+                command, env=_variables(environment), stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=file, text=True,
             ) as child,
-        ):
+        ):  # fmt: skip
+            _CHILDREN.add(child)
             try:
                 for line in child.stdout or ():
                     if progress:
@@ -435,6 +472,8 @@ def _in_environment(
             except BaseException:
                 child.kill()
                 raise
+            finally:
+                _CHILDREN.discard(child)
         if not path.exists():
             raise ReplayError(
                 "compute", "a step again", path=task["run"], step=task["end"],

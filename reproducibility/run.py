@@ -48,11 +48,11 @@ from reproducibility.files import (
     with_digest,
     write_atomically,
 )
+from reproducibility.ledger import LEDGER
 
 FORMAT = 1
 IDENTITY = "run.json"
 ATTEMPTS = "attempts.jsonl"
-LEDGER = "ledger.jsonl"
 RESULT = "result.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"

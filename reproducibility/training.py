@@ -40,9 +40,10 @@ from reproducibility.keys import (
     step_key,
     stream_key,
 )
+from reproducibility.ledger import LEDGER, Writer
 from reproducibility.model import MLP, Params, apply, initialise
 from reproducibility.recorder import Recorder
-from reproducibility.run import LEDGER, Result, Run
+from reproducibility.run import Result, Run
 
 
 @jax.tree_util.register_dataclass
@@ -493,7 +494,12 @@ def settings_of(programs: Programs) -> dict[str, Any]:
 
 
 def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | None:
-    if run is None or config.record == "off":
+    if run is None:
+        return None
+    if config.record == "off":
+        if os.path.lexists(run.path / LEDGER):  # it may be ahead of the checkpoint
+            writer = Writer(run.path / LEDGER, run.name, first=done + 1)
+            writer.part(f"the steps after {done} are computed again, and not recorded.")
         return None
     return Recorder(
         run.path / LEDGER, run=run.name, level=config.record, every=config.record_every,

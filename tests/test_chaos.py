@@ -8,7 +8,8 @@ from tests import chaos
 def test_a_killed_run_ends_with_the_same_digest(tmp_path: Path) -> None:
     """Killed again and again, also inside a save, a run ends as the uninterrupted one.
 
-    It has the same ledger, byte for byte; it repeats little work, and leaves nothing behind that `check` complains about.
+    It has the same ledger, byte for byte; it repeats little work, and leaves nothing behind that
+    `check` complains about.
     """
     kills = chaos.kill_until_done(tmp_path / "killed", seed=1, steps=1_000, kills=2)
     chaos.check_killed(tmp_path / "killed", 1, 1_000, kills)

@@ -240,7 +240,7 @@ for count in (1, 2, 4, 8):
             found.add(as_text(program(placed)))
             if count == 8:
                 text = program.lower({n: placed[n] for n in ("large", "long")}).compile().as_text()
-                moved |= {n for n in ("all-gather", "all-to-all", "collective-permute") if n in text}
+                moved |= {n for n in ("all-gather", "all-to-all", "-permute") if n in text}
 print(*found, *moved)
 """
 

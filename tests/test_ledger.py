@@ -109,8 +109,8 @@ def walked(a: Path, b: Path) -> Walk:
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
     """Write a ledger of steps 0 to 7."""
-    write(tmp_path / "whole", lines())
-    return tmp_path / "whole"
+    write(tmp_path / "ledger.jsonl", lines())
+    return tmp_path / "ledger.jsonl"
 
 
 @pytest.fixture
@@ -138,8 +138,8 @@ def test_known_bytes(tmp_path: Path) -> None:
     header = Header("", "leaf", 1, 0, {"params": ["w"]})
     first = {"step": 0, "params": "0123456789abcdef"}
     second = {"step": 1, "params": "fedcba9876543210", "loss": (1.5).hex()}
-    write(tmp_path / "ledger", [(header, first), (header, second)])
-    assert (tmp_path / "ledger").read_text().splitlines() == GOLDEN
+    write(tmp_path / "ledger.jsonl", [(header, first), (header, second)])
+    assert (tmp_path / "ledger.jsonl").read_text().splitlines() == GOLDEN
 
 
 def test_the_chain_is_what_the_contract_says(whole: Path) -> None:
@@ -245,11 +245,11 @@ def test_any_flipped_bit_is_found(whole: Path) -> None:
         assert problem
         if place % 100 or problem.startswith("format"):
             continue
-        with pytest.warns(SetAsideWarning, match=r"Set aside .* as damaged-whole: "):
+        with pytest.warns(SetAsideWarning, match=r"Set aside .* as damaged-ledger.jsonl: "):
             write(whole, lines())
         assert whole.read_bytes() == content
-        assert (whole.parent / "damaged-whole").read_bytes() == flipped
-        (whole.parent / "damaged-whole").unlink()
+        assert (whole.parent / "damaged-ledger.jsonl").read_bytes() == flipped
+        (whole.parent / "damaged-ledger.jsonl").unlink()
 
 
 @pytest.mark.parametrize(
@@ -312,14 +312,14 @@ def test_a_chain_that_holds_is_not_enough(tmp_path: Path, bodies: list[Any], pro
 
     What is gone on with has only the lines before them.
     """
-    read = Ledger(craft(tmp_path / "ledger", header(), *bodies))
+    read = Ledger(craft(tmp_path / "ledger.jsonl", header(), *bodies))
     steps = [number for number, _ in read]
     assert read.problem == problem
     assert len(steps) == sum("step" in body for body in bodies[: int(problem.split()[1]) - 2])
     with pytest.warns(SetAsideWarning, match=problem):
-        write(tmp_path / "ledger", [], first=99)
+        write(tmp_path / "ledger.jsonl", [], first=99)
     if steps:
-        read = Ledger(tmp_path / "ledger", RUN)
+        read = Ledger(tmp_path / "ledger.jsonl", RUN)
         assert ([number for number, _ in read], read.problem) == (steps, None)
 
 
@@ -377,7 +377,7 @@ def test_what_is_no_ledger(tmp_path: Path, content: bytes | str | None, got: str
     A run that is recorded goes on without it: it is set aside, or stays if it is of another
     format, which another version of this package may have written.
     """
-    path = tmp_path / "ledger"
+    path = tmp_path / "ledger.jsonl"
     if content == "folder":
         path.mkdir()
     elif content == "pipe":
@@ -393,7 +393,7 @@ def test_what_is_no_ledger(tmp_path: Path, content: bytes | str | None, got: str
             write(path, lines())
         assert path.read_bytes() == content
     elif content:
-        with pytest.warns(SetAsideWarning, match="Set aside .* as damaged-ledger: "):
+        with pytest.warns(SetAsideWarning, match="Set aside .* as damaged-ledger.jsonl: "):
             write(path, lines())
     else:  # empty: a kill, before a byte was written; nothing is lost
         write(path, lines())
@@ -401,22 +401,39 @@ def test_what_is_no_ledger(tmp_path: Path, content: bytes | str | None, got: str
 
 
 def test_someone_elses_file_is_not_emptied(tmp_path: Path) -> None:
-    """A file without a line end that never began as a ledger is kept, not cut as a torn line."""
+    """What never was a ledger, and is not called one, is refused and left alone."""
     (tmp_path / "notes").write_text("precious")
-    with pytest.warns(SetAsideWarning, match="no header"):
+    with pytest.raises(LedgerError, match="no header"):
         write(tmp_path / "notes", lines())
-    assert (tmp_path / "damaged-notes").read_text() == "precious"
+    with pytest.raises(LedgerError, match="not a plain file"):
+        write(tmp_path, lines())
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+    assert (tmp_path / "notes").read_text() == "precious"
+    (tmp_path / "ledger.jsonl").write_text("precious")
+    with pytest.warns(SetAsideWarning, match="no header"):
+        write(tmp_path / "ledger.jsonl", lines())
+    assert (tmp_path / "damaged-ledger.jsonl").read_text() == "precious"
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A link in the place of a ledger is set aside; what it leads to stays as it is."""
+    (tmp_path / "elsewhere").write_text("precious")
+    (tmp_path / "ledger.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(SetAsideWarning, match="a link"):
+        write(tmp_path / "ledger.jsonl", lines())
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+    assert not (tmp_path / "ledger.jsonl").is_symlink()
 
 
 def test_a_first_line_of_megabytes(tmp_path: Path) -> None:
     """A header may be as long as a network has leaves, and is still no torn line."""
     names = [f"layers.{number}.{'attention' * 5}" for number in range(30_000)]
     many = [line(0, "group", leaves={"params": names})]
-    write(tmp_path / "ledger", many)
-    before = (tmp_path / "ledger").read_bytes()
+    write(tmp_path / "ledger.jsonl", many)
+    before = (tmp_path / "ledger.jsonl").read_bytes()
     assert before.index(b"\n") > 1 << 20
-    write(tmp_path / "ledger", many)
-    assert (tmp_path / "ledger").read_bytes() == before
+    write(tmp_path / "ledger.jsonl", many)
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
 
 def test_the_ledger_of_another_run(whole: Path) -> None:
@@ -473,9 +490,9 @@ def test_another_form_from_here_on(tmp_path: Path, change: dict[str, Any], why: 
 
 def test_a_gap_is_visible(tmp_path: Path) -> None:
     """Steps that were not recorded, for a time, leave a gap between two headers and no lines."""
-    write(tmp_path / "ledger", lines(0, 3))
-    write(tmp_path / "ledger", lines(6, 7), first=6)
-    read = Ledger(tmp_path / "ledger", RUN)
+    write(tmp_path / "ledger.jsonl", lines(0, 3))
+    write(tmp_path / "ledger.jsonl", lines(6, 7), first=6)
+    read = Ledger(tmp_path / "ledger.jsonl", RUN)
     assert [(step, read.header.first) for step, _ in read] == [
         (0, 0), (1, 1), (2, 1), (3, 1), (6, 6), (7, 6),
     ]  # fmt: skip
@@ -484,8 +501,8 @@ def test_a_gap_is_visible(tmp_path: Path) -> None:
 
 def test_a_start_between_two_multiples(tmp_path: Path) -> None:
     """After a first step that is no multiple of `every` come the multiples, under one header."""
-    write(tmp_path / "ledger", [line(step, every=3) for step in (2, 3, 6)])
-    read = Ledger(tmp_path / "ledger", RUN)
+    write(tmp_path / "ledger.jsonl", [line(step, every=3) for step in (2, 3, 6)])
+    read = Ledger(tmp_path / "ledger.jsonl", RUN)
     assert [(step, read.header.first) for step, _ in read] == [(2, 2), (3, 2), (6, 2)]
     assert read.problem is None
 
@@ -493,9 +510,9 @@ def test_a_start_between_two_multiples(tmp_path: Path) -> None:
 def test_a_stage_that_comes_and_goes(tmp_path: Path) -> None:
     """A stage that some steps lack needs no header of its own, once there was one with it."""
     every = [line(1), line(2, leaves={"params": LEAVES["params"]}), line(3)]
-    write(tmp_path / "ledger", every)
-    assert (tmp_path / "ledger").read_bytes().count(b'"format"') == 1
-    read = Ledger(tmp_path / "ledger", RUN)
+    write(tmp_path / "ledger.jsonl", every)
+    assert (tmp_path / "ledger.jsonl").read_bytes().count(b'"format"') == 1
+    read = Ledger(tmp_path / "ledger.jsonl", RUN)
     assert [list(read_entry(body, read.header)) for _, body in read] == [
         list(STAGES), ["params"], list(STAGES),
     ]  # fmt: skip
@@ -503,7 +520,7 @@ def test_a_stage_that_comes_and_goes(tmp_path: Path) -> None:
     write(tmp_path / "turns", turns)
     assert (tmp_path / "turns").read_bytes().count(b'"format"') == 2
     with pytest.warns(SetAsideWarning, match="recorded in another form"):
-        write(tmp_path / "ledger", [line(1), line(2)])
+        write(tmp_path / "ledger.jsonl", [line(1), line(2)])
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "loss"])
@@ -523,9 +540,9 @@ def test_a_step_that_did_not_repeat(whole: Path, stage: str) -> None:
         write(whole, [line(3), *again], first=3)
     [said] = [str(each.message) for each in caught]
     assert f"step 4 was computed again and differs, first in {stage}: this machine did" in said
-    assert (whole.parent / "damaged-whole").read_bytes() == before
+    assert (whole.parent / "damaged-ledger.jsonl").read_bytes() == before
     assert len(list(Ledger(whole, RUN))) == STEPS + 1
-    assert walked(whole.parent / "damaged-whole", whole).parting.step == 4
+    assert walked(whole.parent / "damaged-ledger.jsonl", whole).parting.step == 4
 
 
 def test_a_full_disk_leaves_the_lines_before(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

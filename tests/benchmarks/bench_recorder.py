@@ -58,8 +58,8 @@ def write_ledgers(folder: Path) -> tuple[Path, Path]:
         one.write(raw), other.write(raw)
         heads = [head, head]
         for step in range(1, STEPS + 1):
-            line: dict[str, Any] = {stage: f"{step * 0x9E3779B97F4A7C15 % 2**64:016x}"
-                                    for stage in STAGES}  # fmt: skip
+            text = f"{step * 0x9E3779B97F4A7C15 % 2**64:016x}"
+            line: dict[str, Any] = dict.fromkeys(STAGES, text)
             line |= {"step": step, "loss": (1 / step).hex()}
             raw, heads[0] = chained(heads[0], line)
             one.write(raw)
