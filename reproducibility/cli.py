@@ -120,7 +120,7 @@ class Compare:
     html: Path | None = None
     """Also write a page with pictures here, in one file."""
     no_replay: bool = False
-    """Compute nothing again: compare what is on disk, in a second."""
+    """Compute nothing again: only compare what is on disk."""
     json: bool = False
     """Print JSON, for programs."""
 

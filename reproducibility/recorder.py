@@ -298,8 +298,8 @@ def _lost(path: Path, steps: list[tuple[int, Any, _Entry]]) -> None:
     """Say what a recorder that was never closed takes with it."""
     if steps:
         warnings.warn(
-            f"The last {len(steps)} steps are not in {path}: its Recorder was not closed. Use it "
-            "in a `with`, or call close().",
+            f"{len(steps)} recorded step{'s are' if steps[1:] else ' is'} not in {path}: its "
+            "Recorder was not closed. Use it in a `with`, or call close().",
             RuntimeWarning, stacklevel=2,
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -220,7 +220,10 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """
     with ThreadPoolExecutor(max(1, len(items))) as threads:
         try:
-            return list(threads.map(work, items))
+            futures = [threads.submit(work, item) for item in items]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()  # raises what went wrong, if something did
+            return [future.result() for future in futures]
         except BaseException:  # Ctrl-C reaches this thread, not those that wait
             for child in tuple(_CHILDREN):
                 child.kill()

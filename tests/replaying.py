@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from reproducibility import TrainConfig, capture_environment, replay
+from reproducibility.environment import facts_of
 from reproducibility.files import chained
 from reproducibility.run import Run
 
@@ -50,7 +51,7 @@ def compute_here(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[s
         asked.append((environment, task))
         with alone:
             found = json.loads(json.dumps(replay.work(task)))
-        return {**found, "environment": capture_environment()}
+        return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
     patch.setattr(replay, "_in_environment", work)
     return asked

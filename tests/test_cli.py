@@ -518,3 +518,15 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("usage: reproducibility train")
     assert "Traceback" not in done.stderr
+
+
+def test_a_page_never_takes_the_place_of_a_run(call: Call, tmp_path: Path) -> None:
+    """--html refuses a file that is compared, or that lies in a run."""
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    ledger.parent.mkdir()
+    ledger.write_bytes(b"precious")
+    for run in (ledger.parent, ledger):
+        code, out, err = call("compare", str(run), str(run), "--html", str(ledger))
+        assert (code, out) == (2, "")
+        assert "expected a file outside of what is compared" in one_sentence(err)
+    assert ledger.read_bytes() == b"precious"

@@ -15,8 +15,9 @@ import pytest
 
 from reproducibility import Recorder, TrainConfig, TrainState, compare, train
 from reproducibility.compare import loss_of
-from reproducibility.errors import LedgerError, ResultError, RunError
+from reproducibility.errors import LedgerError, ResultError, RunError, SetAsideWarning
 from reproducibility.files import chained
+from reproducibility.ledger import Ledger
 from reproducibility.run import Run
 from tests.conftest import SMALL
 from tests.replaying import (
@@ -314,7 +315,7 @@ def test_what_both_recorded_is_compared(
     a, b = write(tmp_path / "a", **left), write(tmp_path / "b", other=5, **right)
     found = compare(a, b)
     if step is None:
-        assert (found.verdict, found.step) == ("same", 0)
+        assert (found.verdict, found.step) == ("cannot be told", 0)
         return
     assert (found.verdict, found.step, found.stage, found.leaves) == (
         "different", step, "params", leaves,
@@ -520,3 +521,54 @@ def test_two_environments_are_measured(
         f"{tmp_path / run}: computing step 7 from {start}" for run, start in (("a", 6), ("b", 4))
     ]
     assert capfd.readouterr().out == ""
+
+
+def record(path: Path, last: int, *, every: int = 1, first: int = 1, other: int = 999) -> None:
+    """Write a ledger of a state that is another from a step on."""
+    with Recorder(path, every=every) as recorder:
+        for step in range(first, last + 1):
+            recorder.record(step, params=jnp.uint32(step + 100 * (step >= other)))
+
+
+def test_same_only_as_far_as_both_went(tmp_path: Path) -> None:
+    """Ledgers that agree where both have lines tell nothing about the steps behind that."""
+    record(tmp_path / "a", 30, every=3, other=25)
+    record(tmp_path / "b", 30, every=20)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert (found.verdict, found.exit_code) == ("cannot be told", 3)
+    record(tmp_path / "c", 24)
+    record(tmp_path / "d", 12)
+    found = compare(tmp_path / "c", tmp_path / "d")
+    assert (found.verdict, found.step) == ("same", 12)
+
+
+def test_runs_that_went_on_unrecorded_cannot_be_told(small: Small, tmp_path: Path) -> None:
+    """Two runs whose ledgers end before the runs do are not the same for what is recorded."""
+    for name, rate in {"a": 0.001, "b": 0.5}.items():
+        config = small(learning_rate=rate, record_every=1000, stop_after=6 if name == "a" else 7)
+        train(config, run_dir=tmp_path / name)
+        shutil.rmtree(tmp_path / name / "checkpoints" / "00000004")
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert (found.verdict, found.step) == ("cannot be told", 0)
+    assert "both went on to step 6" in found.reason
+
+
+def test_a_common_record_that_begins_late_names_a_range(tmp_path: Path) -> None:
+    """Where the first line of both differs, they part at it or at any step before it."""
+    record(tmp_path / "a", 12, first=9)
+    record(tmp_path / "b", 12, other=2)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert (found.verdict, found.step, found.since) == ("different", 9, -1)
+    assert "a step from 1 to 9" in found.reason
+
+
+def test_recording_that_stops_takes_its_lines_along(small: Small, tmp_path: Path) -> None:
+    """Lines of steps that are computed again without a record are set aside, not believed."""
+    train(small(), run_dir=tmp_path / "a")
+    train(small(stop_after=6), run_dir=tmp_path / "b")
+    rewrite_ledger(tmp_path / "b", another(6, "params"))
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "00000006")
+    with pytest.warns(SetAsideWarning, match="the steps after 4 are computed again, and not"):
+        train(small(record="off"), run_dir=tmp_path / "b")
+    assert [step for step, _ in Ledger(tmp_path / "b" / "ledger.jsonl")] == [0, 1, 2, 3, 4]
+    assert compare(tmp_path / "a", tmp_path / "b").verdict == "same"

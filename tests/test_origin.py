@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reproducibility import TrainConfig, replay, train
-from reproducibility.environment import capture_environment
+from reproducibility import TrainConfig, origin, replay, train
+from reproducibility.environment import capture_environment, facts_of
 from reproducibility.errors import ReplayError, RunError
 from reproducibility.origin import Origin, trace_steps
 from tests.conftest import SMALL
@@ -36,7 +36,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def work(environment: Any, module: str, task: Any, progress: Any) -> dict[str, Any]:
         found = json.loads(json.dumps(importlib.import_module(module).work(task)))
-        return {**found, "environment": capture_environment()}
+        return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
     monkeypatch.setattr(replay, "_in_environment", work)
 
@@ -107,6 +107,15 @@ def test_a_state_that_is_not_the_recorded_one_is_said(
     rewrite_ledger(tmp_path / "b", another(1, "params"))
     [note] = trace_steps([tmp_path / "b"], 2).notes
     assert f"{tmp_path / 'b'}: computed again, step 1 came out different" in note
+
+
+def test_without_a_trace_there_is_no_verdict(
+    runs: tuple[Path, Path], here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an earlier stretch is refuted and nothing was traced, nothing is compared."""
+    monkeypatch.setattr(origin, "work", lambda task: replay.work({**task, "end": 1, "since": 0}))
+    with pytest.raises(ReplayError, match="Cannot trace a step"):
+        trace_steps((runs[0], runs[0]), 2)
 
 
 def test_another_program_is_found(

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import errno
+import gc
 import json
 import random
 import threading
@@ -689,3 +690,77 @@ def test_closing_ends_the_thread(tmp_path: Path) -> None:
         recorder.close()
     assert not thread.is_alive()
     assert [line["step"] for line in lines(tmp_path / "some/where/ledger")] == [1]
+
+
+def test_a_numpy_buffer_that_is_filled_again(tmp_path: Path) -> None:
+    """A batch is recorded as it was, though the loop fills the same NumPy array again at once."""
+    files = [tmp_path / f"{number}.jsonl" for number in range(4)]
+    for file in files:
+        buffer = np.zeros(100_000, np.float32)
+        with Recorder(file) as recorder:
+            for step in range(1, 6):
+                buffer[:] = step
+                recorder.record(step, batch={"x": buffer})
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_what_is_recorded_after_the_end_is_refused(tmp_path: Path) -> None:
+    """A closed recorder takes nothing, rather than losing it."""
+    recorder = Recorder(tmp_path / "ledger.jsonl")
+    recorder.close()
+    with pytest.raises(ValueError, match="the Recorder is closed"):
+        recorder.record(1, params=jnp.zeros(2))
+
+
+def test_a_recorder_that_is_not_closed_says_what_is_lost(tmp_path: Path) -> None:
+    """Steps that were never written do not vanish in silence."""
+
+    def forget() -> None:
+        recorder = Recorder(tmp_path / "ledger.jsonl")
+        recorder.record(1, params=jnp.zeros(2))
+        del recorder
+        gc.collect()
+
+    with pytest.warns(RuntimeWarning, match=r"1 recorded step is not in .*ledger\.jsonl"):
+        forget()
+
+
+def test_the_loop_may_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is where it was when the recorder was made."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Recorder("ledger.jsonl") as recorder:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        recorder.record(1, params=jnp.zeros(2))
+    assert (tmp_path / "ledger.jsonl").is_file()
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_first_that_was_forgotten(tmp_path: Path) -> None:
+    """A resumed loop that does not say so is told, before any line is touched."""
+    file = tmp_path / "ledger.jsonl"
+    with Recorder(file) as recorder:
+        for step in (1, 2):
+            recorder.record(step, params=jnp.zeros(2))
+    before = file.read_bytes()
+    with Recorder(file) as recorder, pytest.raises(ValueError, match="Give `first=3` to go on"):
+        recorder.record(3, params=jnp.zeros(2))
+    assert file.read_bytes() == before
+
+
+def test_what_the_loop_ran_into_is_what_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the loop is not replaced by one of the recorder that it left behind."""
+
+    def full(*arguments: object, **settings: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def loop() -> None:
+        with Recorder(tmp_path / "ledger.jsonl") as recorder:
+            recorder.record(1, params=jnp.zeros(2))
+            raise KeyError("of the loop")
+
+    monkeypatch.setattr(ledger, "append_bytes", full)
+    with pytest.raises(KeyError, match="of the loop"):
+        loop()

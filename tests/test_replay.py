@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -514,3 +516,48 @@ def test_an_interrupt_takes_the_child_along(
     assert time.monotonic() - began < 300
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_other_code_is_not_a_refutation(run: Path, here: Asked) -> None:
+    """Where the programs are others than those recorded, nothing is said against the machine."""
+
+    def compiled_otherwise(lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line.get("programs", {}).update(update="0" * 64)
+
+    rewrite_attempts(run, compiled_otherwise)
+    assert replay.replay(run, 6).answer == "confirmed"
+    rewrite_ledger(run, another(6, "params"))
+    found = replay.replay(run, 6)
+    assert found.answer == "cannot be told"
+    assert f"program.update was {'0' * 64} then" in found.reason
+
+
+def test_a_child_ends_with_its_parent() -> None:
+    """However the process ends that started it, a child does not go on alone."""
+    code = "import threading, time; from reproducibility import replay; threading.Thread("
+    code += "target=replay._die_with_parent, daemon=True).start(); print(); time.sleep(600)"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-uc", code], stdin=pipe, stdout=pipe) as child:
+        assert child.stdout.readline() == b"\n"
+        child.stdin.close()  # as when the parent was killed
+        assert child.wait(60) == 1
+
+
+def test_what_fails_on_one_side_ends_the_other() -> None:
+    """Nobody waits for one side when the other one has failed already."""
+
+    def work(side: str) -> None:
+        if side == "b":
+            while not replay._CHILDREN:
+                time.sleep(0.01)
+            raise KeyError(side)
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
+            replay._CHILDREN.add(child)
+        replay._CHILDREN.discard(child)
+
+    began = time.monotonic()
+    with pytest.raises(KeyError):
+        replay.side_by_side(work, ("a", "b"))
+    assert time.monotonic() - began < 300
+    assert replay.side_by_side(len, ("a", "bc")) == [1, 2]
