@@ -360,8 +360,12 @@ def chained(head: str, body: dict[str, Any]) -> tuple[bytes, str]:
         head: the chain so far.
         body: the line, JSON values by name, some name of which sorts after "chain".
     """
-    head = _link(head, canonical_json(body))
-    return canonical_json({**body, "chain": head}) + b"\n", head
+    text = canonical_json(body)
+    head = _link(head, text)
+    # Where the entry belongs among the sorted ones: the line is not encoded a second time.
+    before = {name: value for name, value in body.items() if name < "chain"}
+    at = len(canonical_json(before)) if before else 1
+    return b'%b%b"%b",%b\n' % (text[:at], _CHAIN, head.encode(), text[at:]), head
 
 
 def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | None]:

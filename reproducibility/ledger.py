@@ -232,6 +232,7 @@ class Writer:
         self.begins: int | None = None
         """The step of the first line that is there."""
         self._head, self._size = run, 0
+        self._given: Header | None = None  # with the last line
         self._lines: list[bytes] = []  # to be appended
         self._ahead: BinaryIO | None = None  # to be compared with
         if os.path.lexists(path):
@@ -350,7 +351,8 @@ class Writer:
         """Return the header that must stand before the line of a step, or nothing."""
         now, every = self.header, header.every
         follows = self.last is not None and step == self.last - self.last % every + every
-        if now and follows and now.describes(header):
+        if now and follows and (header is self._given or now.describes(header)):
+            self._given = header
             return []
         leaves = {**(now.leaves if now else {}), **header.leaves}
         self.header = dataclasses.replace(header, run=self.run, first=step, leaves=leaves)

@@ -112,6 +112,7 @@ class Recorder:
         self._writer = Writer(path, run, first)
         self._last = -1 if self._writer.last is None else self._writer.last
         self._leaves: dict[str, tuple[str, ...]] = {}
+        self._headers: dict[Any, Header] = {}  # one for each set of leaves
         self._steps: list[tuple[int, Any, _Entry]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
@@ -254,8 +255,12 @@ class Recorder:
         for stage, names in entry.leaves:
             size = DIGITS * (len(names) if self.level == "leaf" else 1)
             line[stage], texts = texts[:size], texts[size:]
-        leaves = {stage: list(names) for stage, names in entry.leaves}
-        return Header("", self.level, self.every, step, leaves), line
+        header = self._headers.get(entry.leaves)
+        if header is None:
+            leaves = {stage: list(names) for stage, names in entry.leaves}
+            header = Header("", self.level, self.every, step, leaves)
+            self._headers[entry.leaves] = header
+        return header, line
 
     def _flushed(self) -> str:
         if self._failed:

@@ -67,6 +67,7 @@ def assert_bitwise_equal(a: PyTree, b: PyTree) -> None:
 
     Examples:
         >>> import jax.numpy as jnp
+        >>> import numpy as np
         >>> from reproducibility.testing import assert_bitwise_equal
         >>> close = np.float32([1.0, np.nextafter(np.float32(2.0), np.float32(3.0))])
         >>> assert_bitwise_equal({"w": np.float32([1, 2])}, {"w": jnp.array([1.0, 2.0])})
