@@ -167,7 +167,7 @@ def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
 def _sum(words: Words) -> UInt32[Array, ""]:
     """Add up modulo 2**32: `FOLD` rows at a time first, and then what is left of them.
 
-    XLA's CPU compiler turns the mixing and that first addition into one vectorised loop, eight
+    XLA's CPU compiler turns the mixing and that first addition into one vectorised loop, several
     times as fast as mixing inside of a plain sum. Rows that lie next to each other are added, so
     an array that is cut evenly along this axis needs nothing from another device.
     """
