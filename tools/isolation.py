@@ -7,6 +7,7 @@ it back itself.
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 import random
@@ -25,7 +26,7 @@ import numpy as np
 def isolated() -> Iterator[Path]:
     """Work in an empty directory; restore environment, paths, settings and seeds afterwards."""
     with ExitStack() as stack:
-        for restored in (environment, import_state, jax_settings, numpy_and_random):
+        for restored in (environment, import_state, builtin_names, jax_settings, numpy_and_random):
             stack.enter_context(restored())
         yield stack.enter_context(empty_directory())
 
@@ -71,6 +72,22 @@ def import_state() -> Iterator[None]:
             file = getattr(sys.modules[name], "__file__", None) or ""
             if any(entry and file.startswith(entry + os.sep) for entry in added):
                 del sys.modules[name]
+
+
+@contextmanager
+def builtin_names() -> Iterator[None]:
+    """Restore the builtins: showing a value, as a docstring's example does, leaves it there as `_`.
+
+    A library that looks through the builtins when it is imported finds it: Tyro fails on a tuple
+    that holds a dict.
+    """
+    before = dict(vars(builtins))
+    try:
+        yield
+    finally:
+        vars(builtins).update(before)
+        for name in vars(builtins).keys() - before.keys():
+            delattr(builtins, name)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The guard on the pages: every way in which a block could be shown and not checked is tried."""
 
+import builtins
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tools.isolation import isolated
 from tools.pages import CONTINUES, OUTPUT, PageError, read_page
 from tools.published import (
     compare_page,
@@ -409,6 +411,15 @@ def test_blocks_leave_nothing_behind(ran: tuple[Tree, str]) -> None:
     assert "FAILED docs/isolated.md" not in printed
     assert len(tree.record["docs/isolated.md"]["blocks"]) == 2
     assert {path.name for path in tree.folder.iterdir()} == {".pytest_cache", "build", "docs"}
+
+
+def test_an_example_leaves_no_value_in_the_builtins() -> None:
+    """What a docstring's example shows is gone after it, whatever is imported then."""
+    before = dict(vars(builtins))
+    with isolated():
+        sys.__displayhook__((1, {}))  # what doctest shows a value with
+        assert vars(builtins)["_"] == (1, {})
+    assert vars(builtins) == before
 
 
 def test_a_block_runs_as_a_script_does(ran: tuple[Tree, str]) -> None:
