@@ -62,6 +62,7 @@ from reproducibility.hashing import (
     named_leaves,
     path_string,
 )
+from reproducibility.processes import on_first
 
 Host: TypeAlias = list[tuple[LeafPath, Any]]
 
@@ -79,8 +80,10 @@ class CheckpointStore:
     included); hashing and writing go on in the background, one checkpoint at a time. Use the store
     as a context manager, or call `wait` before the process ends.
 
-    One process writes to a directory at a time; a run directory's lock sees to that, a plain store
-    leaves it to you.
+    One run writes to a directory at a time; a run directory's lock sees to that, a plain store
+    leaves it to you. With several processes (see `distributed.initialize`) all of them make the
+    same calls, with arrays that lie on the devices of all, and see the same directory. Each writes
+    a part; process 0 seals and commits.
 
     **Same bits:** what `restore` returns has the digest of what `save` was given, everywhere.
 
@@ -145,7 +148,7 @@ class CheckpointStore:
         """
         self.wait()
         final, temporary = self._folder(step), self.path / f"{TEMPORARY}{step:08d}"
-        if final.exists():
+        if on_first(final.exists):
             raise CheckpointError(
                 "save",
                 "a checkpoint",
@@ -166,8 +169,7 @@ class CheckpointStore:
         }
         self._saving = step
         try:
-            self._clear()
-            temporary.mkdir(parents=True)
+            on_first(lambda: self._prepare(temporary))
             if arrays:  # Orbax refuses an empty tree
                 self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
         except OSError as error:
@@ -254,16 +256,15 @@ class CheckpointStore:
             CheckpointMismatchError: the newest intact one holds another tree.
         """
         self.wait()
-        self._clear()
+        on_first(self._clear)
         damaged: list[CheckpointDamagedError] = []
-        for step in reversed(self.steps()):
+        for step in reversed(on_first(self.steps)):
             try:
                 tree = self.restore(start, step=step)
             except CheckpointDamagedError as error:
                 damaged.append(error)
                 continue
-            for found in damaged:
-                set_aside(Path(str(found.path)), f"{found.got}. Going on from step {step}.")
+            on_first(lambda: self._set_aside(damaged, step))  # noqa: B023
             return tree
         if damaged:
             raise CheckpointDamagedError(
@@ -273,6 +274,10 @@ class CheckpointStore:
                 "(or by hand) to begin anew.",
             ) from damaged[0]  # fmt: skip
         return start
+
+    def _set_aside(self, damaged: list[CheckpointDamagedError], step: int) -> None:
+        for found in damaged:
+            set_aside(Path(str(found.path)), f"{found.got}. Going on from step {step}.")
 
     def verify(self, step: int) -> dict[str, Any]:
         """Check every byte of a checkpoint against its seal, without restoring it.
@@ -353,6 +358,11 @@ class CheckpointStore:
             )  # fmt: skip
         return steps[-1]
 
+    def _prepare(self, temporary: Path) -> None:
+        """Make room for a checkpoint."""
+        self._clear()
+        temporary.mkdir(parents=True)
+
     def _clear(self) -> None:
         """Remove what a killed process left half written or half deleted."""
         for leftover in self.path.glob(f"{TEMPORARY}*"):
@@ -362,6 +372,9 @@ class CheckpointStore:
         self, temporary: Path, final: Path, step: int, host: Host,
         chain: Callable[[], str] | None,
     ) -> None:  # fmt: skip
+        if jax.process_index():  # process 0 commits, when Orbax has waited for all
+            self._orbax.wait_until_finished()
+            return
         digest, digests = named_digests(host)  # while Orbax writes
         leaves = {
             (name := path_string(path)): {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
@@ -534,6 +547,8 @@ def _on_host(leaf: Any) -> Any:
     """Return a leaf to hash later: safe from what the caller does with theirs."""
     if isinstance(leaf, np.ndarray | np.generic):
         return np.array(leaf)
+    if not leaf.is_fully_addressable:  # and then replicated
+        leaf = leaf.addressable_data(0)  # this process's own: nothing to wait for
     return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
 
 

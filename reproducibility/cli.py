@@ -42,7 +42,7 @@ INTERRUPTED = 130
 REFUSED = 2
 FAILED = 4
 ENDING = (signal.SIGINT, signal.SIGTERM)
-COMMANDS = ("train", "compare", "trace", "digest", "check", "doctor")
+COMMANDS = ("train", "launch", "compare", "trace", "digest", "check", "doctor")
 SHOWN = 12  # leaves that are printed; --json has all
 
 
@@ -63,6 +63,14 @@ class Train(TrainConfig):
     """The integer from which every random number of the run is derived, 0 to 2**32-1."""
     out: Path | None = None
     """Also write a copy of result.json here when the run is finished."""
+    processes: int | None = None
+    """Processes of the run; SLURM, Open MPI and Kubernetes tell by themselves."""
+    process_index: int | None = None
+    """Which of them this one is, from 0."""
+    coordinator: str | None = None
+    """host:port of process 0, a port that is free there."""
+    deadline: int = 60
+    """Seconds to wait for the other processes to start."""
 
     @property
     def config(self) -> TrainConfig:
@@ -74,12 +82,26 @@ class Train(TrainConfig):
         """Train, print the result."""
         if self.out:
             _check_out(self.out, self.run_dir)
-        with _progress(self.steps) as (progress, stop):
+        with contextlib.ExitStack() as stack:
+            progress, stop = stack.enter_context(_progress(self.steps))
+            from reproducibility.launch import end_with_parent
+            from reproducibility.processes import here, initialize
+
+            end_with_parent()
+            count = initialize(
+                processes=self.processes, process_index=self.process_index,
+                coordinator=self.coordinator, deadline=self.deadline,
+            )  # fmt: skip
+            if count > 1:
+                _keep_stdout()
+                progress, stop = stack.enter_context(_together(progress))
             from reproducibility.run import write_result
             from reproducibility.training import train
 
             done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
+        if here()[0]:  # process 0 says it
+            return INTERRUPTED if done.ended == "interrupted" else 0
         if done.ended == "interrupted":
             _say(f"Interrupted after {step} updates; the same command goes on from there.")
             return INTERRUPTED
@@ -98,6 +120,43 @@ class Train(TrainConfig):
             rest = "" if self.out is None else f" {self.out} is written when the run is finished."
             _say(f"Stopped after {step} of {self.steps} updates, as asked.{rest}")
         return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Start several processes of one run on this machine, to try out what a cluster does.
+
+    Their output is labelled. When one fails or is killed, all end; the same command goes on, and so
+    does `train` with any other number of processes and devices.
+
+    Example: reproducibility launch --processes 2 -- train --run-dir runs/first --devices 2
+    """
+
+    processes: int
+    """How many processes."""
+
+    def __call__(self, command: Sequence[str] = ()) -> int:
+        """Start them with what follows `--`, wait for them."""
+        from reproducibility.launch import launch
+
+        if self.processes < 1:
+            raise ConfigError(
+                "use", "--processes", expected="1 or more", got=self.processes, do="Try 2."
+            )
+        request = _parse(list(command)) if command else None
+        if not isinstance(request, Train):
+            raise ConfigError(
+                "launch", " ".join(command[:1]) or "nothing", expected="a train command",
+                got="another" if command else "none after --",
+                do="For example: reproducibility launch --processes 2 -- train --run-dir runs/a.",
+            )  # fmt: skip
+        if (request.processes, request.process_index, request.coordinator) != (None, None, None):
+            raise ConfigError(
+                "launch", "processes", expected="a train command that does not say which it is",
+                got="one with --processes, --process-index or --coordinator",
+                do="Leave those out: launch adds them.",
+            )  # fmt: skip
+        return launch(command, self.processes, say=_say)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,22 +387,34 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """
     _quiet_orbax()
     _say_warnings()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command: tuple[list[str], ...] = ()
+    if arguments[:1] == ["launch"] and "--" in arguments:
+        cut = arguments.index("--")
+        arguments, command = arguments[:cut], (arguments[cut + 1 :],)
     try:
-        code = _parse(sys.argv[1:] if arguments is None else arguments)()
+        code = _parse(arguments)(*command)
         sys.stdout.flush()
     except ReproducibilityError as error:
-        _say(str(error))
-        code = error.exit_code
+        code = _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _say("Interrupted; what was saved before is intact. The same command goes on.")
-        code = INTERRUPTED
+        reason = "Interrupted; what was saved before is intact. The same command goes on."
+        code = _fail(reason, INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
         code = 0
     except OSError as error:
-        _say(f"Cannot go on: expected a working file system, got {error}. Earlier files are kept.")
-        code = FAILED
+        reason = f"expected a working file system, got {error}. Earlier files are kept."
+        code = _fail(f"Cannot go on: {reason}", FAILED)
     sys.exit(code)
+
+
+def _fail(reason: str, code: int) -> int:
+    """Say why this process ends; where it is one of several, all end."""
+    _say(reason)
+    if processes := sys.modules.get("reproducibility.processes"):
+        processes.leave(reason, code)
+    return code
 
 
 def _parse(arguments: list[str]) -> Any:
@@ -353,6 +424,7 @@ def _parse(arguments: list[str]) -> Any:
     subcommand, positional = tyro.conf.subcommand, tyro.conf.PositionalRequiredArgs
     commands = (
         Annotated[Train, subcommand("train", prefix_name=False)],
+        Annotated[Launch, subcommand("launch", prefix_name=False)],
         Annotated[Compare, subcommand("compare", prefix_name=False), positional],
         Annotated[Trace, subcommand("trace", prefix_name=False), positional],
         Annotated[Digest, subcommand("digest", prefix_name=False), positional],
@@ -537,6 +609,53 @@ def _every(seconds: float) -> Callable[[], bool]:
         return True
 
     return due
+
+
+@contextlib.contextmanager
+def _together(
+    tell: Callable[[int, Any], None],
+) -> Iterator[tuple[Callable[[int, Any], None], Callable[[], bool]]]:
+    """As `_progress`, where there are several processes: process 0 tells, and all stop together.
+
+    JAX hears SIGTERM, in any of them, and finds a step after which all can stop.
+    """
+    from reproducibility.processes import here, stop_together
+
+    reached, asked, first = 0, False, here()[0] == 0
+
+    def told(step: int, loss: Any) -> None:
+        nonlocal reached
+        reached = step
+        if first:
+            tell(step, loss)
+
+    def stop() -> bool:
+        ending = stop_together(reached)
+        if ending and first:
+            _say("Interrupted: saving a checkpoint.")
+        return ending
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield told, stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _keep_stdout() -> None:
+    """Let only this command print to stdout: Gloo, which connects processes on CPU, chats there."""
+    ours = os.dup(1)
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(ours, "w", encoding="utf-8")
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
 
 
 def _lines(steps: int) -> Callable[[int, Any], None]:

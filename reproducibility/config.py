@@ -102,6 +102,8 @@ class Execution:
     "auto" is "leaf" for a network of up to 16 arrays."""
     record_every: int = 1
     """Updates between two lines of the ledger."""
+    devices: int = 1
+    """Devices of each process that share the work; on the CPU as many as are asked for."""
 
     def __post_init__(self) -> None:
         """Check each setting on its own."""
@@ -113,6 +115,7 @@ class Execution:
         _choice("resume", self.resume, RESUME)
         _choice("record", self.record, RECORD)
         _integer("record_every", self.record_every, 1, MAX_STEPS)
+        _integer("devices", self.devices, 1, MAX_SHARDS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

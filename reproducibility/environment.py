@@ -83,7 +83,6 @@ MAY_CHANGE_BITS = {
     "config.jax_cpu_collectives_implementation": "It sums between processes; not measured.",
     "xla_flags.xla_allow_excess_precision": "It may keep more digits than the dtype has.",
     "program.gradient": "Other operations: other code, shapes or version of JAX or Flax.",
-    "program.total": "Other operations: other code, shapes or version of JAX.",
     "program.update": "Other operations: other code, shapes or version of JAX or Optax.",
 }
 NOT_KNOWN_TO_CHANGE_BITS = {

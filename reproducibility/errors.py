@@ -11,6 +11,8 @@ Chapter: docs/reference/errors.md
     │   ├── CheckpointMismatchError   it holds another tree than the one asked for
     │   ├── CheckpointDamagedError    its bytes are not those that were sealed
     │   └── CheckpointSaveError       it could not be written
+    ├── ProcessError              a process is missing, was lost, or cannot be reached
+    │   └── ProcessMismatchError      two processes have other settings, versions or programs
     └── RunError                  a path that is not (or not yet) a usable run
         ├── IdentityMismatchError     the directory belongs to a run with other settings
         ├── RunDamagedError           a file of the run is not as it was written
@@ -145,6 +147,18 @@ class ReplayError(RunError):
     """A step of a run cannot be computed again here, so nothing can be told about it."""
 
     exit_code = 3
+
+
+class ProcessError(ReproducibilityError):
+    """A process of a run is missing, was lost, or cannot be reached."""
+
+    exit_code = 4
+
+
+class ProcessMismatchError(ProcessError):
+    """Two processes of one run do not have the same settings, versions or programs."""
+
+    exit_code = 2
 
 
 class SetAsideWarning(UserWarning):

@@ -61,6 +61,9 @@ class Recorder:
     a script twice with one path, and a `SetAsideWarning` names the first step that did not
     repeat.
 
+    With several processes, all of them record, with arrays that lie on the devices of all; only
+    process 0 writes.
+
     **Same bits:** the ledger: everywhere where the training has the same bits. The training: has
     the same bits with a recorder and without.
 
@@ -109,8 +112,11 @@ class Recorder:
         self.level, self.every, self._view = level, every, view
         path = Path(path).absolute()  # the loop may go elsewhere
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = Writer(path, run, first)
-        self._last = -1 if self._writer.last is None else self._writer.last
+        self._path = path
+        # Of several processes one writes; all of them compute, as some arrays lie on all.
+        self._writer = Writer(path, run, first) if jax.process_index() == 0 else None
+        last = self._writer.last if self._writer else None
+        self._last = -1 if last is None else last
         self._leaves: dict[str, tuple[str, ...]] = {}
         self._headers: dict[Any, Header] = {}  # one for each set of leaves
         self._steps: list[tuple[int, Any, _Entry]] = []
@@ -149,10 +155,10 @@ class Recorder:
                 f"Cannot record step {step}: expected one after {self._last}, which is recorded. "
                 "Give a resumed run `first`, the step after its checkpoint."
             )
-        begins = self._writer.begins
+        begins = self._writer.begins if self._writer else None
         if self._last < 0 and begins is not None and step - step % self.every > begins:
             raise ValueError(
-                f"Cannot record step {step}: {self._writer.path} has lines from step {begins} on. "
+                f"Cannot record step {step}: {self._path} has lines from step {begins} on. "
                 f"Give `first={step}` to go on after those before it, or another path."
             )
         if np.shape(loss) != ():
@@ -195,7 +201,8 @@ class Recorder:
         finally:
             self._steps.clear()
             self._thread.shutdown()
-            self._writer.close()
+            if self._writer:
+                self._writer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -233,7 +240,7 @@ class Recorder:
             raise self._failed
         steps = self._steps.copy()
         self._steps.clear()
-        if steps:
+        if steps and self._writer:
             self._thread.submit(self._write, steps)
 
     def _write(self, steps: list[tuple[int, Any, _Entry]]) -> None:
@@ -241,7 +248,7 @@ class Recorder:
         try:
             fetched = jax.device_get([entry for _, _, entry in steps])
             lines = [self._line(*step[:2], got) for step, got in zip(steps, fetched, strict=True)]
-            if not self._failed:
+            if self._writer and not self._failed:
                 self._writer.write(lines)
         except Exception as error:  # for the thread that records to raise
             self._failed = error
@@ -265,7 +272,7 @@ class Recorder:
     def _flushed(self) -> str:
         if self._failed:
             raise self._failed
-        return self._writer.flush()
+        return self._writer.flush() if self._writer else ""
 
 
 @functools.lru_cache(maxsize=8)

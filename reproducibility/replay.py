@@ -509,7 +509,9 @@ def _variables(environment: Environment) -> dict[str, str]:
 
 
 def _relevant(recorded: Environment, now: Environment) -> list[Difference]:
-    found = differences(recorded, now)
+    # How many devices there are is not: no program of a run sees more than one.
+    counts = ("device.count", "device.local_count", "device.processes")
+    found = [d for d in differences(recorded, now) if d.name not in counts]
     return [d for d in found if d.effect != "not known to change bits"]
 
 

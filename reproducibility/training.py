@@ -12,7 +12,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -24,7 +24,8 @@ from jaxtyping import Array, Float, Key, PyTree, UInt
 from reproducibility.checkpoint import CheckpointStore
 from reproducibility.config import Identity, TrainConfig
 from reproducibility.data import Dataset, load_dataset
-from reproducibility.environment import capture_environment
+from reproducibility.distributed import Layout
+from reproducibility.environment import CHANGES_BITS, capture_environment
 from reproducibility.errors import (
     CheckpointMismatchError,
     ConfigError,
@@ -42,6 +43,7 @@ from reproducibility.keys import (
 )
 from reproducibility.ledger import LEDGER, Writer
 from reproducibility.model import MLP, Params, apply, initialise
+from reproducibility.processes import assert_same_facts, on_first
 from reproducibility.recorder import Recorder
 from reproducibility.run import Result, Run
 
@@ -110,29 +112,38 @@ class Programs:
     `gradient`, `total` and `update` are the three programs of the step. `plan`, which is exact, and
     `evaluate` stand outside of it.
 
-    Same bits: each program is compiled for one device and never fused with another.
+    Same bits: whatever the layout. Each program is compiled for one device and never fused with
+    another.
 
     Args:
         identity: what determines the bits.
+        layout: the devices to compute on; by default one.
+
+    Raises:
+        ConfigError: the devices do not divide the shards.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, layout: Layout | None = None) -> None:
         self.identity = identity
-        self.data = load_dataset(
-            identity.dataset, seed=identity.seed, batch_size=identity.batch_size
+        self.layout = layout or Layout.of(1)
+        mine = self.layout.shards(identity.shards)
+        self.data: Dataset = self.layout.replicate(
+            load_dataset(identity.dataset, seed=identity.seed, batch_size=identity.batch_size)
         )
         # Flattened: the moments of all parameters lie in one vector each. Adam works element by
         # element, so this is the same arithmetic, with fewer buffers to hand to each call.
         self.optimiser = optax.flatten(optax.adam(identity.learning_rate))
-        self.shards = [jnp.uint32(shard) for shard in range(identity.shards)]
+        self.shards = [jnp.uint32(shard) for shard in mine]
         key = root_key(identity.seed)
         self.graph, params = self.initial(key)
-        self.start = jax.jit(self._start)(params, key)
+        self.start = self.layout.replicate(jax.jit(self._start)(params, key))
+        each = len(mine) // len(self.layout.local)
+        self._owned = [self.shards[i : i + each] for i in range(0, len(mine), each)]
 
         self._plan = jax.jit(self._planned)
         self.gradient = jax.jit(self._gradient)
-        self.total: Any = jax.jit(_pairwise_mean) if identity.shards > 1 else _only
-        self.update = jax.jit(self._update, donate_argnums=0)
+        self.total = self.layout.mean
+        self.update = self.layout.each(self._update, donate_argnums=0)
         self.evaluate = jax.jit(self._evaluate)
 
     def initial(self, key: Key[Array, ""]) -> tuple[Any, Params]:
@@ -153,7 +164,8 @@ class Programs:
         Args:
             state: the state before the step.
         """
-        plan: Plan = self._plan(state.key, state.step, self.data)
+        state, data = self.layout.copies((state, self.data))[0]
+        plan: Plan = self.layout.replicate(self._plan(state.key, state.step, data))
         return plan
 
     def step(self, state: TrainState, plan: Plan) -> tuple[TrainState, Float[Array, ""], Params]:
@@ -168,8 +180,12 @@ class Programs:
         Returns:
             The next state, the mean loss of the batch, and its gradient, on the device.
         """
-        x, y = self.data.x, self.data.y
-        parts = [self.gradient(state.params, state.step, plan, x, y, i) for i in self.shards]
+        copies = self.layout.copies((state, plan, self.data.x, self.data.y))
+        parts = [
+            self.gradient(state.params, state.step, plan, x, y, shard)
+            for (state, plan, x, y), shards in zip(copies, self._owned, strict=True)
+            for shard in shards
+        ]
         loss, gradient = self.total(parts)
         return self.update(state, gradient), loss, gradient
 
@@ -206,16 +222,14 @@ class Programs:
 
         **Same bits:** one version of JAX; the text does not know the instruction set or flags.
         """
-        state = self.start
-        plan, x, y = self.plan(state), self.data.x, self.data.y
-        arguments = (state.params, state.step, plan, x, y, self.shards[0])
+        tree = (self.start, self.plan(self.start), self.data)
+        state, plan, data = self.layout.copies(tree)[0]
+        arguments = (state.params, state.step, plan, data.x, data.y, self.shards[0])
         part = jax.eval_shape(self._gradient, *arguments)
         lowered = {
             "gradient": self.gradient.lower(*arguments),
-            "update": self.update.lower(state, part[1]),
+            "update": jax.jit(self._update, donate_argnums=0).lower(state, part[1]),
         }
-        if len(self.shards) > 1:
-            lowered["total"] = self.total.lower([part] * len(self.shards))
         return {k: hashlib.sha256(v.as_text().encode()).hexdigest() for k, v in lowered.items()}
 
     def _make(self, key: Key[Array, ""]) -> MLP:
@@ -265,15 +279,16 @@ class Programs:
 
 
 @functools.lru_cache(maxsize=4)
-def programs_of(identity: Identity) -> Programs:
+def programs_of(identity: Identity, layout: Layout | None = None) -> Programs:
     """Return the programs of an identity, compiled once a process.
 
-    **Same bits:** those of a new `Programs(identity)`.
+    **Same bits:** those of a new `Programs(identity)`, whatever the layout.
 
     Args:
         identity: what determines the bits.
+        layout: the devices to compute on; by default one.
     """
-    return Programs(identity)
+    return Programs(identity, layout)
 
 
 def train(
@@ -288,9 +303,13 @@ def train(
     With a `run_dir`, the run can be killed at any moment and gone on with by the same call, from
     its newest intact checkpoint. What is damaged is set aside with a `SetAsideWarning`.
 
+    With several processes (see `distributed.initialize`), all of them call this with the same
+    arguments and a `run_dir` that all of them see. Process 0 writes what is written once.
+
     **Same bits:** one machine with one environment (see `environment`): every run of one
-    identity, however often it was interrupted and resumed, passes through the same states. With
-    another device kind, instruction set or version of JAX the bits may differ.
+    identity, however often it was interrupted and resumed and on however many devices and
+    processes, passes through the same states. With another device kind, instruction set or
+    version of JAX the bits may differ.
 
     Args:
         config: identity and execution.
@@ -298,6 +317,7 @@ def train(
         progress: called after each update with the completed updates and the batch's mean loss,
             a device array that may still be being computed.
         stop: asked after each update; when it answers True, training ends with a checkpoint.
+            With several processes it has to give the same answers on all of them.
 
     Returns:
         The state, its digest and how the run ended.
@@ -306,6 +326,7 @@ def train(
         ConfigError: a setting is refused, or a JAX setting would change every draw.
         RunError: `run_dir` cannot be used, or `resume` is not possible as asked.
         CheckpointError: a checkpoint cannot be written or holds another tree, or none is intact.
+        ProcessError: another process is missing or has other settings, versions or programs.
 
     Examples:
         >>> config = TrainConfig(seed=7, steps=4, shards=1)
@@ -313,12 +334,14 @@ def train(
         True
     """
     check_ambient_settings()
-    programs = programs_of(config.identity)
+    programs = programs_of(config.identity, Layout.of(config.devices))
+    if programs.layout.processes > 1:
+        _agree(config, programs)
     with ExitStack() as stack:
         run = store = None
         state = programs.start
         if run_dir is not None:
-            run = stack.enter_context(Run.work(run_dir, settings_of(programs)))
+            run = _open(stack, run_dir, settings_of(programs))
             store = stack.enter_context(_store(run, keep=config.keep))
             state = _resume(config, run, store, state)
             done = _already_done(config, run, state)
@@ -328,6 +351,28 @@ def train(
         if recorder:
             stack.enter_context(recorder)
         return _attempt(config, programs, run, store, recorder, state, progress, stop)
+
+
+def _agree(config: TrainConfig, programs: Programs) -> None:
+    """Refuse to begin where another process would compute something else."""
+    environment = capture_environment()
+    on_cpu = environment["device.platform"] == "cpu"
+    here = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("version.", "xla_flags.")) or name in CHANGES_BITS
+        if on_cpu or not name.startswith(("cpu.", "threads.", "os."))
+    }
+    digests = {f"program.{name}": digest for name, digest in programs.digests().items()}
+    chosen = {**dataclasses.asdict(config), "data_digest": settings_of(programs)["data_digest"]}
+    assert_same_facts({**chosen, **here, **digests}, thing="these settings")
+
+
+def _open(stack: ExitStack, path: str | os.PathLike[str], settings: dict[str, Any]) -> Run:
+    """Begin work on a run directory in process 0; the others read it when that is done."""
+    opened: list[Run] = []
+    on_first(lambda: opened.append(stack.enter_context(Run.work(path, settings))))
+    return opened[0] if opened else Run.read(path)
 
 
 def restore_state(run: Run, *, step: int | None = None) -> TrainState:
@@ -367,8 +412,9 @@ def _attempt(
 ) -> TrainResult:
     """Train from `state` to where the config says, and keep what it asks for."""
     first, last = int(state.step), min(config.steps, config.stop_after or config.steps)
-    _log_start(run, first, programs)
-    began, step, plan = time.monotonic(), first, None
+    diary = run if jax.process_index() == 0 else None
+    _log_start(diary, first, programs)
+    began, step, plan, whole = time.monotonic(), first, None, None
     state = jax.tree.map(jnp.copy, state)  # the loop donates it; whoever gave it may keep theirs
     try:
         if recorder and first == 0:
@@ -376,9 +422,10 @@ def _attempt(
         for step in range(first + 1, last + 1):
             if plan is None or step % PLANNED == 1:  # this step begins a stretch
                 plan = programs.plan(state)
+                whole = programs.layout.divide(plan, axis=1)  # what each device takes of it
             state, loss, gradient = programs.step(state, plan)
             if recorder:
-                parts = {"state": state, "plan": plan, "gradient": gradient, "data": programs.data}
+                parts = {"state": state, "plan": whole, "gradient": gradient, "data": programs.data}
                 recorder.record(step, loss=loss, **parts)
             if progress:
                 progress(step, loss)
@@ -391,15 +438,14 @@ def _attempt(
             store.wait()
     except BaseException:
         with suppress(OSError):  # the disk may be full: what made it end is what to report
-            _log_end(run, "failed", step, began)
+            _log_end(diary, "failed", step, began)
         raise
     ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
-    _log_end(run, ended, step, began)
+    _log_end(diary, ended, step, began)
     digest = tree_digest(state)
     result = None
     if run and ended == "finished":
-        result = _result(programs, run, state, digest)
-        run.finish(result)
+        result = Result(**on_first(lambda: _finish(programs, run, state, digest)))
     return TrainResult(state, digest, ended, result)
 
 
@@ -461,9 +507,9 @@ def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResu
     return None
 
 
-def _result(programs: Programs, run: Run, state: TrainState, digest: str) -> Result:
-    loss, accuracy = programs.evaluate(state.params, programs.data)
-    return Result(
+def _finish(programs: Programs, run: Run, state: TrainState, digest: str) -> dict[str, Any]:
+    loss, accuracy = programs.evaluate(*programs.layout.copies((state.params, programs.data))[0])
+    result = Result(
         run=run.name,
         steps=int(state.step),
         digest=digest,
@@ -472,6 +518,8 @@ def _result(programs: Programs, run: Run, state: TrainState, digest: str) -> Res
         accuracy=float(accuracy),
         seconds=sum(line.get("seconds", 0.0) for line in run.attempts()),
     )
+    run.finish(result)
+    return dataclasses.asdict(result)
 
 
 def settings_of(programs: Programs) -> dict[str, Any]:
@@ -517,36 +565,15 @@ def _log_end(run: Run | None, ended: str, step: int, began: float) -> None:
 
 
 def _log_start(run: Run | None, step: int, programs: Programs) -> None:
+    layout = programs.layout
     if run:
         run.log(
             event="start",
             from_step=step,
             environment=capture_environment(),
-            layout={"devices": 1, "processes": 1},
+            layout={"devices": len(layout.local), "processes": layout.processes},
             programs=programs.digests(),
         )
-
-
-def _pairwise_mean(
-    parts: Sequence[tuple[Float[Array, ""], Params]],
-) -> tuple[Float[Array, ""], Params]:
-    """Program 2: add neighbours, then neighbours of those, … and divide by the number of parts.
-
-    The tree is fixed by the number of shards, a power of two, so the division is exact.
-    """
-    count = len(parts)
-    while len(parts) > 1:
-        pairs = zip(parts[::2], parts[1::2], strict=True)
-        parts = [jax.tree.map(jnp.add, left, right) for left, right in pairs]
-    mean: tuple[Array, Params] = jax.tree.map(lambda total: total / count, parts[0])
-    return mean
-
-
-def _only(
-    parts: Sequence[tuple[Float[Array, ""], Params]],
-) -> tuple[Float[Array, ""], Params]:
-    """Program 2 of a single shard: there is nothing to add."""
-    return parts[0]
 
 
 def _cross_entropy(logits: Float[Array, "n classes"], labels: Array) -> Float[Array, ""]:

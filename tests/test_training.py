@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from reproducibility import TrainConfig, TrainState, root_key, train, tree_digest
+from reproducibility.distributed import Layout
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointMismatchError,
@@ -26,7 +27,6 @@ from reproducibility.errors import (
 from reproducibility.keys import index_key, step_key, stream_key
 from reproducibility.run import Run, read_result, write_result
 from reproducibility.training import PLANNED, Plan, Programs, programs_of, restore_state
-from reproducibility.training import _pairwise_mean as pairwise_mean
 
 Small = Callable[..., TrainConfig]
 
@@ -199,7 +199,8 @@ def test_attempts_are_logged(small: Small, tmp_path: Path) -> None:
         ("finished", 12),
     ]
     assert lines[0]["programs"] == lines[2]["programs"]
-    assert lines[0]["programs"].keys() == {"gradient", "total", "update"}
+    assert lines[0]["programs"].keys() == {"gradient", "update"}
+    assert lines[0]["layout"] == {"devices": 1, "processes": 1}
     assert lines[0]["environment"]["version.jax"] == jax.__version__
 
 
@@ -275,7 +276,7 @@ def test_the_sum_is_a_fixed_tree() -> None:
     The controls: left to right, and halves onto halves, give two other numbers.
     """
     a, b, c, d = values = np.float32([1, 2**-24, 3 * 2**-24, -1])
-    loss, _ = pairwise_mean([(jnp.float32(value), {}) for value in values])
+    loss, _ = Layout.of(1).mean([(jnp.float32(value), {}) for value in values])
     tree, left_to_right, halves = (a + b) + (c + d), ((a + b) + c) + d, (a + c) + (b + d)
     assert len({float(tree), float(left_to_right), float(halves)}) == 3
     assert float(loss) == float(tree / np.float32(4))

@@ -1,0 +1,235 @@
+"""Processes of one run find each other, and end together.
+
+The rule: nobody waits for a process that is gone. A process that does not come is named within a
+deadline; one that dies takes the others with it at once.
+Chapter: docs/scale/scaling_out.md
+
+Without this, a process that is killed leaves the others waiting in a sum until JAX's heartbeat has
+run out, and JAX then ends them from C++, without a word that a program could read. Here process 0
+holds a connection to every other: the system closes it when a process ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from reproducibility.errors import ProcessError
+
+FAILED = 4
+LINE = 4096  # bytes of the longest message
+RETRY = 0.1  # seconds between two attempts to reach process 0
+MANNERS = 5.0  # seconds in which who connects has to say who it is
+
+Ended = Callable[[str, int], None]
+
+
+class Lifeline:
+    """The connections of one process to the others; `meet` makes it.
+
+    Same bits: not a computation.
+
+    Args:
+        index: of this process.
+        peers: connections by the index of the process at the other end: all of them in process 0,
+            that to process 0 in the others.
+        ended: called from a thread, at most once, with a sentence and an exit code when another
+            process has died or failed.
+    """
+
+    def __init__(self, index: int, peers: Mapping[int, socket.socket], ended: Ended) -> None:
+        self.index, self._peers, self._ended = index, dict(peers), ended
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="lifeline").start()
+
+    def fail(self, reason: str, code: int = FAILED) -> None:
+        """Tell the others that this process ends, and why; theirs end too.
+
+        Same bits: not a computation.
+
+        Args:
+            reason: one sentence.
+            code: the exit code for all.
+        """
+        self._over.set()
+        self._tell({"failed": f"Process {self.index} ended: {reason}", "code": code})
+
+    def close(self) -> None:
+        """Say goodbye: this process is done. Same bits: not a computation."""
+        self._over.set()
+        self._tell({"done": self.index})
+        for peer in self._peers.values():
+            peer.close()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        for peer in self._peers.values():
+            with contextlib.suppress(OSError):  # it is gone, and known to be
+                peer.sendall(_line(message))
+
+    def _watch(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for index, peer in self._peers.items():
+                selector.register(peer, selectors.EVENT_READ, index)
+            while selector.get_map() and not self._over.is_set():
+                for key, _ in selector.select(timeout=1.0):
+                    message = _read(key.fileobj)  # type: ignore[arg-type]
+                    if "done" not in message and not self._over.is_set():
+                        self._over.set()
+                        reason = f"Process {key.data} was lost: it ended without a word."
+                        message = {"failed": reason, "code": FAILED, **message}
+                        self._tell(message)  # process 0 knows of all, the others of process 0
+                        return self._ended(str(message["failed"]), int(message["code"]))
+                    selector.unregister(key.fileobj)
+        return None
+
+
+def meet(address: str, index: int, count: int, *, deadline: float, ended: Ended) -> Lifeline:
+    """Wait until all processes of a run are there, and stay connected.
+
+    Process 0 listens at the address until the others have come, and then frees it.
+
+    Same bits: not a computation.
+
+    Args:
+        address: "host:port" of process 0.
+        index: of this process, 0 ≤ index < count.
+        count: how many processes there are.
+        deadline: seconds to wait for the others.
+        ended: as for `Lifeline`.
+
+    Raises:
+        ProcessError: a process did not come in time, and is named; or is there already; or
+            was told of another number of processes; or the address cannot be used.
+    """
+    host, _, port = address.rpartition(":")
+    place = (host.strip("[]"), int(port))
+    peers = _gather(place, count, deadline) if index == 0 else _join(place, index, count, deadline)
+    return Lifeline(index, peers, ended)
+
+
+def end_process(reason: str, code: int) -> NoReturn:
+    """End this process at once, saying why. Same bits: not a computation.
+
+    Nothing is tidied up: that would wait for processes that are gone. A run directory is made for
+    it.
+
+    Args:
+        reason: one sentence.
+        code: the exit code.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        print(reason, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, socket.socket]:
+    """Collect the other processes at process 0, then let all of them go."""
+    end, peers = time.monotonic() + deadline, dict[int, socket.socket]()
+    try:
+        server = _listen(place[1])
+    except OSError as error:
+        raise ProcessError(
+            "listen", f"at {place[0]}:{place[1]}", expected="a free port",
+            got=error.strerror or str(error), do="Give all processes another --coordinator.",
+        ) from error  # fmt: skip
+    with server:
+        while len(peers) < count - 1:
+            server.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                peer, _ = server.accept()
+            except TimeoutError:
+                absent = ", ".join(str(i) for i in range(1, count) if i not in peers)
+                facts = (f"all {count} processes within {deadline:g} s", f"no process {absent}")
+                for there in peers.values():
+                    _dismiss(there, *facts)
+                raise _not_begun(*facts) from None
+            peer.settimeout(MANNERS)
+            hello = _read(peer)
+            index, its = hello.get("process"), hello.get("processes")
+            if its is None:  # not one of ours
+                peer.close()
+            elif its != count:
+                _dismiss(peer, f"{count} processes, as on process 0", f"{its} on process {index}")
+            elif not isinstance(index, int) or index in {0, *peers} or index >= count:
+                _dismiss(peer, "each process once", f"process {index} a second time")
+            else:
+                peers[index] = peer
+    for peer in peers.values():
+        with contextlib.suppress(OSError):
+            peer.sendall(_line({"go": count}))
+        peer.settimeout(None)
+    return peers
+
+
+def _join(
+    place: tuple[str, int], index: int, count: int, deadline: float
+) -> dict[int, socket.socket]:
+    """Reach process 0 and wait for its answer, which comes when all are there."""
+    end, got = time.monotonic() + deadline, "none"
+    while time.monotonic() < end:
+        try:
+            peer = socket.create_connection(place, timeout=max(0.01, end - time.monotonic()))
+            peer.sendall(_line({"process": index, "processes": count}))
+        except OSError as error:
+            got = error.strerror or str(error) or got
+            time.sleep(RETRY)
+            continue
+        peer.settimeout(max(0.01, end - time.monotonic()) + MANNERS)  # process 0 names who lacks
+        answer = _read(peer)
+        if "go" in answer:
+            peer.settimeout(None)
+            return {0: peer}
+        peer.close()
+        if "expected" in answer:
+            raise _not_begun(str(answer["expected"]), str(answer["got"]))
+        got = "another one, as if the run had begun already"
+        time.sleep(RETRY)
+    raise ProcessError(
+        "reach", f"process 0 at {place[0]}:{place[1]}", expected=f"an answer within {deadline:g} s",
+        got=got, do="Start process 0, or give all processes its address: --coordinator.",
+    )  # fmt: skip
+
+
+def _not_begun(expected: str, got: str) -> ProcessError:
+    return ProcessError(
+        "begin", "with several processes", expected=expected, got=got,
+        do="Start each process once, with the same --processes and --coordinator.",
+    )  # fmt: skip
+
+
+def _dismiss(peer: socket.socket, expected: str, got: str) -> None:
+    with contextlib.suppress(OSError), peer:
+        peer.sendall(_line({"expected": expected, "got": got}))
+
+
+def _listen(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():  # where JAX listens too
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _read(peer: socket.socket) -> dict[str, Any]:
+    """Return the next message; nothing where the connection has ended or speaks otherwise."""
+    text = b""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        while not text.endswith(b"\n") and len(text) < LINE:
+            byte = peer.recv(1)
+            if not byte:
+                return {}
+            text += byte
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    return {}

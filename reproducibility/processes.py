@@ -1,0 +1,338 @@
+"""The processes of a run: they find each other, agree before the first step, and end together.
+
+The rule: what has to be equal on all processes is compared, not hoped for. JAX itself does not
+check that its processes run the same program; where they do not, they wait for ever or go wrong.
+Chapter: docs/scale/scaling_out.md
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+
+from reproducibility.errors import (
+    ConfigError,
+    ProcessError,
+    ProcessMismatchError,
+)
+from reproducibility.hashing import leaf_digests
+from reproducibility.lifeline import Lifeline, end_process, meet
+
+DEADLINE = 60.0  # seconds to wait for the other processes to start
+PATIENCE = 3600.0  # seconds to wait for work of process 0; if it dies, the lifeline says so
+HEARTBEAT = 60  # seconds after which JAX gives up a machine that has vanished
+SHUTDOWN = 60  # seconds to wait for the others at the end
+T = TypeVar("T")
+
+_lifeline: Lifeline | None = None
+_calls = itertools.count()  # every process makes the same calls in the same order
+
+
+def initialize(
+    *,
+    processes: int | None = None,
+    process_index: int | None = None,
+    coordinator: str | None = None,
+    deadline: float = DEADLINE,
+) -> int:
+    """Join the other processes of a run, before JAX computes anything.
+
+    Give all three settings, or none: JAX then finds them in what SLURM, Open MPI or Kubernetes
+    tell a process. Where there is nothing to find, the run has one process.
+
+    From then on the processes end together: when one is killed or fails, the others say which on
+    stderr and end with exit code 4, instead of waiting for it.
+
+    **Same bits:** everywhere; it computes nothing.
+
+    Args:
+        processes: how many processes there are.
+        process_index: which of them this one is, from 0.
+        coordinator: "host:port" of process 0, a port that is free there.
+        deadline: seconds to wait for the others.
+
+    Returns:
+        The number of processes.
+
+    Raises:
+        ConfigError: the settings do not fit together, or JAX has computed something already.
+        ProcessError: a process did not come in time, and is named; or it came twice.
+    """
+    if processes == 1:
+        return 1
+    if processes is None and process_index is None and coordinator is None:
+        if not jax.distributed.is_initialized() and not _detected(deadline):
+            return 1
+        index, count = here()
+        line = meet(_second_address(deadline), index, count, deadline=deadline, ended=end_process)
+    else:
+        count, index, address = _checked(processes, process_index, coordinator)
+        line = meet(address, index, count, deadline=deadline, ended=end_process)
+        try:
+            _start(deadline, coordinator_address=address, num_processes=count, process_id=index,
+                   cluster_detection_method="deactivate")  # fmt: skip
+        except RuntimeError as error:
+            raise ConfigError(
+                "start", "with several processes", expected="JAX not to have begun",
+                got=str(error).partition(".")[0], do="Call initialize first, and once.",
+            ) from error  # fmt: skip
+    _stay(line)
+    return count
+
+
+def here() -> tuple[int, int]:
+    """Return the index of this process and the number of all.
+
+    As `jax.process_index()` and `jax.process_count()`, and without starting JAX's devices, whose
+    number could not be chosen any more.
+
+    Same bits: not a computation.
+    """
+    state = _state()
+    return int(state.process_id), int(state.num_processes)
+
+
+def stop_together(step: int) -> bool:
+    """Say whether to stop after this step, because a process was told to: SIGTERM.
+
+    Every process calls it after every step, and gets the same answer.
+
+    Same bits: not a computation.
+
+    Args:
+        step: completed updates.
+    """
+    return bool(multihost_utils.reached_preemption_sync_point(step))
+
+
+def leave(reason: str, code: int) -> None:
+    """End this process and, with it, the others; return where there are none.
+
+    Same bits: not a computation.
+
+    Args:
+        reason: one sentence, for the others: this process has said it.
+        code: the exit code of all.
+    """
+    if _lifeline:
+        _lifeline.fail(reason, code)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # JAX would wait for the others to end with it
+
+
+def on_first(work: Callable[[], T], *, deadline: float = PATIENCE) -> T:
+    """Do something in process 0 alone, and return in all when it is done.
+
+    Every process calls it, in the same order.
+
+    **Same bits:** what process 0 has, as JSON.
+
+    Args:
+        work: what to do; returns a JSON value.
+        deadline: seconds that the others wait.
+
+    Returns:
+        What `work` returned in process 0.
+
+    Raises:
+        ProcessError: in the others, when it failed in process 0, or took too long.
+    """
+    index, count = here()
+    if count == 1:
+        return work()
+    name = f"reproducibility/{next(_calls)}"
+    if index == 0:
+        try:
+            value = work()
+        except Exception as error:  # the others wait for it, whatever it is
+            _state().client.key_value_set(name, json.dumps({"failed": str(error)}))
+            raise
+        _state().client.key_value_set(name, json.dumps({"value": value}))
+        return value
+    answer = json.loads(_get(name, 0, deadline))
+    if "failed" in answer:
+        raise ProcessError(
+            "go on", "with process 0", expected="its part done", got=answer["failed"].rstrip("."),
+            do="Mend that there.",
+        )  # fmt: skip
+    value = answer["value"]
+    return value
+
+
+def assert_same_on_all_processes(tree: PyTree, *, thing: str = "a tree") -> None:
+    """Check that a tree has the same leaves, bit for bit, on all processes.
+
+    What is computed once for all (parameters, the order of the data, a key that enters a program
+    of all processes) has to be. Every process calls it, in the same order.
+
+    **Same bits:** this is what it says.
+
+    Args:
+        tree: as for `tree_digest`.
+        thing: what the message calls it.
+
+    Raises:
+        ProcessMismatchError: on every process, naming the first leaf and process that differ.
+        ProcessError: a process did not call it in time.
+
+    Examples:
+        >>> assert_same_on_all_processes({"w": jax.numpy.ones(3)})
+    """
+    assert_same_facts(leaf_digests(tree), thing=thing)
+
+
+def assert_same_facts(facts: Mapping[str, Any], *, thing: str) -> None:
+    """Do what `assert_same_on_all_processes` does, with JSON values by name.
+
+    **Same bits:** everywhere.
+
+    Args:
+        facts: the values.
+        thing: what the message calls them.
+
+    Raises:
+        ProcessMismatchError: on every process, naming the first value and process that differ.
+        ProcessError: a process did not call it in time.
+    """
+    index, count = here()
+    if count == 1:
+        return
+    name = f"reproducibility/{next(_calls)}"
+    if index:
+        _state().client.key_value_set(f"{name}/{index}", json.dumps(facts))
+
+    def judge() -> list[str]:
+        ours = json.loads(json.dumps(facts))
+        for process in range(1, count):
+            theirs = json.loads(_get(f"{name}/{process}", process, DEADLINE))
+            for each in sorted(ours.keys() | theirs.keys()):
+                one, other = (_value(side, each) for side in (ours, theirs))
+                if one != other:
+                    return [f"{one}, as process 0 has", f"{other} on process {process}"]
+        return []
+
+    verdict = on_first(judge)
+    if verdict:
+        raise ProcessMismatchError(
+            "use", thing, expected=verdict[0], got=verdict[1],
+            do="Start all processes with the same versions and settings.",
+        )  # fmt: skip
+
+
+def _checked(
+    processes: int | None, process_index: int | None, coordinator: str | None
+) -> tuple[int, int, str]:
+    """Refuse settings of processes that do not fit together."""
+    if processes is None or process_index is None or coordinator is None:
+        names = ("--processes", "--process-index", "--coordinator")
+        values = (processes, process_index, coordinator)
+        given = ", ".join(n for n, v in zip(names, values, strict=True) if v is not None)
+        raise ConfigError(
+            "start", "with several processes", expected=", ".join(names), got=f"only {given}",
+            do="Give all three, or none where SLURM, Open MPI or Kubernetes tell.",
+        )  # fmt: skip
+    if processes < 1 or not 0 <= process_index < processes:
+        raise ConfigError(
+            "use", "--process-index", expected=f"0 to {processes - 1}, of {processes} processes",
+            got=process_index, do="Number the processes from 0.",
+        )  # fmt: skip
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise ConfigError(
+            "use", "--coordinator", expected="host:port of process 0", got=repr(coordinator),
+            do="For example 10.0.0.1:9876, a free port.",
+        )  # fmt: skip
+    return processes, process_index, coordinator
+
+
+def _detected(deadline: float) -> bool:
+    """Let JAX find out from its surroundings which process this is; False where it is the only."""
+    size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+    try:
+        _start(deadline)
+    except ValueError:  # it has found nothing
+        if size == "1":
+            return False
+        problem = f"Open MPI with {size} processes and no word on where they meet, as version 5"
+    except RuntimeError as error:
+        problem = str(error).strip().splitlines()[0].rstrip(".")
+        if "before any JAX calls" in problem and size == "1":
+            return False  # JAX has begun without others, as in a notebook
+    else:
+        return True
+    raise ConfigError(
+        "find", "the other processes", expected="what JAX can read from its surroundings",
+        got=problem, do="Give --processes, --process-index and --coordinator; or --processes 1.",
+    )  # fmt: skip
+
+
+def _start(deadline: float, **settings: Any) -> None:
+    jax.distributed.initialize(
+        initialization_timeout=max(1, int(deadline)), heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=SHUTDOWN, **settings,
+    )  # fmt: skip
+
+
+def _second_address(deadline: float) -> str:
+    """Agree on where to meet, when JAX has the coordinator's port already."""
+    host = str(_state().coordinator_address).rpartition(":")[0]
+
+    def free() -> int:
+        with socket.create_server(("", 0)) as server:
+            return int(server.getsockname()[1])
+
+    return f"{host}:{on_first(free, deadline=deadline)}"
+
+
+def _stay(line: Lifeline) -> None:
+    """Keep the connection to the others, and tell them how this process ends."""
+    global _lifeline
+    _lifeline = line
+    atexit.register(line.close)  # runs before JAX's own, which waits for all
+    show = sys.excepthook
+
+    def tell(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
+        show(kind, value, traceback)
+        leave(f"{kind.__name__}: {value}", 1)
+
+    sys.excepthook = tell
+
+
+def _state() -> Any:
+    """Return what JAX knows of the processes, and its client for messages between them.
+
+    The client has no public name; Orbax uses the same. Programs over all devices, such as
+    `multihost_utils.broadcast_one_to_all`, would do for messages, and have no deadline.
+    """
+    from jax._src.distributed import global_state
+
+    return global_state
+
+
+def _get(name: str, process: int, deadline: float) -> str:
+    """Wait for a message of another process."""
+    try:
+        text: str = _state().client.blocking_key_value_get(name, int(deadline * 1000))
+    except RuntimeError as error:  # JAX's own class of errors is one
+        raise ProcessError(
+            "go on", "with all processes", expected=f"process {process} within {deadline:g} s",
+            got="nothing of it", do="Every process must make the same calls in the same order.",
+        ) from error  # fmt: skip
+    return text
+
+
+def _value(facts: Mapping[str, Any], name: str) -> str:
+    return f"{name}={facts[name]!r}" if name in facts else f"no {name}"
