@@ -126,8 +126,9 @@ class Train(TrainConfig):
 class Launch:
     """Start several processes of one run on this machine, to try out what a cluster does.
 
-    Their output is labelled. When one fails or is killed, all end; the same command goes on, and so
-    does `train` with any other number of processes and devices.
+    After `--` comes the train command, without the settings that say which process it is. The
+    output of each is labelled. When one fails or is killed, all end; the same command goes on, and
+    so does `train` with any other number of processes and devices.
 
     Example: reproducibility launch --processes 2 -- train --run-dir runs/first --devices 2
     """
@@ -389,9 +390,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _say_warnings()
     arguments = sys.argv[1:] if arguments is None else arguments
     command: tuple[list[str], ...] = ()
-    if arguments[:1] == ["launch"] and "--" in arguments:
-        cut = arguments.index("--")
-        arguments, command = arguments[:cut], (arguments[cut + 1 :],)
+    if arguments[:1] == ["launch"]:
+        places = (i for i, word in enumerate(arguments) if word in ("--", "train"))
+        cut = next(places, len(arguments))
+        rest = arguments[cut:]
+        arguments, command = arguments[:cut], (rest[1:] if rest[:1] == ["--"] else rest,)
     try:
         code = _parse(arguments)(*command)
         sys.stdout.flush()

@@ -1,7 +1,8 @@
 """One run on many devices and processes: the same batch, keys, programs and order of sums.
 
-The rule: no program sees how many devices there are. The gradient of a shard is a program of one
-device, and so is the update; the shards are added in one tree, whatever device holds them.
+The rule: nothing is computed in another way because there are more devices. The gradient of a
+shard is a program of one device, and so is the update; the shards are added in one tree, wherever
+they lie.
 Chapter: docs/scale/scaling_out.md
 
 With 8 shards the tree is ((0+1)+(2+3)) + ((4+5)+(6+7)). A device owns an aligned block of shards,
@@ -28,13 +29,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree, Shaped
 
-from reproducibility.errors import ConfigError
+from reproducibility.errors import ConfigError, NotReproducedError
+from reproducibility.fingerprint import as_text, fingerprint
 from reproducibility.keys import index_key
-from reproducibility.processes import assert_same_on_all_processes, initialize
+from reproducibility.processes import (
+    assert_same_facts,
+    assert_same_on_all_processes,
+    initialize,
+)
 
 __all__ = ["Layout", "assert_same_on_all_processes", "initialize", "shard_gradients"]
 
 AXIS = "device"
+_fingerprint = jax.jit(fingerprint)
 T = TypeVar("T")
 Parts: TypeAlias = Sequence[PyTree]
 
@@ -130,7 +137,7 @@ class Layout:
             )
         if count % len(self.devices):
             raise ConfigError(
-                "use", "devices", expected=f"a number in all that divides the {count} shards",
+                "use", "devices", expected=f"in all a divisor of the number of shards, {count}",
                 got=f"{self.processes} x {len(self.local)} = {len(self.devices)}",
                 do="Use 1, 2, 4, … of them; other shards would be another run.",
             )  # fmt: skip
@@ -246,6 +253,34 @@ class Layout:
             # can run out of threads for those it needs.
             jax.tree.map(lambda x: x.block_until_ready(), found)
         return found
+
+    def assert_same_on_all_devices(self, tree: PyTree, *, step: int) -> None:
+        """Check that all devices have the same bits of a tree that is everywhere.
+
+        They computed them each for itself. A device that errs in silence is found here, at the
+        latest when a checkpoint is saved. Every process calls it, in the same order.
+
+        **Same bits:** this is what it says, by fingerprints.
+
+        Args:
+            tree: arrays.
+            step: completed updates, for the message.
+
+        Raises:
+            NotReproducedError: a device of this process has others than its first.
+            ProcessMismatchError: a process has others than process 0.
+        """
+        if self.single:
+            return
+        do = "Go on from the checkpoint before, on other devices, and test that one."
+        words = [as_text(_fingerprint(copy)) for copy in self.copies(tree)]
+        for device, word in zip(self.local, words, strict=True):
+            if word != words[0]:
+                raise NotReproducedError(
+                    "go on", "with the state", step=step, got=f"others on {device}",
+                    expected=f"the bits that {self.local[0]} has", do=do,
+                )  # fmt: skip
+        assert_same_facts({"fingerprint": words[0]}, thing=f"the state of step {step}", do=do)
 
     def _on_each(self, leaf: Any) -> list[Any]:
         if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:

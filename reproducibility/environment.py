@@ -111,6 +111,7 @@ KNOWN: dict[Effect, dict[str, str]] = {
     "may change bits": MAY_CHANGE_BITS,
     "not known to change bits": NOT_KNOWN_TO_CHANGE_BITS,
 }
+DEVICE_COUNTS = ("device.count", "device.local_count", "device.processes")
 _FACTS = {name: (effect, why) for effect, facts in KNOWN.items() for name, why in facts.items()}
 _RANK = {effect: rank for rank, effect in enumerate(KNOWN)}
 _UNKNOWN: tuple[Effect, str] = ("may change bits", "Nothing is known about this setting.")
@@ -233,7 +234,10 @@ def facts_of(attempt: Mapping[str, Any]) -> Environment:
     """
     groups = {"layout": attempt.get("layout", {}), "program": attempt.get("programs", {})}
     more = {f"{group}.{name}": v for group, facts in groups.items() for name, v in facts.items()}
-    return {**attempt["environment"], **more}
+    # A run that records its layout has programs of one device; how many there are is said there.
+    counts = DEVICE_COUNTS if "layout" in attempt else ()
+    environment = {name: v for name, v in attempt["environment"].items() if name not in counts}
+    return {**environment, **more}
 
 
 def variables_of(environment: Mapping[str, Value]) -> dict[str, str]:

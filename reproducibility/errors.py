@@ -118,7 +118,7 @@ class RunDamagedError(RunError):
 
 
 class NotReproducedError(RunError):
-    """A finished run was computed again, from a checkpoint, and came to another digest."""
+    """What has to have the same bits has not: a run that was computed again, or two devices."""
 
     exit_code = 1
 

@@ -36,6 +36,7 @@ LOWBIAS = (16, 0x7FEB352D, 15, 0x846CA68B, 16)
 GOLDEN = 0x9E3779B9
 FOLD = 8  # rows that are added in one go
 ROW = 4096  # words in a row, at most, where a vector is cut into rows
+SMALL = 2**14  # words that are not worth it
 
 
 def fingerprint(tree: PyTree) -> UInt32[Array, " 2"]:
@@ -171,7 +172,9 @@ def _sum(words: Words) -> UInt32[Array, ""]:
     times as fast as mixing inside of a plain sum. Rows that lie next to each other are added, so
     an array that is cut evenly along this axis needs nothing from another device.
     """
-    if any(jax.typeof(words).sharding.spec):  # JAX asks for the sharding of what is cut up
+    if words.size < SMALL or any(jax.typeof(words).sharding.spec):
+        # A few rows on each of several devices would be exchanged one by one; and where axes are
+        # explicit, JAX asks for the sharding of what is cut up.
         return jnp.sum(words, dtype=jnp.uint32)
     if words.ndim == 1 and words.size >= FOLD * FOLD:
         row = min(ROW, 1 << (words.size // FOLD).bit_length() - 1)

@@ -73,6 +73,8 @@ def launch(
                 child.wait()
             for thread in printing:
                 thread.join()
+            for child in children:
+                child.communicate()  # closes its pipes
 
 
 def end_with_parent() -> None:

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -71,22 +70,25 @@ def initialize(
     """
     if processes == 1:
         return 1
+    devices: Any = None
     if processes is None and process_index is None and coordinator is None:
-        if not jax.distributed.is_initialized() and not _detected(deadline):
+        address, count, index, devices = _detected(deadline)
+        if count == 1:
             return 1
-        index, count = here()
-        line = meet(_second_address(deadline), index, count, deadline=deadline, ended=end_process)
     else:
         count, index, address = _checked(processes, process_index, coordinator)
-        line = meet(address, index, count, deadline=deadline, ended=end_process)
-        try:
-            _start(deadline, coordinator_address=address, num_processes=count, process_id=index,
-                   cluster_detection_method="deactivate")  # fmt: skip
-        except RuntimeError as error:
-            raise ConfigError(
-                "start", "with several processes", expected="JAX not to have begun",
-                got=str(error).partition(".")[0], do="Call initialize first, and once.",
-            ) from error  # fmt: skip
+    line = meet(address, index, count, deadline=deadline, ended=end_process)
+    try:
+        jax.distributed.initialize(
+            address, count, index, devices, cluster_detection_method="deactivate",
+            initialization_timeout=max(1, int(deadline)), heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=SHUTDOWN,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise ConfigError(
+            "start", "with several processes", expected="JAX not to have begun",
+            got=str(error).partition(".")[0], do="Call initialize first, and once.",
+        ) from error  # fmt: skip
     _stay(line)
     return count
 
@@ -194,7 +196,12 @@ def assert_same_on_all_processes(tree: PyTree, *, thing: str = "a tree") -> None
     assert_same_facts(leaf_digests(tree), thing=thing)
 
 
-def assert_same_facts(facts: Mapping[str, Any], *, thing: str) -> None:
+def assert_same_facts(
+    facts: Mapping[str, Any],
+    *,
+    thing: str,
+    do: str = "Start all processes with the same versions and settings.",
+) -> None:
     """Do what `assert_same_on_all_processes` does, with JSON values by name.
 
     **Same bits:** everywhere.
@@ -202,6 +209,7 @@ def assert_same_facts(facts: Mapping[str, Any], *, thing: str) -> None:
     Args:
         facts: the values.
         thing: what the message calls them.
+        do: what to do if they differ.
 
     Raises:
         ProcessMismatchError: on every process, naming the first value and process that differ.
@@ -226,10 +234,7 @@ def assert_same_facts(facts: Mapping[str, Any], *, thing: str) -> None:
 
     verdict = on_first(judge)
     if verdict:
-        raise ProcessMismatchError(
-            "use", thing, expected=verdict[0], got=verdict[1],
-            do="Start all processes with the same versions and settings.",
-        )  # fmt: skip
+        raise ProcessMismatchError("use", thing, expected=verdict[0], got=verdict[1], do=do)
 
 
 def _checked(
@@ -258,43 +263,30 @@ def _checked(
     return processes, process_index, coordinator
 
 
-def _detected(deadline: float) -> bool:
-    """Let JAX find out from its surroundings which process this is; False where it is the only."""
-    size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+def _detected(deadline: float) -> tuple[str, int, int, Any]:
+    """Let JAX find out from its surroundings where to meet and which process this is.
+
+    It has no public name for that alone, and `jax.distributed.initialize` would go on at once to
+    wait for the others, without naming who lacks.
+    """
+    from jax._src.clusters import ClusterEnv
+
+    find: Any = ClusterEnv.auto_detect_unset_distributed_params
     try:
-        _start(deadline)
-    except ValueError:  # it has found nothing
-        if size == "1":
-            return False
-        problem = f"Open MPI with {size} processes and no word on where they meet, as version 5"
-    except RuntimeError as error:
-        problem = str(error).strip().splitlines()[0].rstrip(".")
-        if "before any JAX calls" in problem and size == "1":
-            return False  # JAX has begun without others, as in a notebook
+        address, count, index, devices = find(None, None, None, None, None, int(deadline))
+    except (RuntimeError, OSError) as error:
+        problem = (str(error).strip().splitlines() or ["nothing"])[0].rstrip(".")
     else:
-        return True
+        size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+        if count is not None:
+            return os.environ.get("JAX_COORDINATOR_ADDRESS", address), count, index, devices
+        if size == "1":
+            return "", 1, 0, None
+        problem = f"Open MPI with {size} processes and no word on where they meet, as version 5"
     raise ConfigError(
         "find", "the other processes", expected="what JAX can read from its surroundings",
         got=problem, do="Give --processes, --process-index and --coordinator; or --processes 1.",
     )  # fmt: skip
-
-
-def _start(deadline: float, **settings: Any) -> None:
-    jax.distributed.initialize(
-        initialization_timeout=max(1, int(deadline)), heartbeat_timeout_seconds=HEARTBEAT,
-        shutdown_timeout_seconds=SHUTDOWN, **settings,
-    )  # fmt: skip
-
-
-def _second_address(deadline: float) -> str:
-    """Agree on where to meet, when JAX has the coordinator's port already."""
-    host = str(_state().coordinator_address).rpartition(":")[0]
-
-    def free() -> int:
-        with socket.create_server(("", 0)) as server:
-            return int(server.getsockname()[1])
-
-    return f"{host}:{on_first(free, deadline=deadline)}"
 
 
 def _stay(line: Lifeline) -> None:

@@ -32,6 +32,7 @@ import numpy as np
 from reproducibility.checkpoint import CheckpointStore, saved_steps
 from reproducibility.config import Identity
 from reproducibility.environment import (
+    DEVICE_COUNTS,
     KNOWN,
     Difference,
     Environment,
@@ -510,8 +511,7 @@ def _variables(environment: Environment) -> dict[str, str]:
 
 def _relevant(recorded: Environment, now: Environment) -> list[Difference]:
     # How many devices there are is not: no program of a run sees more than one.
-    counts = ("device.count", "device.local_count", "device.processes")
-    found = [d for d in differences(recorded, now) if d.name not in counts]
+    found = [d for d in differences(recorded, now) if d.name not in DEVICE_COUNTS]
     return [d for d in found if d.effect != "not known to change bits"]
 
 

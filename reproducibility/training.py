@@ -223,7 +223,8 @@ class Programs:
         **Same bits:** one version of JAX; the text does not know the instruction set or flags.
         """
         tree = (self.start, self.plan(self.start), self.data)
-        state, plan, data = self.layout.copies(tree)[0]
+        describe: Any = jax.ShapeDtypeStruct  # an array would tell on which devices it lies
+        state, plan, data = jax.tree.map(lambda x: describe(x.shape, x.dtype), tree)
         arguments = (state.params, state.step, plan, data.x, data.y, self.shards[0])
         part = jax.eval_shape(self._gradient, *arguments)
         lowered = {
@@ -365,7 +366,8 @@ def _agree(config: TrainConfig, programs: Programs) -> None:
     }
     digests = {f"program.{name}": digest for name, digest in programs.digests().items()}
     chosen = {**dataclasses.asdict(config), "data_digest": settings_of(programs)["data_digest"]}
-    assert_same_facts({**chosen, **here, **digests}, thing="these settings")
+    start = {"start": tree_digest(programs.start)}
+    assert_same_facts({**chosen, **here, **digests, **start}, thing="these settings")
 
 
 def _open(stack: ExitStack, path: str | os.PathLike[str], settings: dict[str, Any]) -> Run:
@@ -431,6 +433,7 @@ def _attempt(
                 progress(step, loss)
             interrupted = stop is not None and stop()
             if store and (step % config.checkpoint_every == 0 or step == last or interrupted):
+                programs.layout.assert_same_on_all_devices(state, step=step)
                 store.save(step, state, chain=recorder.flush().result if recorder else None)
             if interrupted:
                 break

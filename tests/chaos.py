@@ -9,10 +9,12 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import mmap
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -33,7 +36,11 @@ from reproducibility.run import LEDGER, LOCK, Run
 from tests.conftest import SMALL
 
 STEPS = 4_000  # of a run that is killed twenty times
+LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (2, 4), (4, 1))  # processes, devices
+MOVES = 1_500  # steps of a run that is moved from layout to layout
 EVERY = 25  # updates between two checkpoints of a run that is killed
+# Of a run that is moved: shards for eight devices, and all that is random is on.
+MOVED: dict[str, Any] = {**SMALL, "shards": 8, "batch_size": 64}
 DEADLINE = 120  # seconds; a process that takes longer is killed, and that is an error
 
 # Trains, and tells after each update how far it is, in memory that outlives it.
@@ -148,6 +155,94 @@ def check_killed(folder: Path, seed: int, steps: int, kills: list[Kill]) -> None
         assert kill.repeated <= 2 * EVERY, kill
 
 
+def begin(
+    folder: Path, config: TrainConfig, layout: tuple[int, int]
+) -> list[subprocess.Popen[str]]:
+    """Start the processes of a run on a layout of processes and devices of each."""
+    processes, devices = layout
+    settings = {**dataclasses.asdict(config), "devices": devices}
+    command = [sys.executable, "-m", "reproducibility", "train", "--run-dir", str(folder)]
+    for name, value in settings.items():
+        if value is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            command += [f"--{name.replace('_', '-')}", *map(str, values)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
+    which = [
+        ["--processes", str(processes), "--process-index", str(index), "--coordinator", coordinator]
+        for index in range(processes)
+    ]
+    return [
+        subprocess.Popen(
+            [*command, *each], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for each in which
+    ]
+
+
+def move_until_done(folder: Path, config: TrainConfig, seed: int, kills: int) -> dict[str, int]:
+    """Kill a run at random moments, and go on each time on another layout; count what was killed.
+
+    One process is killed, or all at once. When one is, the others have to end by themselves.
+    """
+    chance, counts, layout = random.Random(seed), collections.Counter[str](), (1, 1)
+    for number in range(kills + 1):
+        layout = chance.choice([each for each in LAYOUTS if each != layout])
+        attempts, saved = len(begun(folder)), saved_steps(folder / "checkpoints")
+        children = begin(folder, config, layout)
+        try:
+            if number == kills:
+                said = [child.communicate(timeout=5 * DEADLINE)[1] for child in children]
+                assert [child.returncode for child in children] == [0] * len(children), said
+                continue
+            if number % 5 == 3:  # while they start, meet, restore, compile
+                time.sleep(chance.uniform(0, 6))
+            else:
+                wait(children[0], functools.partial(has_begun, folder, attempts))
+                if number % 2:  # it has got further
+                    wait(children[0], functools.partial(has_saved, folder, saved))
+                time.sleep(chance.uniform(0, 1.5))
+            alone = chance.random() < 0.5 and len(children) > 1
+            doomed = [chance.choice(children)] if alone else children
+            for child in doomed:
+                child.kill()
+            for child in children:
+                _, said = child.communicate(timeout=15)
+                assert child.returncode == (-9 if child in doomed else 4), said
+            counts["one of several" if alone else "all"] += 1
+            counts[f"{layout[0]}x{layout[1]}"] += 1
+        finally:
+            for child in children:
+                child.kill()
+                child.communicate()
+    return dict(counts)
+
+
+def has_begun(folder: Path, attempts: int) -> bool:
+    """Say whether work on a run has begun once more."""
+    return len(begun(folder)) > attempts
+
+
+def has_saved(folder: Path, before: list[int]) -> bool:
+    """Say whether there is a newer checkpoint than before."""
+    return saved_steps(folder / "checkpoints")[-1:] > before[-1:]
+
+
+def begun(folder: Path) -> list[dict[str, object]]:
+    """Return the lines of a run's attempts that say that work began."""
+    found = Run.read(folder).attempts() if (folder / "run.json").exists() else []
+    return [line for line in found if line["event"] == "start"]
+
+
+def check_moved(folder: Path, config: TrainConfig) -> None:
+    """Assert that a run that was moved about is the uninterrupted one of one device."""
+    uninterrupted = train(config, run_dir=folder.with_name("reference"))
+    assert Run.read(folder).result().digest == uninterrupted.digest
+    ledgers = [path / LEDGER for path in (folder, folder.with_name("reference"))]
+    assert ledgers[0].read_bytes() == ledgers[1].read_bytes()
+    assert check(folder).findings == ()
+
+
 def finished_run(folder: Path) -> TrainConfig:
     """Make a run of two attempts and three checkpoints, to be damaged; return what goes on."""
     config = TrainConfig(seed=7, steps=12, checkpoint_every=4, **SMALL)
@@ -249,6 +344,7 @@ def main() -> None:
     """Do both, at the same time, and print what happened."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--moves", type=int, default=60)
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -269,6 +365,12 @@ def main() -> None:
     print(f"{len(found)} kills, {sum(k.saving for k in found)} of them inside a save")
     print(f"updates repeated: at most {max(k.repeated for k in found)}, interval {EVERY}; "
           f"more than one interval after {len(over)} kills")  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        moved = Path(place) / "run"
+        config = TrainConfig(seed=asked.seed, steps=MOVES, checkpoint_every=EVERY, **MOVED)
+        counts = move_until_done(moved, config, asked.seed, asked.moves)
+        check_moved(moved, config)
+        print(f"{asked.moves} kills, each gone on from on another layout: {counts}; one digest")
     counts = damage(asked.seed, asked.flips, asked.cuts)
     print(f"{asked.flips} flips, {asked.cuts} truncations: {counts}")
     print(f"Orbax alone, 120 flips: {orbax_alone(asked.seed, 120)}")

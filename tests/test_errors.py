@@ -18,6 +18,7 @@ EXIT_CODES = {
     "CheckpointDamagedError": 1,
     "CheckpointSaveError": 4,
     "NotReproducedError": 1,
+    "ProcessError": 4,
     "ReplayError": 3,
     "RunDamagedError": 1,
     "RunLockedError": 4,

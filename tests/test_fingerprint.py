@@ -208,9 +208,16 @@ SHAPES = [(7,), (63,), (64,), (1000,), (40_000,), (8, 3), (13, 5), (16, 24), (4,
           (1, 9), (0, 8), (9, 0), (2, 3, 17, 4)]  # fmt: skip
 
 
+@pytest.mark.parametrize("small", [0, 2**14])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_however_the_rows_are_added_it_is_one_sum(shape: tuple[int, ...]) -> None:
-    """For any shape, with rows left over or none, it is the sum that the definition says."""
+def test_however_the_rows_are_added_it_is_one_sum(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], small: int
+) -> None:
+    """For any shape, with rows left over or none, it is the sum that the definition says.
+
+    So it is however small the arrays are of which rows are added first.
+    """
+    monkeypatch.setattr(sys.modules["reproducibility.fingerprint"], "SMALL", small)
     array = np.random.RandomState(7).standard_normal(shape).astype(np.float32)
     words = leaf_fingerprints({"w": jnp.asarray(array)})["w"]
     assert as_text(words) == by_hand(array)
