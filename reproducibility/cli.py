@@ -90,7 +90,7 @@ class Train(TrainConfig):
             end_with_parent()
             count = initialize(
                 processes=self.processes, process_index=self.process_index,
-                coordinator=self.coordinator, deadline=self.deadline,
+                coordinator=self.coordinator, devices=self.devices, deadline=self.deadline,
             )  # fmt: skip
             if count > 1:
                 _keep_stdout()
@@ -157,7 +157,7 @@ class Launch:
                 got="one with --processes, --process-index or --coordinator",
                 do="Leave those out: launch adds them.",
             )  # fmt: skip
-        return launch(command, self.processes, say=_say)
+        return launch(command, self.processes, devices=request.devices, say=_say)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -399,24 +399,24 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = _parse(arguments)(*command)
         sys.stdout.flush()
     except ReproducibilityError as error:
-        code = _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
+        code = _fail(str(error), error, error.exit_code)
+    except KeyboardInterrupt as error:
         reason = "Interrupted; what was saved before is intact. The same command goes on."
-        code = _fail(reason, INTERRUPTED)
+        code = _fail(reason, error, INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
         code = 0
     except OSError as error:
         reason = f"expected a working file system, got {error}. Earlier files are kept."
-        code = _fail(f"Cannot go on: {reason}", FAILED)
+        code = _fail(f"Cannot go on: {reason}", error, FAILED)
     sys.exit(code)
 
 
-def _fail(reason: str, code: int) -> int:
+def _fail(reason: str, error: BaseException, code: int) -> int:
     """Say why this process ends; where it is one of several, all end."""
     _say(reason)
     if processes := sys.modules.get("reproducibility.processes"):
-        processes.leave(reason, code)
+        processes.leave(error, code)
     return code
 
 

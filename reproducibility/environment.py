@@ -96,6 +96,7 @@ NOT_KNOWN_TO_CHANGE_BITS = {
     "env.OMP_NUM_THREADS": "It acts through threads.blas.",
     "env.JAX_PLATFORMS": "It acts through device.platform.",
     "env.JAX_NUM_CPU_DEVICES": "It acts through device.count and threads.xla_cpu.",
+    "env.JAX_LOCAL_DEVICE_IDS": "It says which GPUs; what they are is in device.kind.",
     "env.JAX_COMPILATION_CACHE_DIR": "Measured: the same bits with the cache and without.",
     "config.jax_debug_nans": "Measured: nothing differs.",
     "config.jax_cpu_enable_async_dispatch": "Measured: nothing differs.",

@@ -26,7 +26,12 @@ Say = Callable[[str], None]
 
 
 def launch(
-    command: Sequence[str], processes: int, *, program: Sequence[str] = (), say: Say = print
+    command: Sequence[str],
+    processes: int,
+    *,
+    program: Sequence[str] = (),
+    devices: int = 1,
+    say: Say = print,
 ) -> int:
     """Start the processes of a run here, with their output labelled, and wait for them.
 
@@ -41,6 +46,7 @@ def launch(
             is: those are added.
         processes: how many.
         program: what to run instead of this package's command line.
+        devices: how many GPUs each process takes, if there are any: the next ones of the machine.
         say: called with a sentence on what became of a process.
 
     Returns:
@@ -54,11 +60,13 @@ def launch(
     with _handing_on(children):
         try:
             for index in range(processes):
+                ids = range(index * devices, (index + 1) * devices)
+                told = {WATCHED: "1", "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ids))}
                 which = ("--processes", str(processes), "--process-index", str(index))
                 child = subprocess.Popen(
                     [*program, *command, *which, "--coordinator", coordinator],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    text=True, errors="replace", env=os.environ | {WATCHED: "1"},
+                    text=True, errors="replace", env=os.environ | told,
                     start_new_session=True,  # Ctrl-C reaches this process alone
                 )  # fmt: skip
                 children.append(child)

@@ -43,6 +43,7 @@ def initialize(
     processes: int | None = None,
     process_index: int | None = None,
     coordinator: str | None = None,
+    devices: int = 1,
     deadline: float = DEADLINE,
 ) -> int:
     """Join the other processes of a run, before JAX computes anything.
@@ -59,6 +60,8 @@ def initialize(
         processes: how many processes there are.
         process_index: which of them this one is, from 0.
         coordinator: "host:port" of process 0, a port that is free there.
+        devices: how many GPUs each process takes, where SLURM or Open MPI number the processes of
+            a machine; JAX alone would take one.
         deadline: seconds to wait for the others.
 
     Returns:
@@ -70,17 +73,18 @@ def initialize(
     """
     if processes == 1:
         return 1
-    devices: Any = None
+    mine = None
     if processes is None and process_index is None and coordinator is None:
-        address, count, index, devices = _detected(deadline)
+        address, count, index, first = _detected(deadline)
         if count == 1:
             return 1
+        mine = first and [first[0] * devices + i for i in range(devices)]
     else:
         count, index, address = _checked(processes, process_index, coordinator)
     line = meet(address, index, count, deadline=deadline, ended=end_process)
     try:
         jax.distributed.initialize(
-            address, count, index, devices, cluster_detection_method="deactivate",
+            address, count, index, mine, cluster_detection_method="deactivate",
             initialization_timeout=max(1, int(deadline)), heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,
         )  # fmt: skip
@@ -118,17 +122,20 @@ def stop_together(step: int) -> bool:
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
-def leave(reason: str, code: int) -> None:
+def leave(error: BaseException, code: int) -> None:
     """End this process and, with it, the others; return where there are none.
 
     Same bits: not a computation.
 
     Args:
-        reason: one sentence, for the others: this process has said it.
+        error: why, for the others; this process has said it.
         code: the exit code of all.
     """
     if _lifeline:
-        _lifeline.fail(reason, code)
+        if isinstance(error, ProcessMismatchError):  # raised in all, which say it themselves
+            _lifeline.close()
+        else:
+            _lifeline.fail(str(error) or type(error).__name__, code)
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -226,7 +233,7 @@ def assert_same_facts(
         ours = json.loads(json.dumps(facts))
         for process in range(1, count):
             theirs = json.loads(_get(f"{name}/{process}", process, DEADLINE))
-            for each in sorted(ours.keys() | theirs.keys()):
+            for each in ours | theirs:  # in the order in which they were given
                 one, other = (_value(side, each) for side in (ours, theirs))
                 if one != other:
                     return [f"{one}, as process 0 has", f"{other} on process {process}"]
@@ -273,13 +280,13 @@ def _detected(deadline: float) -> tuple[str, int, int, Any]:
 
     find: Any = ClusterEnv.auto_detect_unset_distributed_params
     try:
-        address, count, index, devices = find(None, None, None, None, None, int(deadline))
+        address, count, index, first = find(None, None, None, None, None, int(deadline))
     except (RuntimeError, OSError) as error:
         problem = (str(error).strip().splitlines() or ["nothing"])[0].rstrip(".")
     else:
         size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
         if count is not None:
-            return os.environ.get("JAX_COORDINATOR_ADDRESS", address), count, index, devices
+            return os.environ.get("JAX_COORDINATOR_ADDRESS", address), count, index, first
         if size == "1":
             return "", 1, 0, None
         problem = f"Open MPI with {size} processes and no word on where they meet, as version 5"
@@ -298,7 +305,7 @@ def _stay(line: Lifeline) -> None:
 
     def tell(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
         show(kind, value, traceback)
-        leave(f"{kind.__name__}: {value}", 1)
+        leave(value, 1)
 
     sys.excepthook = tell
 

@@ -1,6 +1,6 @@
-"""Kill runs at random moments, damage their files at random places: `make chaos`.
+"""Kill runs at random moments, move them to other layouts, damage their files: `make chaos`.
 
-Prints one table. The short form of both is in tests/test_chaos.py.
+Prints what happened. The short form of each is in tests/test_chaos.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.conftest import SMALL
 
 STEPS = 4_000  # of a run that is killed twenty times
 LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (2, 4), (4, 1))  # processes, devices
-MOVES = 1_500  # steps of a run that is moved from layout to layout
+MOVES = 4_000  # steps of a run that is moved from layout to layout
 EVERY = 25  # updates between two checkpoints of a run that is killed
 # Of a run that is moved: shards for eight devices, and all that is random is on.
 MOVED: dict[str, Any] = {**SMALL, "shards": 8, "batch_size": 64}
@@ -192,7 +192,7 @@ def move_until_done(folder: Path, config: TrainConfig, seed: int, kills: int) ->
         children = begin(folder, config, layout)
         try:
             if number == kills:
-                said = [child.communicate(timeout=5 * DEADLINE)[1] for child in children]
+                said = [child.communicate(timeout=10 * DEADLINE)[1] for child in children]
                 assert [child.returncode for child in children] == [0] * len(children), said
                 continue
             if number % 5 == 3:  # while they start, meet, restore, compile
@@ -201,7 +201,7 @@ def move_until_done(folder: Path, config: TrainConfig, seed: int, kills: int) ->
                 wait(children[0], functools.partial(has_begun, folder, attempts))
                 if number % 2:  # it has got further
                     wait(children[0], functools.partial(has_saved, folder, saved))
-                time.sleep(chance.uniform(0, 1.5))
+                time.sleep(chance.uniform(0, 0.5))
             alone = chance.random() < 0.5 and len(children) > 1
             doomed = [chance.choice(children)] if alone else children
             for child in doomed:

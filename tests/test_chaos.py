@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from reproducibility import TrainConfig
 from tests import chaos
 
 
@@ -14,6 +17,19 @@ def test_a_killed_run_ends_with_the_same_digest(tmp_path: Path) -> None:
     kills = chaos.kill_until_done(tmp_path / "killed", seed=1, steps=1_000, kills=2)
     chaos.check_killed(tmp_path / "killed", 1, 1_000, kills)
     assert len(kills) == 2
+
+
+@pytest.mark.timeout(900)  # four starts of several processes, which compile
+def test_a_run_that_is_killed_and_moved_ends_with_the_same_digest(tmp_path: Path) -> None:
+    """Killed and gone on with on another layout each time, a run is that of one device.
+
+    It has the same ledger, byte for byte. Where one process of several is killed, the others end
+    by themselves, with code 4.
+    """
+    config = TrainConfig(seed=2, steps=300, checkpoint_every=25, **chaos.MOVED)
+    counts = chaos.move_until_done(tmp_path / "run", config, seed=2, kills=3)
+    assert (counts["all"], counts["one of several"]) == (1, 2)
+    chaos.check_moved(tmp_path / "run", config)
 
 
 def test_no_damage_is_silent() -> None:
