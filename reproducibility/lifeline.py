@@ -26,8 +26,10 @@ from reproducibility.errors import ProcessError
 
 FAILED = 4
 LINE = 4096  # bytes of the longest message
+SHOWN = 20  # missing processes that are named
+REASON = 500  # characters of a reason that others are told, each up to 6 bytes of JSON
 RETRY = 0.1  # seconds between two attempts to reach process 0
-MANNERS = 5.0  # seconds in which who connects has to say who it is
+MANNERS = 2.0  # seconds in which who connects has to say who it is
 
 Ended = Callable[[str, int], None]
 
@@ -48,6 +50,9 @@ class Lifeline:
     def __init__(self, index: int, peers: Mapping[int, socket.socket], ended: Ended) -> None:
         self.index, self._peers, self._ended = index, dict(peers), ended
         self._over = threading.Event()
+        self._selector = selectors.DefaultSelector()
+        for each, peer in self._peers.items():  # here: `close` may come before the thread begins
+            self._selector.register(peer, selectors.EVENT_READ, each)
         threading.Thread(target=self._watch, daemon=True, name="lifeline").start()
 
     def fail(self, reason: str, code: int = FAILED) -> None:
@@ -60,7 +65,7 @@ class Lifeline:
             code: the exit code for all.
         """
         self._over.set()
-        self._tell({"failed": f"Process {self.index} ended: {reason}", "code": code})
+        self._tell({"failed": f"Process {self.index} ended: {reason[:REASON]}", "code": code})
 
     def close(self) -> None:
         """Say goodbye: this process is done. Same bits: not a computation."""
@@ -75,9 +80,7 @@ class Lifeline:
                 peer.sendall(_line(message))
 
     def _watch(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for index, peer in self._peers.items():
-                selector.register(peer, selectors.EVENT_READ, index)
+        with self._selector as selector:
             while selector.get_map() and not self._over.is_set():
                 for key, _ in selector.select(timeout=1.0):
                     message = _read(key.fileobj)  # type: ignore[arg-type]
@@ -143,11 +146,15 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
         ) from error  # fmt: skip
     with server:
         while len(peers) < count - 1:
-            server.settimeout(max(0.01, end - time.monotonic()))
             try:
+                if (left := end - time.monotonic()) <= 0:  # also while strangers keep coming
+                    raise TimeoutError
+                server.settimeout(left)
                 peer, _ = server.accept()
             except TimeoutError:
-                absent = ", ".join(str(i) for i in range(1, count) if i not in peers)
+                lacking = [str(i) for i in range(1, count) if i not in peers]
+                more = len(lacking) - SHOWN
+                absent = ", ".join(lacking[:SHOWN]) + (f" and {more} more" if more > 0 else "")
                 facts = (f"all {count} processes within {deadline:g} s", f"no process {absent}")
                 for there in peers.values():
                     _dismiss(there, *facts)
@@ -159,7 +166,7 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
                 peer.close()
             elif its != count:
                 _dismiss(peer, f"{count} processes, as on process 0", f"{its} on process {index}")
-            elif not isinstance(index, int) or index in {0, *peers} or index >= count:
+            elif not isinstance(index, int) or index in peers or not 0 < index < count:
                 _dismiss(peer, "each process once", f"process {index} a second time")
             else:
                 peers[index] = peer
@@ -179,8 +186,8 @@ def _join(
         try:
             peer = socket.create_connection(place, timeout=max(0.01, end - time.monotonic()))
             peer.sendall(_line({"process": index, "processes": count}))
-        except OSError as error:
-            got = error.strerror or str(error) or got
+        except (OSError, UnicodeError) as error:  # a name can be none
+            got = getattr(error, "strerror", None) or str(error) or got
             time.sleep(RETRY)
             continue
         peer.settimeout(max(0.01, end - time.monotonic()) + MANNERS)  # process 0 names who lacks
@@ -223,9 +230,9 @@ def _line(message: Mapping[str, Any]) -> bytes:
 
 def _read(peer: socket.socket) -> dict[str, Any]:
     """Return the next message; nothing where the connection has ended or speaks otherwise."""
-    text = b""
+    text, end = b"", time.monotonic() + (peer.gettimeout() or float("inf"))
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        while not text.endswith(b"\n") and len(text) < LINE:
+        while not text.endswith(b"\n") and len(text) < LINE and time.monotonic() < end:
             byte = peer.recv(1)
             if not byte:
                 return {}

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -24,9 +25,10 @@ from reproducibility.errors import (
     ConfigError,
     ProcessError,
     ProcessMismatchError,
+    ReproducibilityError,
 )
 from reproducibility.hashing import leaf_digests
-from reproducibility.lifeline import Lifeline, end_process, meet
+from reproducibility.lifeline import FAILED, Lifeline, end_process, meet
 
 DEADLINE = 60.0  # seconds to wait for the other processes to start
 PATIENCE = 3600.0  # seconds to wait for work of process 0; if it dies, the lifeline says so
@@ -91,7 +93,7 @@ def initialize(
     except RuntimeError as error:
         raise ConfigError(
             "start", "with several processes", expected="JAX not to have begun",
-            got=str(error).partition(".")[0], do="Call initialize first, and once.",
+            got=str(error).partition(". ")[0], do="Call initialize first, and once.",
         ) from error  # fmt: skip
     _stay(line)
     return count
@@ -135,7 +137,9 @@ def leave(error: BaseException, code: int) -> None:
         if isinstance(error, ProcessMismatchError):  # raised in all, which say it themselves
             _lifeline.close()
         else:
-            _lifeline.fail(str(error) or type(error).__name__, code)
+            ours = isinstance(error, ReproducibilityError)
+            told = str(error) if ours else traceback.format_exception_only(error)[-1].strip()
+            _lifeline.fail(told, code)
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -166,10 +170,11 @@ def on_first(work: Callable[[], T], *, deadline: float = PATIENCE) -> T:
     if index == 0:
         try:
             value = work()
-        except Exception as error:  # the others wait for it, whatever it is
+            text = json.dumps({"value": value})
+        except BaseException as error:  # the others wait for it, whatever it is
             _state().client.key_value_set(name, json.dumps({"failed": str(error)}))
             raise
-        _state().client.key_value_set(name, json.dumps({"value": value}))
+        _state().client.key_value_set(name, text)
         return value
     answer = json.loads(_get(name, 0, deadline))
     if "failed" in answer:
@@ -256,7 +261,7 @@ def _checked(
             "start", "with several processes", expected=", ".join(names), got=f"only {given}",
             do="Give all three, or none where SLURM, Open MPI or Kubernetes tell.",
         )  # fmt: skip
-    if processes < 1 or not 0 <= process_index < processes:
+    if not 0 <= process_index < processes:
         raise ConfigError(
             "use", "--process-index", expected=f"0 to {processes - 1}, of {processes} processes",
             got=process_index, do="Number the processes from 0.",
@@ -303,9 +308,9 @@ def _stay(line: Lifeline) -> None:
     atexit.register(line.close)  # runs before JAX's own, which waits for all
     show = sys.excepthook
 
-    def tell(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
-        show(kind, value, traceback)
-        leave(value, 1)
+    def tell(kind: type[BaseException], value: BaseException, frames: Any) -> None:
+        show(kind, value, frames)
+        leave(value, FAILED)
 
     sys.excepthook = tell
 
