@@ -185,7 +185,8 @@ class Layout:
         **Same bits:** those of `tree`.
 
         Args:
-            tree: arrays.
+            tree: arrays. Where they lie on a device already, that copy is used: donating the
+                result takes them too.
         """
         return self._joined(self.copies(tree))
 
@@ -217,16 +218,19 @@ class Layout:
         **Same bits:** as `jax.jit(function)` on one device, whatever the layout.
 
         Args:
-            function: takes and returns trees that are everywhere.
+            function: takes one or more trees that are everywhere, and returns such a tree.
             donate_argnums: as for `jax.jit`.
         """
-        program: Any = jax.jit(function, donate_argnums=donate_argnums)
+        if self.single:
+            return jax.jit(function, donate_argnums=donate_argnums)
+        # An argument says on which device to run, even one that nothing is computed from.
+        program: Any = jax.jit(function, donate_argnums=donate_argnums, keep_unused=True)
 
         def run(*trees: PyTree) -> Any:
             rows = zip(*map(self.copies, trees), strict=True)
             return self._joined([program(*row) for row in rows])
 
-        return program if self.single else run
+        return run
 
     def mean(self, parts: Parts) -> PyTree:
         """Add what the shards gave, neighbours first, and divide by their number.
@@ -353,9 +357,10 @@ def shard_gradients(
     mine = layout.shards(shards)
     each = len(mine) // len(layout.local)
     owners = [layout.local[i // each] for i in range(len(mine))]
-    numbers = [
-        jax.device_put(np.uint32(shard), device) for shard, device in zip(mine, owners, strict=True)
-    ]
+    # On one device not tied to it: the first parameters are not, and JAX would compile for each.
+    numbers = [jnp.uint32(shard) for shard in mine]
+    if not layout.single:
+        numbers = list(map(jax.device_put, numbers, owners))
 
     @jax.jit
     def program(params: PyTree, batch: PyTree, key: Key[Array, ""] | None, shard: Array) -> Any:

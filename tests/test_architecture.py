@@ -125,8 +125,8 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_package_can_be_read_in_a_sitting() -> None:
-    """All modules together are at most 4,950 lines of code."""
-    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 4950
+    """All modules together are at most 5,750 lines of code."""
+    assert sum(code_lines(PACKAGE / f"{module}.py") for module in MODULES) <= 5750
 
 
 def test_names_are_reexported() -> None:
