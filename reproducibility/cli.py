@@ -414,8 +414,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _fail(reason: str, error: BaseException, code: int) -> int:
     """Say why this process ends; where it is one of several, all end."""
+    processes = sys.modules.get("reproducibility.processes")
+    if processes:
+        processes.give_way()
     _say(reason)
-    if processes := sys.modules.get("reproducibility.processes"):
+    if processes:
         processes.leave(error, code)
     return code
 

@@ -49,7 +49,7 @@ class Lifeline:
 
     def __init__(self, index: int, peers: Mapping[int, socket.socket], ended: Ended) -> None:
         self.index, self._peers, self._ended = index, dict(peers), ended
-        self._over = threading.Event()
+        self._over, self._lost = threading.Event(), threading.Event()
         self._selector = selectors.DefaultSelector()
         for each, peer in self._peers.items():  # here: `close` may come before the thread begins
             self._selector.register(peer, selectors.EVENT_READ, each)
@@ -66,18 +66,46 @@ class Lifeline:
         """
         self._over.set()
         self._tell({"failed": f"Process {self.index} ended: {reason[:REASON]}", "code": code})
+        self._outlast()
 
-    def close(self) -> None:
-        """Say goodbye: this process is done. Same bits: not a computation."""
+    def close(self, *, last: bool = False) -> None:
+        """Say goodbye: this process is done. Same bits: not a computation.
+
+        Args:
+            last: the others end at the same time; if this is process 0, wait for them.
+        """
         self._over.set()
         self._tell({"done": self.index})
+        if last:
+            self._outlast()
         for peer in self._peers.values():
             peer.close()
+
+    def give_way(self, seconds: float) -> None:
+        """Wait a moment, and for ever if another process has died: then that is what to report.
+
+        Same bits: not a computation.
+
+        Args:
+            seconds: until it would be known. A sum that waits for a dead process may fail first.
+        """
+        if self._lost.wait(seconds):
+            threading.Event().wait()  # `ended` is being called
 
     def _tell(self, message: dict[str, Any]) -> None:
         for peer in self._peers.values():
             with contextlib.suppress(OSError):  # it is gone, and known to be
                 peer.sendall(_line(message))
+
+    def _outlast(self) -> None:
+        """Wait, in process 0, until the others have gone: JAX aborts where it is gone first."""
+        end = time.monotonic() + MANNERS
+        for peer in self._peers.values() if self.index == 0 else ():
+            with contextlib.suppress(OSError):
+                while (left := end - time.monotonic()) > 0:
+                    peer.settimeout(left)
+                    if not peer.recv(LINE):
+                        break
 
     def _watch(self) -> None:
         with self._selector as selector:
@@ -85,10 +113,12 @@ class Lifeline:
                 for key, _ in selector.select(timeout=1.0):
                     message = _read(key.fileobj)  # type: ignore[arg-type]
                     if "done" not in message and not self._over.is_set():
+                        self._lost.set()
                         self._over.set()
                         reason = f"Process {key.data} was lost: it ended without a word."
                         message = {"failed": reason, "code": FAILED, **message}
                         self._tell(message)  # process 0 knows of all, the others of process 0
+                        self._outlast()
                         return self._ended(str(message["failed"]), int(message["code"]))
                     selector.unregister(key.fileobj)
         return None

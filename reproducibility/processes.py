@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ DEADLINE = 60.0  # seconds to wait for the other processes to start
 PATIENCE = 3600.0  # seconds to wait for work of process 0; if it dies, the lifeline says so
 HEARTBEAT = 60  # seconds after which JAX gives up a machine that has vanished
 SHUTDOWN = 60  # seconds to wait for the others at the end
+GRACE = 1.0  # seconds in which a death is known, when a sum has failed because of it
 T = TypeVar("T")
 
 _lifeline: Lifeline | None = None
@@ -124,6 +126,15 @@ def stop_together(step: int) -> bool:
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
+def give_way() -> None:
+    """Wait a moment before an error is shown: where another process has died, that is the cause.
+
+    Same bits: not a computation.
+    """
+    if _lifeline:
+        _lifeline.give_way(GRACE)
+
+
 def leave(error: BaseException, code: int) -> None:
     """End this process and, with it, the others; return where there are none.
 
@@ -135,7 +146,7 @@ def leave(error: BaseException, code: int) -> None:
     """
     if _lifeline:
         if isinstance(error, ProcessMismatchError):  # raised in all, which say it themselves
-            _lifeline.close()
+            _lifeline.close(last=True)
         else:
             ours = isinstance(error, ReproducibilityError)
             told = str(error) if ours else traceback.format_exception_only(error)[-1].strip()
@@ -289,11 +300,17 @@ def _detected(deadline: float) -> tuple[str, int, int, Any]:
     except (RuntimeError, OSError) as error:
         problem = (str(error).strip().splitlines() or ["nothing"])[0].rstrip(".")
     else:
-        size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+        told = os.environ.get
+        size = told("OMPI_COMM_WORLD_SIZE", "1")
         if count is not None:
-            return os.environ.get("JAX_COORDINATOR_ADDRESS", address), count, index, first
+            return told("JAX_COORDINATOR_ADDRESS", address), count, index, first
         if size == "1":
             return "", 1, 0, None
+        if told("OMPI_COMM_WORLD_LOCAL_SIZE") == size and "PMIX_NAMESPACE" in os.environ:
+            # Open MPI 5 on one machine, which JAX does not know: a port that belongs to the job.
+            port = 61440 + zlib.crc32(os.environ["PMIX_NAMESPACE"].encode()) % 4096
+            index = int(os.environ["OMPI_COMM_WORLD_RANK"])
+            return f"127.0.0.1:{port}", int(size), index, [index]
         problem = f"Open MPI with {size} processes and no word on where they meet, as version 5"
     raise ConfigError(
         "find", "the other processes", expected="what JAX can read from its surroundings",
@@ -309,6 +326,7 @@ def _stay(line: Lifeline) -> None:
     show = sys.excepthook
 
     def tell(kind: type[BaseException], value: BaseException, frames: Any) -> None:
+        give_way()
         show(kind, value, frames)
         leave(value, FAILED)
 

@@ -256,6 +256,12 @@ def open_mpi(rank: int, number: int) -> dict[str, str]:
             "OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_RANK": str(rank)}  # fmt: skip
 
 
+def open_mpi_5(rank: int, number: int) -> dict[str, str]:
+    """Return what version 5 of it tells, on one machine: no address, but the name of the job."""
+    return {"PMIX_NAMESPACE": f"prterun-{number}@1", "OMPI_COMM_WORLD_SIZE": "2",
+            "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(rank)}  # fmt: skip
+
+
 def slurm(rank: int, number: int) -> dict[str, str]:
     """Return what SLURM's `srun` tells the process of a rank, of two."""
     return {"SLURM_JOB_ID": str(number), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
@@ -293,7 +299,7 @@ def free_number() -> int:
     raise AssertionError("no port is free")
 
 
-@pytest.mark.parametrize("cluster", [open_mpi, slurm])
+@pytest.mark.parametrize("cluster", [open_mpi, open_mpi_5, slurm])
 def test_a_cluster_tells_who_there_is(cluster: Callable[[int, int], dict[str, str]]) -> None:
     """Without settings, two processes find each other by what Open MPI or SLURM tells them."""
     script = (
