@@ -19,6 +19,7 @@ bfloat16 when the target asks for it, and does not store arrays of size zero.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -62,7 +63,7 @@ from reproducibility.hashing import (
     named_leaves,
     path_string,
 )
-from reproducibility.processes import on_first
+from reproducibility.processes import here, on_first, ticket
 
 Host: TypeAlias = list[tuple[LeafPath, Any]]
 
@@ -174,7 +175,8 @@ class CheckpointStore:
                 self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
         except OSError as error:
             raise self._save_error(error) from error
-        self._pending = self._commits.submit(self._commit, temporary, final, step, host, chain)
+        commit = functools.partial(self._commit, temporary, final, step, host, chain)
+        self._pending = self._commits.submit(self._finish, commit, ticket())
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -217,7 +219,7 @@ class CheckpointStore:
                 PRNG implementation; the message names the first one.
         """
         self.wait()
-        step = self._newest() if step is None else step
+        step = on_first(self._newest) if step is None else step
         folder = self._folder(step)
         if not folder.is_dir():
             found = ", ".join(f"step {step}" for step in self.steps()) or "none"
@@ -368,13 +370,16 @@ class CheckpointStore:
         for leftover in self.path.glob(f"{TEMPORARY}*"):
             discard(leftover)
 
+    def _finish(self, commit: Callable[[], None], number: int) -> None:
+        """Commit in process 0; in the others, wait until it has."""
+        if here()[0]:
+            self._orbax.wait_until_finished()
+        on_first(commit, number=number)
+
     def _commit(
         self, temporary: Path, final: Path, step: int, host: Host,
         chain: Callable[[], str] | None,
     ) -> None:  # fmt: skip
-        if jax.process_index():  # process 0 commits, when Orbax has waited for all
-            self._orbax.wait_until_finished()
-            return
         digest, digests = named_digests(host)  # while Orbax writes
         leaves = {
             (name := path_string(path)): {**_spec(leaf), **_prng(leaf), "digest": digests[name]}

@@ -94,7 +94,7 @@ class Train(TrainConfig):
             )  # fmt: skip
             if count > 1:
                 _keep_stdout()
-                progress, stop = stack.enter_context(_together(progress))
+                progress, stop = _together(progress, stop)
             from reproducibility.run import write_result
             from reproducibility.training import train
 
@@ -617,17 +617,16 @@ def _every(seconds: float) -> Callable[[], bool]:
     return due
 
 
-@contextlib.contextmanager
 def _together(
-    tell: Callable[[int, Any], None],
-) -> Iterator[tuple[Callable[[int, Any], None], Callable[[], bool]]]:
-    """As `_progress`, where there are several processes: process 0 tells, and all stop together.
+    tell: Callable[[int, Any], None], asked: Callable[[], bool]
+) -> tuple[Callable[[int, Any], None], Callable[[], bool]]:
+    """Make of what one process tells and asks what several do: process 0 tells, all stop at once.
 
     JAX hears SIGTERM, in any of them, and finds a step after which all can stop.
     """
     from reproducibility.processes import here, stop_together
 
-    reached, asked, first = 0, False, here()[0] == 0
+    reached, passed_on, first = 0, False, here()[0] == 0
 
     def told(step: int, loss: Any) -> None:
         nonlocal reached
@@ -636,23 +635,16 @@ def _together(
             tell(step, loss)
 
     def stop() -> bool:
+        nonlocal passed_on
+        if not passed_on and asked():  # by Ctrl-C, or before the processes had met
+            passed_on = True
+            os.kill(os.getpid(), signal.SIGTERM)
         ending = stop_together(reached)
-        if ending and first:
+        if ending and first and not passed_on:
             _say("Interrupted: saving a checkpoint.")
         return ending
 
-    def interrupt(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield told, stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    return told, stop
 
 
 def _keep_stdout() -> None:

@@ -8,7 +8,7 @@ Chapter: docs/scale/scaling_out.md
 With 8 shards the tree is ((0+1)+(2+3)) + ((4+5)+(6+7)). A device owns an aligned block of shards,
 so every addition lies inside one device or between two. Between devices it is a butterfly: in round
 r, device k and device k XOR 2**r exchange what they have and both add. Addition commutes, so both
-get the same bits, and after the last round every device has the sum without a broadcast.
+get the same number, and after the last round every device has the sum without a broadcast.
 
 Cutting one program over the devices instead (what `jit` does with a sharded batch) compiles another
 program for each number of devices, and its sums have another order.
@@ -142,8 +142,7 @@ class Layout:
                 do="Use 1, 2, 4, … of them; other shards would be another run.",
             )  # fmt: skip
         each = count // len(self.devices)
-        first = self.devices.index(self.local[0])
-        return range(first * each, (first + len(self.local)) * each)
+        return range(self._first * each, (self._first + len(self.local)) * each)
 
     def part(self, size: int) -> slice:
         """Return the places of a batch that this process computes.
@@ -162,8 +161,7 @@ class Layout:
                 "use", "a batch", expected=f"a multiple of the {len(self.devices)} devices",
                 got=f"{size} examples", do="Use another size.",
             )  # fmt: skip
-        first = self.devices.index(self.local[0])
-        return slice(first * each, (first + len(self.local)) * each)
+        return slice(self._first * each, (self._first + len(self.local)) * each)
 
     def copies(self, tree: PyTree) -> list[PyTree]:
         """Return the tree as each device of this process has it.
@@ -188,7 +186,7 @@ class Layout:
             tree: arrays. Where they lie on a device already, that copy is used: donating the
                 result takes them too.
         """
-        return self._joined(self.copies(tree))
+        return tree if self.single else self._joined(self.copies(tree))
 
     def divide(self, tree: PyTree, axis: int) -> PyTree:
         """Cut arrays that are everywhere so that each device keeps the part of its shards.
@@ -201,9 +199,8 @@ class Layout:
         """
         if self.single:
             return tree
-        first = self.devices.index(self.local[0])
         parts = [
-            _own_part(copy, np.uint32(first + k), len(self.devices), axis)
+            _own_part(copy, np.uint32(self._first + k), len(self.devices), axis)
             for k, copy in enumerate(self.copies(tree))
         ]
         spec = _spec(*[None] * axis, AXIS)
@@ -218,7 +215,8 @@ class Layout:
         **Same bits:** as `jax.jit(function)` on one device, whatever the layout.
 
         Args:
-            function: takes one or more trees that are everywhere, and returns such a tree.
+            function: takes one or more trees that are everywhere, by position, and returns such a
+                tree.
             donate_argnums: as for `jax.jit`.
         """
         if self.single:
@@ -286,6 +284,10 @@ class Layout:
                 )  # fmt: skip
         assert_same_facts({"fingerprint": words[0]}, thing=f"the state of step {step}", do=do)
 
+    @functools.cached_property
+    def _first(self) -> int:
+        return self.devices.index(self.local[0])
+
     def _on_each(self, leaf: Any) -> list[Any]:
         if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
             there = {shard.device: shard.data for shard in leaf.addressable_shards}
@@ -294,8 +296,6 @@ class Layout:
         return [jax.device_put(leaf, device) for device in self.local]
 
     def _joined(self, copies: Sequence[PyTree]) -> Any:
-        if self.single:
-            return copies[0]
         shapes = [leaf.shape for leaf in jax.tree.leaves(copies[0])]
         return self._assembled(copies, self.everywhere, shapes)
 
@@ -329,7 +329,7 @@ def shard_gradients(
         shards: slices that the batch of all processes is cut into, a power of two.
         layout: which devices; by default all.
         has_aux: `loss_fn` returns the loss and a tree; the mean of that over the shards is
-            returned as well.
+            returned as well, in floating point.
 
     Returns:
         A function of (params, batch, key). `params` are everywhere (`Layout.replicate`); `batch`
@@ -393,7 +393,12 @@ def _cut(batch: PyTree, count: int) -> list[PyTree]:
             do="Give each process its part of the batch: layout.part(size).",
         )  # fmt: skip
     on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
-    pieces: list[PyTree] = _compiled_slices(batch, count) if on_device else _slices(batch, count)
+    # Copies: JAX may read them when the pipeline has written its next batch there.
+    pieces: list[PyTree] = (
+        _compiled_slices(batch, count)
+        if on_device
+        else jax.tree.map(np.array, _slices(batch, count))
+    )
     return pieces
 
 
@@ -423,7 +428,17 @@ def _sum(parts: Parts) -> PyTree:
 @jax.jit
 def _mean(parts: Parts) -> PyTree:
     """The whole tree, where one device has all shards."""
-    return jax.tree.map(lambda total: total / len(parts), _sum(parts))
+    return jax.tree.map(functools.partial(_share, count=len(parts)), _sum(parts))
+
+
+def _share(total: Array, count: int) -> Array:
+    """Divide by the number of shards, a power of two.
+
+    The sum of two NaNs has the bits of one of them, and which one is up to the device: so that all
+    devices agree, there is one NaN. Nor is a dtype left weak, as it could not be between devices.
+    """
+    mean = total / count
+    return jnp.where(jnp.isnan(mean), jnp.nan, mean).astype(mean.dtype)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["vectors"], meta_fields=["form"])
@@ -471,7 +486,7 @@ def _across(sums: _Flat, mesh: Mesh) -> PyTree:
     for shape, kind in shapes:
         size = int(np.prod(shape))
         flat = jax.lax.slice_in_dim(totals[kind], starts[kind], starts[kind] + size)
-        leaves.append(flat.reshape(shape) / (shards * count))
+        leaves.append(_share(flat.reshape(shape), shards * count))
         starts[kind] += size
     return jax.tree.unflatten(structure, leaves)
 

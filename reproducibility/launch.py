@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
+from reproducibility.lifeline import FAILED
+
 GRACE = 10.0  # seconds in which the others may end by themselves when one has failed
 WATCHED = "REPRODUCIBILITY_LAUNCHED"  # set in the processes that are started here
-FAILED = 4
 _TURN = threading.Lock()  # of the threads that print
 
 Say = Callable[[str], None]
@@ -77,7 +78,8 @@ def launch(
             return _wait(children, say)
         finally:
             for child in children:
-                child.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)  # and what it has started
                 child.wait()
             for thread in printing:
                 thread.join()

@@ -158,6 +158,9 @@ def end_process(reason: str, code: int) -> NoReturn:
         reason: one sentence.
         code: the exit code.
     """
+    stuck = threading.Timer(MANNERS, os._exit, (code,))  # another thread may hold what prints
+    stuck.daemon = True
+    stuck.start()
     with contextlib.suppress(OSError, ValueError):
         print(reason, file=sys.stderr, flush=True)
         sys.stdout.flush()

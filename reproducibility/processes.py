@@ -32,9 +32,9 @@ from reproducibility.hashing import leaf_digests
 from reproducibility.lifeline import FAILED, Lifeline, end_process, meet
 
 DEADLINE = 60.0  # seconds to wait for the other processes to start
+AGREEMENT = 600.0  # seconds to wait for the others to come to a comparison
 PATIENCE = 3600.0  # seconds to wait for work of process 0; if it dies, the lifeline says so
 HEARTBEAT = 60  # seconds after which JAX gives up a machine that has vanished
-SHUTDOWN = 60  # seconds to wait for the others at the end
 GRACE = 1.0  # seconds in which a death is known, when a sum has failed because of it
 T = TypeVar("T")
 
@@ -56,7 +56,8 @@ def initialize(
     tell a process. Where there is nothing to find, the run has one process.
 
     From then on the processes end together: when one is killed or fails, the others say which on
-    stderr and end with exit code 4, instead of waiting for it.
+    stderr and end with exit code 4, instead of waiting for it. (A process that ends by `sys.exit`
+    is no failure to them: raise an exception instead.)
 
     **Same bits:** everywhere; it computes nothing.
 
@@ -77,6 +78,11 @@ def initialize(
     """
     if processes == 1:
         return 1
+    if _lifeline:
+        raise ConfigError(
+            "start", "with several processes", expected="to be asked once", got="a second time",
+            do="Call initialize first, and once.",
+        )  # fmt: skip
     mine = None
     if processes is None and process_index is None and coordinator is None:
         address, count, index, first = _detected(deadline)
@@ -90,7 +96,6 @@ def initialize(
         jax.distributed.initialize(
             address, count, index, mine, cluster_detection_method="deactivate",
             initialization_timeout=max(1, int(deadline)), heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=SHUTDOWN,
         )  # fmt: skip
     except RuntimeError as error:
         raise ConfigError(
@@ -157,7 +162,17 @@ def leave(error: BaseException, code: int) -> None:
         os._exit(code)  # JAX would wait for the others to end with it
 
 
-def on_first(work: Callable[[], T], *, deadline: float = PATIENCE) -> T:
+def ticket() -> int:
+    """Return the number of a message between the processes.
+
+    Every process takes its tickets in the same order, in its main thread.
+
+    Same bits: not a computation.
+    """
+    return next(_calls)
+
+
+def on_first(work: Callable[[], T], *, deadline: float = PATIENCE, number: int | None = None) -> T:
     """Do something in process 0 alone, and return in all when it is done.
 
     Every process calls it, in the same order.
@@ -167,9 +182,10 @@ def on_first(work: Callable[[], T], *, deadline: float = PATIENCE) -> T:
     Args:
         work: what to do; returns a JSON value.
         deadline: seconds that the others wait.
+        number: a `ticket` taken before, where a thread calls this.
 
     Returns:
-        What `work` returned in process 0.
+        What `work` returned in process 0, as JSON reads it back.
 
     Raises:
         ProcessError: in the others, when it failed in process 0, or took too long.
@@ -177,23 +193,23 @@ def on_first(work: Callable[[], T], *, deadline: float = PATIENCE) -> T:
     index, count = here()
     if count == 1:
         return work()
-    name = f"reproducibility/{next(_calls)}"
+    name = f"reproducibility/{ticket() if number is None else number}"
     if index == 0:
         try:
-            value = work()
-            text = json.dumps({"value": value})
+            text = json.dumps({"value": work()})
         except BaseException as error:  # the others wait for it, whatever it is
             _state().client.key_value_set(name, json.dumps({"failed": str(error)}))
             raise
         _state().client.key_value_set(name, text)
-        return value
-    answer = json.loads(_get(name, 0, deadline))
+    else:
+        text = _get(name, 0, deadline)
+    answer = json.loads(text)
     if "failed" in answer:
         raise ProcessError(
             "go on", "with process 0", expected="its part done", got=answer["failed"].rstrip("."),
             do="Mend that there.",
         )  # fmt: skip
-    value = answer["value"]
+    value: T = answer["value"]
     return value
 
 
@@ -236,19 +252,19 @@ def assert_same_facts(
 
     Raises:
         ProcessMismatchError: on every process, naming the first value and process that differ.
-        ProcessError: a process did not call it in time.
+        ProcessError: a process did not call it.
     """
     index, count = here()
     if count == 1:
         return
-    name = f"reproducibility/{next(_calls)}"
+    name = f"reproducibility/{ticket()}"
     if index:
         _state().client.key_value_set(f"{name}/{index}", json.dumps(facts))
 
     def judge() -> list[str]:
         ours = json.loads(json.dumps(facts))
         for process in range(1, count):
-            theirs = json.loads(_get(f"{name}/{process}", process, DEADLINE))
+            theirs = json.loads(_get(f"{name}/{process}", process, AGREEMENT))
             for each in ours | theirs:  # in the order in which they were given
                 one, other = (_value(side, each) for side in (ours, theirs))
                 if one != other:

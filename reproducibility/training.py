@@ -103,6 +103,7 @@ class TrainResult:
     """What `result.json` holds; None unless the run is finished and has a directory."""
 
 
+SHARED = "Give all processes one --run-dir, which all of them see."
 PLANNED = 64  # steps that one plan covers; it is made anew at every multiple
 
 
@@ -374,7 +375,13 @@ def _open(stack: ExitStack, path: str | os.PathLike[str], settings: dict[str, An
     """Begin work on a run directory in process 0; the others read it when that is done."""
     opened: list[Run] = []
     on_first(lambda: opened.append(stack.enter_context(Run.work(path, settings))))
-    return opened[0] if opened else Run.read(path)
+    try:
+        return opened[0] if opened else Run.read(path)
+    except RunError as error:
+        raise RunError(
+            "read", "the run of process 0", path=error.path, expected="the directory it made",
+            got=error.got, do=SHARED,
+        ) from error  # fmt: skip
 
 
 def restore_state(run: Run, *, step: int | None = None) -> TrainState:
@@ -445,6 +452,8 @@ def _attempt(
         raise
     ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
     _log_end(diary, ended, step, began)
+    if not store:  # else that was done before it was saved
+        programs.layout.assert_same_on_all_devices(state, step=step)
     digest = tree_digest(state)
     result = None
     if run and ended == "finished":
@@ -467,6 +476,8 @@ def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainS
             do="Choose another --run-dir, or --resume auto; nothing was overwritten.",
         )  # fmt: skip
     state: TrainState = store.resume(start)
+    facts = {"run": run.name, "step": int(state.step)}
+    assert_same_facts(facts, thing="the run directory", do=SHARED)
     if steps:
         _check_state(state, start, run, store.steps()[-1])
     done = max(int(state.step), result.steps if (result := run.result()) else 0)
@@ -548,7 +559,9 @@ def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | Non
     if run is None:
         return None
     if config.record == "off":
-        if os.path.lexists(run.path / LEDGER):  # it may be ahead of the checkpoint
+        if jax.process_index() == 0 and os.path.lexists(
+            run.path / LEDGER
+        ):  # it may be ahead of the checkpoint
             writer = Writer(run.path / LEDGER, run.name, first=done + 1)
             writer.part(f"the steps after {done} are computed again, and not recorded.")
         return None

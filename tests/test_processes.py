@@ -96,7 +96,7 @@ for step in range(1, 10_000):
         break
     time.sleep(0.01)
 tell(stopped=step, still=on_first(lambda: index))
-processes.DEADLINE = 0.3
+processes.AGREEMENT = 0.3
 tell(absent=None if index else facts())
 """
 
