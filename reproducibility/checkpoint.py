@@ -63,7 +63,7 @@ from reproducibility.hashing import (
     named_leaves,
     path_string,
 )
-from reproducibility.processes import here, on_first, ticket
+from reproducibility.processes import assert_same_facts, here, on_first, ticket
 
 Host: TypeAlias = list[tuple[LeafPath, Any]]
 
@@ -228,7 +228,7 @@ class CheckpointStore:
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
             )  # fmt: skip
         wanted = _named(like)
-        seal = self.verify(step)
+        seal = self._verified(step)
         _compare(seal["leaves"], wanted, folder, step)
         arrays = self._read_arrays(folder, step, wanted)
         tree = _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
@@ -276,6 +276,21 @@ class CheckpointStore:
                 "(or by hand) to begin anew.",
             ) from damaged[0]  # fmt: skip
         return start
+
+    def _verified(self, step: int) -> dict[str, Any]:
+        """Verify a checkpoint, and that all processes see the same one: they read it together."""
+        damaged, seal = None, {}
+        try:
+            seal = self.verify(step)
+        except CheckpointDamagedError as error:
+            damaged = error
+        found = damaged.got if damaged else seal["digest"]
+        assert_same_facts(
+            {"found": found}, thing=f"checkpoint {step}", do="Let all see the same directory."
+        )
+        if damaged:
+            raise damaged
+        return seal
 
     def _set_aside(self, damaged: list[CheckpointDamagedError], step: int) -> None:
         for found in damaged:

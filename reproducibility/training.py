@@ -464,6 +464,7 @@ def _attempt(
 def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainState) -> TrainState:
     """Return the newest saved state, or the start; as `config.resume` allows."""
     steps = store.steps()
+    assert_same_facts({"checkpoints": steps}, thing="the run directory", do=SHARED)
     if config.resume == "require" and not steps:
         raise RunError(
             "resume", "the run", path=run.path, expected="a checkpoint", got="none",
@@ -476,8 +477,6 @@ def _resume(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainS
             do="Choose another --run-dir, or --resume auto; nothing was overwritten.",
         )  # fmt: skip
     state: TrainState = store.resume(start)
-    facts = {"run": run.name, "step": int(state.step)}
-    assert_same_facts(facts, thing="the run directory", do=SHARED)
     if steps:
         _check_state(state, start, run, store.steps()[-1])
     done = max(int(state.step), result.steps if (result := run.result()) else 0)

@@ -249,6 +249,101 @@ def test_another_number_of_shards_is_refused(tmp_path: Path) -> None:
 
 
 # What a process of a cluster finds in its environment: the words that JAX reads.
+ON_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+from reproducibility import tree_digest
+from reproducibility.distributed import Layout, shard_gradients
+
+def everything(layout):
+    # Shards of which some give a NaN of the other sign; and a number without a firm dtype.
+    def loss_fn(w, x):
+        return (w * x).sum(), {"scale": jnp.asarray(1.0) / 3}
+    gradients = shard_gradients(loss_fn, shards=4, layout=layout, has_aux=True)
+    update = layout.each(lambda w, aux: w - aux["scale"] * w)
+    w = layout.replicate(jnp.ones(2, jnp.bfloat16))
+    nan = np.array([[1, 1], [np.nan, -np.nan], [-np.nan, np.nan], [np.nan, 2]], np.float32)
+    (loss, aux), gradient = gradients(w, nan)
+    found = [tree_digest({"loss": loss, "gradient": gradient, "w": update(w, aux)})]
+    layout.assert_same_on_all_devices(gradient, step=1)
+    # A pipeline that writes each batch where the last one was.
+    batch, losses = np.empty((4, 2), np.float32), []
+    for step in range(20):
+        batch[:] = step
+        losses.append(gradients(w, batch)[0][0])
+    return found + [float(loss) for loss in losses]
+
+one, two, four = (everything(Layout(tuple(jax.devices()[:count]))) for count in (1, 2, 4))
+assert one[1:] == [2.0 * step for step in range(20)], one
+print("same", one == two == four)
+"""
+
+
+def test_nothing_else_differs_between_devices() -> None:
+    """The bits of a NaN, a dtype that is weak and a batch that is written over are as on one."""
+    [(printed, _)] = started([begun([sys.executable, "-c", ON_DEVICES])])
+    assert printed == "same True\n"
+
+
+TOGETHER = """
+import sys, time, warnings
+from pathlib import Path
+flags, place = sys.argv[2:], Path(sys.argv[1])
+import jax, jax.numpy as jnp
+from reproducibility import CheckpointStore, TrainConfig, checkpoint, train
+from reproducibility.distributed import Layout, initialize
+from reproducibility.errors import ReproducibilityError
+initialize(processes=2, process_index=int(flags[3]), coordinator=flags[5])
+warnings.simplefilter("error")
+
+layout, seal = Layout.of(1), checkpoint.with_digest
+checkpoint.with_digest = lambda found: (time.sleep(1), seal(found))[1]
+with CheckpointStore(place / "store") as store:
+    for step in (1, 2):
+        tree = layout.replicate({"w": jnp.full(3, step, jnp.float32)})
+        store.save(step, tree)
+        store.wait()
+        assert store.steps()[-1] == step, store.steps()
+        assert (store.restore(tree)["w"] == step).all()
+checkpoint.with_digest = seal
+
+config = TrainConfig(**eval((place / "settings").read_text()), record="off")
+time.sleep(2 * jax.process_index())
+warnings.simplefilter("ignore")
+print("digest", train(config, run_dir=place / "run").digest)
+mine = place / ("run" if jax.process_index() == 0 else "local")
+try:
+    train(TrainConfig(**eval((place / "settings").read_text())), run_dir=mine)
+except ReproducibilityError as error:
+    print("refused", error)
+"""
+
+
+def test_processes_go_on_together(tmp_path: Path) -> None:
+    """A save is over when it is committed, for all; one process alone mends the ledger; and one
+    that sees another directory is refused."""
+    settings = {"seed": 7, "steps": 12, "checkpoint_every": 4, "batch_size": 32, "shards": 2,
+                "hidden": (8,)}  # fmt: skip
+    (tmp_path / "settings").write_text(repr(settings))
+    config = TrainConfig(**settings)
+    digest = train(config, run_dir=tmp_path / "run").digest
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "00000012")
+    train(dataclasses.replace(config, stop_after=4), run_dir=tmp_path / "local")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
+    said = started(
+        begun([sys.executable, "-c", TOGETHER, str(tmp_path), "--processes", "2",
+               "--process-index", str(i), "--coordinator", coordinator])
+        for i in (0, 1)
+    )  # fmt: skip
+    for printed, _ in said:
+        assert f"digest {digest}\n" in printed
+        assert (
+            "refused Cannot use the run directory: expected checkpoints=[4, 8, 12], as" in printed
+        )
+    assert len(list((tmp_path / "run").glob("damaged-*"))) == 1
+
+
 def open_mpi(rank: int, number: int) -> dict[str, str]:
     """Return what Open MPI 4 tells the process of a rank, of two."""
     uri = f"{number * 2**12}.0;tcp://127.0.0.1:1"
