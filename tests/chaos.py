@@ -37,6 +37,7 @@ from tests.conftest import SMALL
 
 STEPS = 4_000  # of a run that is killed twenty times
 LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (2, 4), (4, 1))  # processes, devices
+MEETING = 10  # seconds to wait for a process that may have been killed before it came
 MOVES = 4_000  # steps of a run that is moved from layout to layout
 EVERY = 25  # updates between two checkpoints of a run that is killed
 # Of a run that is moved: shards for eight devices, and all that is random is on.
@@ -162,6 +163,7 @@ def begin(
     processes, devices = layout
     settings = {**dataclasses.asdict(config), "devices": devices}
     command = [sys.executable, "-m", "reproducibility", "train", "--run-dir", str(folder)]
+    command += ["--deadline", str(MEETING)]
     for name, value in settings.items():
         if value is not None:
             values = value if isinstance(value, tuple) else (value,)
@@ -207,7 +209,7 @@ def move_until_done(folder: Path, config: TrainConfig, seed: int, kills: int) ->
             for child in doomed:
                 child.kill()
             for child in children:
-                _, said = child.communicate(timeout=15)
+                _, said = child.communicate(timeout=3 * MEETING)
                 assert child.returncode == (-9 if child in doomed else 4), said
             counts["one of several" if alone else "all"] += 1
             counts[f"{layout[0]}x{layout[1]}"] += 1
