@@ -34,7 +34,7 @@ from reproducibility.fingerprint import fingerprint
 from reproducibility.launch import end_with_parent
 from tests.conftest import SMALL
 
-DEADLINE = 240  # seconds; a process that takes longer says where it is, and ends
+DEADLINE = 600  # seconds; a process that takes longer says where it is, and ends
 TRAINED = {
     "seed": 7, "steps": 12, "checkpoint_every": 4, **SMALL, "batch_size": 64, "shards": 8,
 }  # fmt: skip

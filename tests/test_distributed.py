@@ -33,6 +33,8 @@ from reproducibility.launch import launch
 from reproducibility.run import Run
 from tests.layouts import COUNTS, DATASETS, NETWORKS, SIZES, TRAINED, batches, grown, mlp, numbers
 
+pytestmark = pytest.mark.timeout(900)  # the first to ask for a layout waits until it is computed
+
 LAYOUTS = ["1x1", "1x2", "1x4", "1x8", "2x1", "2x2", "2x4", "4x1"]  # processes x devices
 PROGRAM = [sys.executable, "-m", "tests.layouts"]
 COMMAND = [sys.executable, "-m", "reproducibility"]
@@ -368,7 +370,7 @@ def started(processes: Iterable[subprocess.Popen[str]]) -> list[tuple[str, str]]
     processes, said = list(processes), []
     try:
         for process in processes:
-            said.append(process.communicate(timeout=120))
+            said.append(process.communicate(timeout=300))
             assert process.returncode == 0, said[-1]
     finally:
         for process in processes:
@@ -538,7 +540,7 @@ def test_a_batch_is_cut_evenly_or_not_at_all(batch: Any, got: str) -> None:
 def test_the_command_line_refuses_devices_that_do_not_divide(tmp_path: Path) -> None:
     """`train --devices 3` is refused in that sentence, with exit code 2, and nothing is written."""
     command = [*COMMAND, *TRAIN, str(tmp_path / "run"), "--devices", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr == (
         "Cannot use devices: expected in all a divisor of the number of shards, 8, got 1 x 3 = 3. "
