@@ -322,7 +322,8 @@ def shard_gradients(
     and the shards are added in one tree. Update with a program made by `Layout.each`.
 
     **Same bits:** one kind of device, instruction set and version of JAX, whatever the number of
-    devices and processes. Another number of shards is another run.
+    devices and processes; on the CPU, where a very large array is reduced, with one size of XLA's
+    thread pool (`NPROC`). Another number of shards is another run.
 
     Args:
         loss_fn: `loss_fn(params, batch, key)` returns the mean loss of one shard, a scalar.

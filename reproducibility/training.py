@@ -113,8 +113,9 @@ class Programs:
     `gradient`, `total` and `update` are the three programs of the step. `plan`, which is exact, and
     `evaluate` stand outside of it.
 
-    Same bits: whatever the layout. Each program is compiled for one device and never fused with
-    another.
+    Same bits: whatever the layout, on one kind of device, instruction set and version of JAX, and
+    on the CPU with one size of XLA's thread pool, which more virtual devices than cores enlarge.
+    Each program is compiled for one device and never fused with another.
 
     Args:
         identity: what determines the bits.
@@ -558,9 +559,8 @@ def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | Non
     if run is None:
         return None
     if config.record == "off":
-        if jax.process_index() == 0 and os.path.lexists(
-            run.path / LEDGER
-        ):  # it may be ahead of the checkpoint
+        there = os.path.lexists(run.path / LEDGER)
+        if there and jax.process_index() == 0:  # it may be ahead of the checkpoint
             writer = Writer(run.path / LEDGER, run.name, first=done + 1)
             writer.part(f"the steps after {done} are computed again, and not recorded.")
         return None
