@@ -6,63 +6,156 @@ another host; and it lets the settings of whoever builds the site reach the kern
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
-from bs4 import BeautifulSoup, Tag
+import jupytext
+from bs4 import BeautifulSoup, Comment, Tag
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
-from mkdocs.utils import get_relative_url
+
+SOURCES = ("labs/*.py", "reference/built_with.py")  # from docs/; mkdocs.yml names them too
+STYLE = Path(__file__).with_name("matplotlibrc")
+INK = "#808081"  # in which that file draws text and axes
+# The kernel listens on this machine only, yet warns at each start that it does not encrypt. And a
+# drawing says neither when it was made nor with what.
+KERNEL = """\
+c.IPKernelApp.log_level = "ERROR"
+c.InlineBackend.figure_formats = {"svg"}
+c.InlineBackend.print_figure_kwargs = {
+    "bbox_inches": None,
+    "metadata": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+}
+"""
+SVG = "data:image/svg+xml;base64,"
 
 
 def use_own_settings(folder: Path) -> None:
-    """Point Jupyter and IPython to `folder` instead of the home directory."""
+    """Point Jupyter and IPython to `folder`, not to the home directory, and Matplotlib to STYLE."""
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
-    # The kernel listens on this machine only, yet warns at each start that it does not encrypt.
-    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 'ERROR'\n")
+    (profile / "ipython_kernel_config.py").write_text(KERNEL)
     os.environ["IPYTHONDIR"] = str(folder / "ipython")
     os.environ["JUPYTER_CONFIG_DIR"] = str(folder / "jupyter")
+    os.environ["MATPLOTLIBRC"] = str(STYLE)
 
 
 def cache_directory(root: Path) -> Path:
-    """Return a folder for executed labs that changes with the package."""
-    sources = sorted((root / "reproducibility").glob("*.py"))
+    """Return a folder for executed labs that changes with the package and the style."""
+    sources = [*sorted((root / "reproducibility").glob("*.py")), STYLE]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return root / "build" / "labs" / digest[:12]
 
 
 def is_lab(file: File) -> bool:
     """Whether mkdocs-jupyter renders this file."""
-    return file.src_uri.startswith("labs/") and file.src_uri.endswith(".py")
+    return any(PurePosixPath(file.src_uri).match(pattern) for pattern in SOURCES)
 
 
-def simplify(html: str, url: str, site: Path) -> str:
-    """Share the styles of labs in files, drop the scripts, and show code as other pages do."""
-    soup = BeautifulSoup(html, "html.parser")
-    for style in soup.select("style:not(svg style)"):  # a drawing keeps its own
-        style.replace_with(_link_to_shared(style, soup, url, site))
-    for unwanted in soup.select("script, .zeroclipboard-container > clipboard-copy"):
-        unwanted.decompose()
-    for copied in soup.select(".clipboard-copy-txt"):
-        copied.decompose()  # each cell's text, a second time
-    for number, cell in enumerate(soup.select(".jp-Cell[id]"), 1):
-        cell["id"] = f"cell-{number}"  # was random: two builds of one source are the same site
-    for box in soup.select("div.highlight-ipynb"):
-        box["class"] = "language-python highlight"
-        pre = box.find("pre")
-        if isinstance(pre, Tag):
-            # The theme puts its copy button on `pre > code`.
-            code = soup.new_tag("code")
-            code.extend(list(pre.contents))
-            pre.append(code)
-    return str(soup)
+def description(source: Path) -> str:
+    """Return what a lab says of itself in its header."""
+    return str(jupytext.read(source).metadata["description"])
 
 
-def _link_to_shared(style: Tag, soup: BeautifulSoup, url: str, site: Path) -> Tag:
-    text = style.get_text()
-    name = f"assets/labs/{hashlib.sha256(text.encode()).hexdigest()[:12]}.css"
-    path = site / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    return soup.new_tag("link", rel="stylesheet", href=get_relative_url(name, url))
+def simplify(html: str) -> str:
+    """Keep of a notebook's page what its cells say and show, in the markup of the other pages."""
+    lab = Tag(name="div", attrs={"class": "lab"})
+    drawings = 0
+    for cell in BeautifulSoup(html, "html.parser").select(".jp-Cell[id]"):
+        if prose := cell.select_one(".jp-RenderedMarkdown"):
+            for link in prose.select("a.anchor-link"):
+                link.attrs |= {"class": "headerlink", "title": "Permanent link"}
+            lab.extend(list(prose.contents))
+            continue
+        box = Tag(name="div", attrs={"class": "cell"})
+        if source := cell.select_one(".highlight-ipynb pre"):
+            box.append(_block("language-python highlight", source))
+        for output in cell.select(".jp-OutputArea-output"):
+            if text := output.find("pre", recursive=False):
+                box.append(_block("language-text output highlight", text))
+            else:
+                drawings += 1
+                box.append(_figure(output, drawings))
+        lab.append(box)
+    return str(lab)
+
+
+def _block(classes: str, pre: Tag) -> Tag:
+    block, code = Tag(name="div", attrs={"class": classes}), Tag(name="code")
+    code.extend(list(pre.contents))
+    pre.append(code)  # the theme puts its copy button on `pre > code`
+    block.append(pre)
+    return block
+
+
+def _figure(output: Tag, number: int) -> Tag:
+    image = output.select_one(f'img[src^="{SVG}"]')
+    if image is None:
+        raise PluginError("A cell of a lab shows something that is neither text nor a drawing.")
+    figure = Tag(name="figure")
+    # As an image of its own it would not see the colours and fonts of the page.
+    figure.append(drawing(base64.b64decode(image["src"].removeprefix(SVG)).decode(), number))
+    return figure
+
+
+def drawing(svg: str, number: int) -> Tag:
+    """Return what Matplotlib drew as a part of a page: in its colours, with a name.
+
+    Args:
+        svg: the file that Matplotlib wrote.
+        number: of the drawing on its page, of which no two may share an id.
+    """
+    names = {name: f"drawing-{number}-{place}" for place, name in enumerate(_references(svg), 1)}
+    svg = re.sub(r'(?<=["#])\w+(?=[")])', lambda word: names.get(word[0], word[0]), svg)
+    root = BeautifulSoup(svg[svg.index("<svg") :], "html.parser").find("svg")
+    width, height = (float(side) for side in root["viewbox"].split()[2:])
+    name = _name(root)
+    root.attrs = {
+        "role": "img",
+        "aria-label": name,
+        "viewbox": f"0 0 {width:g} {height:g}",
+        "width": f"{1.5 * width:g}",  # so that its text is as large as that around it
+        "stroke-linejoin": "round",
+    }
+    for unseen in root.select("style, metadata, [style='fill: none']"):
+        unseen.decompose()  # and styles would be those of the whole page
+    for text in root.find_all(string=True):
+        if isinstance(text, Comment) or text.isspace():
+            text.extract()
+    for tag in root.find_all(True):
+        _shorten(tag)
+        if tag.get("id") not in names.values():
+            tag.attrs.pop("id", None)
+    for group in root.select("g, defs:empty"):
+        if not group.attrs:
+            group.unwrap()
+    return root
+
+
+def _references(svg: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r'(?:url\(|href=")#(\w+)', svg)))
+
+
+def _name(root: Tag) -> str:
+    title = root.select_one("#title")
+    if title is None:
+        raise PluginError(
+            "A drawing of a lab has no name for those who do not see it: expected "
+            '`ax.set_title("…", gid="title")` in its cell.'
+        )
+    return " ".join(title.stripped_strings)
+
+
+def _shorten(tag: Tag) -> None:
+    """Drop the fifth digit of numbers, turns by no degrees, and fonts that are not the page's."""
+    for name in ("d", "x", "y", "width", "height", "transform"):
+        if name in tag.attrs:
+            value = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.4g}", tag[name])
+            tag[name] = re.sub(r"rotate\(-0 .*?\)", "", " ".join(value.split()))
+    if "style" in tag.attrs:
+        style = re.sub(r"font-family: [^;]*;? ?", "", tag["style"]).replace(INK, "currentColor")
+        tag["style"] = re.sub(r"([:;]) ", r"\1", style)
+    tag.attrs = {name: value for name, value in tag.attrs.items() if value != ""}

@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   description: Resume a training without its key, without its optimiser or one step off. The loss
+#     looks right in each case; the digest finds all three.
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -15,7 +17,7 @@
 #
 # This page was computed when the site was built; its numbers belong to the machine that built it.
 # The questions, and the answers of the digest, do not.
-# The chapter behind it: [the whole run](../../workflow/complete_flow/).
+# The page behind it: [the whole run](../../workflow/complete_flow/).
 
 # %% [markdown]
 # ## The run
@@ -71,61 +73,32 @@ ended = {name: go_on(state, STEPS - STOP) for name, state in arms.items()}
 # ## What the losses say
 
 # %% tags=["hide_code"]
-import io
-import re
+import matplotlib.pyplot as plt
 
-import matplotlib
-from IPython.display import HTML, display
-from matplotlib.figure import Figure
-
-STYLES = {  # a colour that is legible on white and on black, and a line that differs without it
-    "faithful": ("#2f8fa0", "-", "o"),
-    "without its key": ("#c4761a", "-", "s"),
-    "without its optimiser": ("#b0589b", "--", "^"),
-    "one step off": ("#7f7fd0", ":", "D"),
+STYLES = {  # lines that differ without their colour
+    "faithful": ("C0", "-", "o"),
+    "without its key": ("C1", "-", "s"),
+    "without its optimiser": ("C2", "--", "^"),
+    "one step off": ("C3", ":", "D"),
 }
-INK = "#808081"  # stands for the text colour of the page until `show` puts that in its place
+resumed = range(STOP + 1, STEPS + 1)
 
-
-def show(figure, title):
-    """Show a figure as SVG: the same bytes each time, no background, in the page's colours."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    text = file.getvalue()
-    text = text[text.index("<svg ") :].replace(INK, "var(--md-typeset-color, currentColor)")
-    text = re.sub(r' id="[\w.]+_\d+"', "", text)  # names that two figures of a page would share
-    text = re.sub(r"<defs>\s*<style.*?</defs>", "", text, flags=re.DOTALL)  # for the whole page
-    # As HTML: an image of its own would not see the colours of the page.
-    display(HTML(text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)))
-
-
-def axes(label):
-    """Return a figure and its axes, drawn in INK."""
-    figure = Figure(figsize=(7, 3.4), layout="constrained")
-    ax = figure.subplots()
-    ax.set_xlabel("completed updates", color=INK)
-    ax.set_ylabel(label, color=INK)
-    ax.tick_params(colors=INK, which="both")
-    ax.spines[:].set_color(INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.axvline(STOP, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
-    return figure, ax
-
-
-figure, ax = axes("loss of the batch")
-ax.plot(range(1, STOP + 1), before, color=INK, linewidth=1.2, label="before")
+figure, ax = plt.subplots()
+ax.plot(range(1, STOP + 1), before, color="gray", linewidth=1.2, label="before")
 for name, (colour, line, _) in STYLES.items():
-    steps = range(STOP + 1, STEPS + 1)
-    ax.plot(steps, ended[name][1], color=colour, linestyle=line, linewidth=1.6, label=name)
-ax.legend(frameon=False, labelcolor=INK)
-show(figure, "Loss over updates for the four resumed runs: the four lines lie close together.")
+    ax.plot(resumed, ended[name][1], color=colour, linestyle=line, label=name)
+ax.axvline(STOP, color="gray", linewidth=0.8, linestyle=(0, (2, 3)))
+ax.set_title("The losses of the four lie close together", gid="title")
+ax.set_xlabel("completed updates")
+ax.set_ylabel("loss of the batch")
+ax.legend()
+plt.show()
 
 # %% [markdown]
 # All four learn, and no curve stands out. The masks of the run without its key are as random as the
 # right ones, they are only not *the* right ones. The batches of the run that is one step off are
-# good batches. Adam without its memory soon builds another. No threshold on a loss finds that.
+# good batches. Adam without its memory soon builds another. Without
+# the uninterrupted run beside it, no threshold on a loss finds that.
 #
 # ## What the difference says
 #
@@ -134,11 +107,11 @@ show(figure, "Loss over updates for the four resumed runs: the four lines lie cl
 # update.
 
 # %% tags=["hide_code"]
-figure, ax = axes("|loss - loss of the whole run|")
+figure, ax = plt.subplots()
 for name, (colour, line, marker) in STYLES.items():
     points = [
-        (STOP + 1 + n, abs(got - expected))
-        for n, (got, expected) in enumerate(zip(ended[name][1], after, strict=True))
+        (step, abs(got - expected))
+        for step, got, expected in zip(resumed, ended[name][1], after, strict=True)
         if got != expected
     ]
     if points:
@@ -147,9 +120,12 @@ for name, (colour, line, marker) in STYLES.items():
             color=colour, linestyle=line, linewidth=1.2, marker=marker, markersize=4, markevery=6,
             label=name,
         )  # fmt: skip
+ax.set_title("How far each loss is from the whole run's", gid="title")
 ax.set_yscale("log")
-ax.legend(frameon=False, labelcolor=INK, loc="lower right")
-show(figure, "Distance of each broken run's loss from the whole run's, on a logarithmic axis.")
+ax.set_xlabel("completed updates")
+ax.set_ylabel("|loss - loss of the whole run|")
+ax.legend(loc="lower right")
+plt.show()
 
 # %%
 rows = []
@@ -163,7 +139,8 @@ print("\n".join(rows))
 # The first loss after the resume is computed from parameters that were restored. Without the key
 # it differs at once, because another mask was drawn; with the step off, because another batch was
 # taken. Without the optimiser it is still right: the fault enters with the first *update*, and
-# shows one step later. A test that looks at the first loss after a resume passes.
+# shows one step later. With this fault, a test that looks at the first loss after a
+# resume passes.
 #
 # ## What the digest says
 
@@ -188,4 +165,4 @@ print("\n".join(rows))
 # * Give the run without its key the parameters' digest only: `tree_digest(state.params)`. Is that
 #   enough here? And right after the restore?
 #
-# Next: [the same proof in a test suite of your own](../../workflow/complete_flow/).
+# Next: [the same proof in a test suite of your own](../../guide/testing_your_code/).
