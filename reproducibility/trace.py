@@ -2,7 +2,7 @@
 
 The rule: the first operation whose inputs agree and whose outputs differ is the cause; what
 differs behind it is inherited.
-Chapter: docs/guide/flight_recorder.md
+Chapter: docs/guide/trace.md
 
 JAX turns a function into a *jaxpr*, a list of operations with a source line each. `trace` runs that
 list one operation at a time, into loops, branches and calls, and notes the digest of every value.
