@@ -12,25 +12,32 @@ from pathlib import Path
 
 from tools.pages import FENCE, Page, read_page
 
-# Only chapters whose subject is code; a page of commands is better copied from.
-CHAPTERS = ("fundamentals/", "components/", "workflow/")
+# Pages that are read from top to bottom, at the keyboard.
+CHAPTERS = ("fundamentals/", "components/", "workflow/", "guide/", "scale/")
 
-DIRECTORY = '''
-import atexit
-import os
-import shutil
-import tempfile
-
-
+EMPTY_DIRECTORY = '''
 def empty_directory():
     """Work in an empty directory, which is removed at the end."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.chdir(folder)
 '''
-SHELL = '''
-import subprocess
+PROGRAMS_FIRST = """
+# The programs beside this Python come first, whichever environment is active.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+"""
+DIRECTORY = f"""
+import atexit
+import os
+import shutil
 import sys
+import tempfile
+
+sys.path.insert(0, "")  # a block may import what one before it wrote
+
+{EMPTY_DIRECTORY}"""
+SHELL = f'''
+import subprocess
 
 
 def shell(program, flags, commands):
@@ -38,10 +45,7 @@ def shell(program, flags, commands):
     sys.stdout.flush()
     subprocess.run([program, *flags, "-c", commands], check=True)
 
-
-# The commands of this Python come first, whichever environment is active.
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-'''
+{PROGRAMS_FIRST}'''
 FLAGS = {"sh": ["-eu"], "bash": ["-eu", "-o", "pipefail"]}
 
 
