@@ -1,0 +1,112 @@
+"""The first screen of the home page: what it shows, what moves on it, and the command to copy."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page
+
+from tools.pages import console_list
+
+PLAYING = (
+    "drawing => drawing.getAnimations({subtree: true}).filter(a => a.playState == '{}').length"
+)
+
+
+def playing(page: Page, state: str = "running") -> int:
+    """How many animations of the recording are in a state; those that are over are not there."""
+    count = page.locator(".terminal").evaluate(PLAYING.replace("{}", state))
+    return int(count)
+
+
+def end(page: Page) -> None:
+    """Go to the end of the recording."""
+    page.locator(".terminal").evaluate(
+        "drawing => drawing.getAnimations({subtree: true}).forEach(a => a.finish())"
+    )
+
+
+def line(page: Page, text: str) -> Locator:
+    """A line of the recording that stays once it is there."""
+    return page.locator(".terminal text:not(.gone)", has_text=text).first
+
+
+def in_sight(element: Locator) -> bool:
+    """Whether an element is drawn, as the browser computes it."""
+    return element.evaluate("element => getComputedStyle(element).visibility") == "visible"
+
+
+def test_the_text_opens_beside_the_claim(visit: Callable[..., Page]) -> None:
+    """On a wide screen nothing on the left moves when the text of the recording opens."""
+    page = visit("")
+    parts = [page.locator(part) for part in ("h1", ".call >> nth=0", ".hero-start .highlight")]
+    before = [part.bounding_box() for part in parts]
+    page.get_by_text("As text").click()
+    assert page.locator("pre.recorded").is_visible()
+    assert [part.bounding_box() for part in parts] == before
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (360, 740)])
+def test_one_screen_is_enough(visit: Callable[..., Page], width: int, height: int) -> None:
+    """Claim, ways on, recording and command are in the first screen, without scrolling."""
+    page = visit("", width=width, height=height)
+    for part in ("h1", ".call >> nth=0", ".call >> nth=1", ".terminal", ".hero-start .highlight"):
+        box = page.locator(part).bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height, part
+
+
+def test_the_recording_can_be_paused_and_played_again(visit: Callable[..., Page]) -> None:
+    """With the keyboard alone a reader stops what moves, lets it go on, and sees it again."""
+    page = visit("")
+    pause = page.get_by_role("checkbox", name="Pause")
+    pause.focus()
+    page.keyboard.press("Space")
+    assert playing(page) == 0
+    assert playing(page, "paused") > 50
+    assert page.get_by_role("checkbox", name="Play again").count() == 0  # it would stand still
+    page.keyboard.press("Space")
+    assert playing(page) > 50
+    end(page)
+    assert playing(page) == 0
+    assert in_sight(line(page, "verdict"))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")  # Play again
+    assert playing(page) > 50
+    assert not in_sight(line(page, "verdict"))
+
+
+def test_nothing_moves_for_who_wants_that(visit: Callable[..., Page]) -> None:
+    """With reduced motion the recording is at its end, and there is nothing to pause."""
+    page = visit("", reduced_motion="reduce")
+    assert playing(page) == 0
+    assert in_sight(line(page, "verdict"))
+    assert not page.get_by_role("checkbox", name="Pause").is_visible()
+
+
+def test_the_recording_is_there_as_text(visit: Callable[..., Page]) -> None:
+    """A reader who does not see the drawing opens its text, and is told what it shows."""
+    page = visit("", width=360)
+    drawing = page.get_by_role("img", name="Terminal recording")
+    assert "the same digest" in str(drawing.locator("title").text_content())
+    text = page.locator("pre.recorded")
+    assert not text.is_visible()
+    page.get_by_text("As text").click()
+    assert "verdict  same" in text.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_command_is_copied_with_one_click(visit: Callable[..., Page]) -> None:
+    """The button on the command copies it, to the letter, and nothing more."""
+    page = visit("", permissions=["clipboard-read", "clipboard-write"])
+    box = page.locator(".hero-start .highlight")
+    shown = box.locator("code").inner_text()
+    box.hover()
+    box.get_by_role("button").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == shown.strip()
+    [listed] = [block["text"] for block in console_list() if "doctor" in block["text"]]
+    commands = [text for text in listed.splitlines() if "REPO_" not in text]
+    assert copied.strip().splitlines()[-len(commands) :] == commands
