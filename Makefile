@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-docs site update-outputs lint bench chaos lock clean
+.PHONY: help setup serve test test-docs test-browser test-notebooks site update-outputs recording lint bench chaos lock clean
 BIN := .venv/bin
 PYTHON ?= python3
 HOST ?= 127.0.0.1:8000
@@ -31,24 +31,40 @@ unexport PYTHONDONTWRITEBYTECODE
 # arrays are the same with the cache and without, at 1, 2 and 4 threads (measured with jax 0.10.2).
 # Only here: elsewhere nothing is set. `make clean` empties it; CACHE= runs the tests without.
 CACHE ?= $(CURDIR)/build/jax-cache
-test test-docs update-outputs chaos: export JAX_COMPILATION_CACHE_DIR := $(CACHE)
-test test-docs update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
-test test-docs update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+test test-docs test-browser test-notebooks update-outputs chaos: export JAX_COMPILATION_CACHE_DIR := $(CACHE)
+test test-docs test-browser test-notebooks update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+test test-docs test-browser test-notebooks update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
-# The second line looks at the built site and needs the record that the first one leaves. There a
-# file stays in one process: its tests share the site, or the pages that the guard has run.
+# The second line looks at the built site and needs the record that the first one leaves.
 test: setup      ## Run every test: package, pages, README, docstrings, guards, built site.
-	$(BIN)/pytest -n 2 --dist worksteal docs README.md reproducibility tests --ignore tests/site
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/site
+	$(BIN)/pytest -n 2 --dist worksteal $(ORDER) docs README.md reproducibility tests \
+	  --ignore tests/site --ignore tests/browser
+	$(BIN)/pytest -n 2 --dist loadgroup tests/site
 
 test-docs: setup ## Run the code blocks of the pages and the docstring examples only.
 	$(BIN)/pytest -n 2 docs README.md reproducibility
+
+test-notebooks: setup ## Run every notebook; `make test` leaves out three long ones.
+	NOTEBOOKS=all $(BIN)/pytest -n 2 docs
+	NOTEBOOKS=all $(BIN)/pytest -n 2 tests/site/test_downloads.py -k notebook_prints
+
+# What the browser tests take from npm, by the hashes of its lock.
+NPM := tests/browser/node_modules/.package-lock.json
+$(NPM): tests/browser/package-lock.json
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
+
+# Needs Chromium and Node.js (Debian's packages chromium, nodejs and npm).
+test-browser: setup $(NPM) ## Look at every page in Chromium: errors, access, search, size, speed.
+	$(BIN)/pytest -n 2 --dist worksteal tests/browser
 
 update-outputs: setup ## Rewrite every output that pages show to what their blocks print.
 	$(BIN)/pytest -n 2 docs README.md tests/test_sabotage.py --update-outputs
 
 site: setup      ## Build the site into site/, strictly.
 	$(BIN)/mkdocs build --strict
+
+recording: setup ## Record the terminal session of the home page again, and draw it.
+	$(BIN)/python -m tools.recording
 
 lint: setup      ## Check format, lint, types and spelling.
 	$(BIN)/ruff format --check .

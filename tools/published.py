@@ -7,6 +7,7 @@ says so, every output was compared, and nothing that ran is missing from the pag
 from __future__ import annotations
 
 import doctest
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -18,10 +19,14 @@ import markdown  # type: ignore[import-untyped]
 from bs4 import BeautifulSoup, Tag
 from mkdocs.config import load_config
 
+from tools import recording
+from tools.clone import with_address
 from tools.hooks import mark_outputs
+from tools.labs import drawing
 from tools.pages import DATA, RUN, Listing, code_in_listing, console_list, read_page
 from tools.record import read_record
 
+PARSER = "html.parser"
 BLOCKS = "pre, textarea, samp, xmp, listing, plaintext"
 
 
@@ -29,7 +34,7 @@ BLOCKS = "pre, textarea, samp, xmp, listing, plaintext"
 class Shown:
     """A block as a reader sees it.
 
-    `kind` is output, listing, signature, drawing (in a docstring), or code to be run.
+    `kind` is output, listing, signature, drawing (in a docstring), recorded, or code to be run.
     """
 
     kind: str
@@ -53,10 +58,10 @@ def _renderer() -> markdown.Markdown:
 
 def shown_blocks(html: str) -> list[Shown]:
     """Return every block of preformatted text on a page, labelled or not."""
-    soup = BeautifulSoup(html, "html.parser")
+    soup = BeautifulSoup(html, PARSER)
     content = soup.select_one(".md-content") or soup
-    for wrapper in content.select(".jupyter-wrapper"):
-        wrapper.decompose()  # the cells of a lab are looked at by `lab_cells`
+    for cell in content.select(".lab > .cell"):
+        cell.decompose()  # looked at by `lab_cells`
     blocks = [_shown(tag) for tag in content.select(BLOCKS)]
     for tag in content.select(BLOCKS):
         tag.decompose()
@@ -75,7 +80,9 @@ def _shown(tag: Tag) -> Shown:
     )
     titled = box is not None and box.select_one("span.filename") is not None
     kind = (
-        "output"
+        "recorded"
+        if "recorded" in tag.get_attribute_list("class")
+        else "output"
         if "output" in classes
         else "signature"
         if "doc-signature" in classes
@@ -94,8 +101,11 @@ def _trimmed(text: str) -> str:
     return text.removesuffix("\n")
 
 
-def problems(name: str, html: str, root: Path) -> list[str]:
-    """Hold the built page of the source file `name` against the record of what ran."""
+def problems(name: str, html: str, root: Path, repo_url: str = "") -> list[str]:
+    """Hold the built page of the source file `name` against the record of what ran.
+
+    `repo_url` is the address of the repository that the site was built with.
+    """
     record = read_record(root)
     page = read_page(root / name, root)
     ran = record["pages"].get(name)
@@ -103,7 +113,9 @@ def problems(name: str, html: str, root: Path) -> list[str]:
         return [f"{name} has not been run: run `make test-docs` first"]
     if page.blocks and ran["sha256"] != page.sha256:
         return [f"{name} has changed since its blocks ran: run `make test-docs` first"]
-    listed = [entry["text"] for entry in console_list() if entry["page"] == name]
+    listed = [
+        with_address(entry["text"], repo_url) for entry in console_list() if entry["page"] == name
+    ]
     return compare_page(
         shown_blocks(html), ran or {"blocks": {}}, page.listings, listed, record["doctests"]
     )
@@ -151,6 +163,9 @@ def compare_page(
 def _problems_of_listing(block: Shown, declared: Counter[str], console: Counter[str]) -> list[str]:
     if block.kind in ("output", "signature") or (block.kind == "code" and block.language in RUN):
         return []
+    if block.kind == "recorded":
+        same = block.text + "\n" == recording.transcript(recording.read())
+        return [] if same else [f"this was not recorded: {block.text!r}"]
     if block.language == "console":
         return (
             [] if console[block.text] else [f"a console block that is not listed: {block.text!r}"]
@@ -172,50 +187,41 @@ def _problems_of_examples(text: str, doctests: Counter[tuple[str, str]]) -> list
 
 @dataclass(frozen=True)
 class Cell:
-    """A code cell of a lab: its source, the text it prints, and the HTML it shows (drawings)."""
+    """A code cell of a lab: its source, the texts it prints, and its drawings."""
 
     source: str
     texts: tuple[str, ...]
-    markup: tuple[str, ...]
+    drawings: tuple[str, ...]
 
 
 def lab_cells(html: str) -> list[Cell]:
-    """Return the code cells of a page made by mkdocs-jupyter."""
-    soup = BeautifulSoup(html, "html.parser")
+    """Return the code cells of the page of a lab."""
     return [
         Cell(
-            "\n".join(_trimmed(tag.get_text()) for tag in cell.select(".highlight pre")),
-            tuple(_trimmed(out.get_text()) for out in cell.select(".jp-OutputArea-output > pre")),
-            tuple(out.decode_contents().strip() for out in cell.select(".jp-RenderedHTMLCommon")),
+            "".join(_trimmed(tag.get_text()) for tag in cell.select(".language-python pre")),
+            tuple(_trimmed(tag.get_text()) for tag in cell.select(".output pre")),
+            tuple(str(tag) for tag in cell.select("svg")),
         )
-        for cell in soup.select(".jp-CodeCell[id]")
+        for cell in BeautifulSoup(html, PARSER).select(".lab > .cell")
     ]
 
 
 def cells_as_shown(notebook: Any) -> list[Cell]:
     """Return the code cells of an executed notebook, as `lab_cells` finds them on its page."""
+    numbers = itertools.count(1)
     return [
         Cell(
             "" if "hide_code" in cell.metadata.get("tags", []) else cell.source,
-            tuple(_trimmed(text) for text in _shown_as(cell, "text/plain")),
+            tuple(_trimmed(out.text) for out in cell.outputs if out.output_type == "stream"),
             tuple(
-                BeautifulSoup(markup, "html.parser").decode_contents().strip()
-                for markup in _shown_as(cell, "text/html")
+                str(BeautifulSoup(str(drawing(out.data["image/svg+xml"], next(numbers))), PARSER))
+                for out in cell.outputs
+                if out.output_type == "display_data"
             ),
         )
         for cell in notebook.cells
         if cell.cell_type == "code"
     ]
-
-
-def _shown_as(cell: Any, kind: str) -> list[str]:
-    # HTML wins over the text that stands in for it.
-    found = []
-    for output in cell.outputs:
-        data = {"text/plain": output.text} if output.output_type == "stream" else output.data
-        if kind == max(data, key=["text/plain", "text/html"].index):
-            found.append(data[kind])
-    return found
 
 
 RESOURCES = {
@@ -243,7 +249,7 @@ URL_IN_SCRIPT = re.compile(r"[\"'`](?:https?:)?//[\w.-]+\.[a-z]{2,}[^\"'`]*[\"'`
 
 def requests_elsewhere(html: str) -> list[str]:
     """Return the addresses on other hosts that a browser would ask for when it shows a page."""
-    soup = BeautifulSoup(html, "html.parser")
+    soup = BeautifulSoup(html, PARSER)
     found = [
         str(tag[name])
         for kind, names in RESOURCES.items()

@@ -23,6 +23,9 @@ from tools.published import (
 
 ROOT = Path(__file__).parents[2]
 
+# They share the pages that one session of the guard has run.
+pytestmark = pytest.mark.xdist_group("guard")
+
 HONEST = f"""# A page
 
 ```python

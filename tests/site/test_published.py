@@ -1,5 +1,6 @@
 """What a reader sees was run; what was run is what a reader sees."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import jupytext
 import nbclient
 import pytest
 from bs4 import BeautifulSoup
+from mkdocs.config import load_config
+from mkdocs.exceptions import PluginError
 from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 
 from tools.downloads import CHAPTERS, script
-from tools.labs import simplify, use_own_settings
+from tools.labs import SOURCES, description, drawing, simplify, use_own_settings
 from tools.pages import console_list, read_page
 from tools.published import (
     Cell,
@@ -32,7 +35,9 @@ PAGES = sorted(
     for name in (path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md"))
     if name not in NOT_PAGES
 )
-LABS = sorted(path.relative_to(DOCS).as_posix() for path in (DOCS / "labs").glob("*.py"))
+LABS = sorted(
+    path.relative_to(DOCS).as_posix() for pattern in SOURCES for path in DOCS.glob(pattern)
+)
 
 
 def address(source: str) -> str:
@@ -45,7 +50,7 @@ def address(source: str) -> str:
 def test_every_block_of_a_page_ran(site: Path, name: str) -> None:
     """Each block on a built page was executed and each output compared, and the reverse."""
     html = (site / address(name.removeprefix("docs/"))).read_text("utf-8")
-    assert problems(name, html, ROOT) == []
+    assert problems(name, html, ROOT, "https://github.com/owner/name") == []
 
 
 def test_every_block_of_the_readme_ran() -> None:
@@ -68,10 +73,15 @@ def test_every_console_block_on_the_list_is_on_a_page() -> None:
 
 
 def test_every_page_of_the_site_is_looked_at(site: Path) -> None:
-    """No built page escapes these tests: each comes from a source they know."""
+    """No built page escapes these tests: each comes from a source they know, or is made of theirs.
+
+    The page to print is looked at in test_offline.py, redirects in test_addresses.py.
+    """
     built = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     known = {address(name.removeprefix("docs/")) for name in PAGES}
-    assert built == known | {address(name) for name in LABS} | {"404.html"}
+    redirects = load_config(str(ROOT / "mkdocs.yml"))["extra"]["redirects"]
+    made = {"404.html", "print/index.html", *(f"{old}index.html" for old in redirects)}
+    assert built == known | {address(name) for name in LABS} | made
     assert shown_blocks((site / "404.html").read_text("utf-8")) == []
 
 
@@ -94,7 +104,7 @@ def test_a_lab_shows_the_same_twice(
 
     character of every output, and every drawing.
     """
-    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR"):
+    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "MATPLOTLIBRC"):
         monkeypatch.setenv(variable, "")  # so that what is set next is undone afterwards
     use_own_settings(tmp_path / "settings")
     page = (site / address(name)).read_text("utf-8")
@@ -104,21 +114,77 @@ def test_a_lab_shows_the_same_twice(
     printed = next(cell.texts[0] for cell in again if cell.texts)
     assert lab_cells(page.replace(printed, printed[:-1] + "?")) != again
     altered = BeautifulSoup(page, "html.parser")
-    altered.select(".jp-CodeCell svg path[d]")[-1]["d"] += "z"
-    assert lab_cells(str(altered)) != again
+    lines = altered.select(".cell svg path[d]")
+    assert bool(lines) == name.startswith("labs/")  # the page of versions draws nothing
+    for line in lines[-1:]:
+        line["d"] += "z"
+        assert lab_cells(str(altered)) != again
 
 
-def test_the_page_of_a_lab_does_not_depend_on_its_build(tmp_path: Path) -> None:
-    """Cells get numbers instead of random names; a drawing keeps the styles that belong to it."""
-    page = (
-        '<style>p {{}}</style><div class="jp-Cell jp-CodeCell" id="cell-id={}"><svg><style>'
-        "*{{stroke-linejoin: round}}</style></svg></div>"
+SVG = """<?xml version="1.0"?><svg width="36pt" height="18pt" viewBox="0 0 36 18">
+<defs><style>*{stroke-linejoin: round}</style><path id="m1" d="M 0 0
+L 0 3.4567891"/></defs><g id="axis_1"><use xlink:href="#m1" style="stroke: #808081"/>
+<path d="M 0 0" style="fill: none"/></g><g id="title"><text
+style="font-size: 11px; font-family: 'DejaVu Sans'" transform="rotate(-0 9 9)" x="9">Two
+<!-- comment -->lines</text></g>
+<text>
+<tspan>1</tspan>
+</text></svg>"""
+
+
+def cell(name: str, output: str) -> str:
+    """A page with one cell, as mkdocs-jupyter renders it."""
+    return (
+        f'<style>p {{}}</style><script></script><div class="jp-Cell" id="cell-id={name}">'
+        '<div class="highlight-ipynb"><pre>draw()</pre></div>'
+        f'<div class="jp-OutputArea-output">{output}</div></div>'
     )
-    first, second = (simplify(page.format(name), "labs/x/", tmp_path) for name in ("a1", "b2"))
+
+
+def image(svg: str) -> str:
+    """A drawing, as nbconvert embeds it."""
+    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">'
+
+
+def test_the_page_of_a_lab_does_not_depend_on_its_build() -> None:
+    """Of a page, what its cells say and show remains: no random name, no style, no script."""
+    first, second = (simplify(cell(name, image(SVG))) for name in ("a1", "b2"))
     assert first == second
-    assert 'id="cell-1"' in first
-    assert "<svg><style>*{stroke-linejoin: round}</style></svg>" in first
-    assert first.startswith('<link href="../../assets/labs/')
+    assert not BeautifulSoup(first, "html.parser").select("style, script, [id^=cell-id], img")
+    assert lab_cells(first) == [Cell("draw()", (), (str(drawing(SVG, 1)),))]
+    assert lab_cells(simplify(cell("a1", "<pre>42\n</pre>"))) == [Cell("draw()", ("42",), ())]
+
+
+def test_a_drawing_belongs_to_its_page() -> None:
+    """A drawing has a name, takes the page's ink and fonts, and shares no id with another."""
+    one, two = drawing(SVG, 1), drawing(SVG, 2)
+    assert (one["role"], one["aria-label"]) == ("img", "Two lines")
+    assert one.use["style"] == "stroke:currentColor"
+    assert one.find("text").attrs == {"style": "font-size:11px;", "x": "9"}
+    assert one.get_text() == "Two\nlines1"
+    assert [path["d"] for path in one.select("path")] == ["M 0 0 L 0 3.457"]
+    ids = [tag["id"] for root in (one, two) for tag in root.select("[id]")]
+    assert ids == ["drawing-1-1", "drawing-2-1"]
+    assert [root.use["xlink:href"] for root in (one, two)] == [f"#{name}" for name in ids]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (image(SVG.replace('id="title"', "")), "has no name for those who do not see it"),
+        ('<img src="data:image/png;base64,AAAA">', "neither text nor a drawing"),
+    ],
+)
+def test_a_lab_that_not_everyone_can_read_is_not_built(output: str, message: str) -> None:
+    """A drawing without a title, or a picture that is no drawing, ends the build."""
+    with pytest.raises(PluginError, match=message):
+        simplify(cell("a1", output))
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_lab_says_what_it_answers(name: str) -> None:
+    """Each lab describes itself in a sentence that a search engine can show."""
+    assert 60 <= len(description(DOCS / name)) <= 155
 
 
 def chapters(root: Path) -> dict[str, str]:

@@ -1,0 +1,120 @@
+"""Every page of the site, as a reader sees it: both colour schemes, a phone and a wide screen."""
+
+import gzip
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.addresses import PAGES
+from tests.browser.serving import COMPRESSED
+
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+WIDTHS = (360, 1440)
+HEAVY = {"reference/api/", "print/"}  # all of the package, and all of the site, on one page
+SCHEMES = {"light": "default", "dark": "slate"}
+
+# What a page is wider than: elements that stick out beyond the window and cannot be scrolled to.
+WIDER = """() => {
+  const width = document.documentElement.clientWidth;
+  const wide = document.documentElement.scrollWidth;
+  return wide <= width ? [] : [...document.querySelectorAll("body *")]
+    .filter((it) => it.getBoundingClientRect().right > width + 1)
+    .slice(0, 5).map((it) => it.outerHTML.slice(0, 120));
+}"""
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core finds serious or critical."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.add_script_tag(content=AXE.read_text("utf-8"))
+    found: list[dict[str, Any]] = page.evaluate(
+        "() => axe.run(document, {resultTypes: ['violations']}).then((all) => all.violations)"
+    )
+    return [
+        f"{rule['id']}: {node['html'][:160]}: {node['failureSummary'][:300]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_in_both_schemes_on_phone_and_screen(visit: Callable[..., Page], path: str) -> None:
+    """No page has an error, asks another host, scrolls sideways, or has what axe calls serious."""
+    page = visit(path, reduced_motion="reduce")
+    schemes = {"light": "default"} if path == "print/" else SCHEMES  # white as paper is
+    for scheme, name in schemes.items():
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.wait_for_selector(f"body[data-md-color-scheme='{name}']")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(WIDER) == [], f"scrolls sideways: {scheme}, {width}"
+            if path not in HEAVY or (scheme, width) in {("light", 360), ("dark", 1440)}:
+                assert serious(page) == [], f"{scheme}, {width}"
+
+
+def test_what_these_tests_look_for_is_found(visit: Callable[..., Page]) -> None:
+    """A wide element, faint text and a button without a name are seen: the checks can fail."""
+    page = visit("reference/glossary/", width=360)
+    page.evaluate(
+        """() => document.querySelector("article").insertAdjacentHTML("afterbegin",
+        `<p style="width: 900px; color: #ccc; background: #fff">faint</p><button></button>`)"""
+    )
+    assert page.evaluate(WIDER)
+    assert {line.partition(":")[0] for line in serious(page)} >= {"color-contrast", "button-name"}
+
+
+# How much a first visit may load, in bytes as they are sent, and how long its HTML may be.
+FIRST_LOAD, HTML = 350_000, 100_000
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path not in HEAVY])
+def test_a_page_is_light(new_context: Any, address: str, site: Path, path: str) -> None:
+    """A first visit loads at most 350 kB, compressed, of which at most 100 kB (raw) are HTML."""
+    page = new_context().new_page()
+    asked: set[str] = set()
+    page.on("requestfinished", lambda request: asked.add(request.url.partition("#")[0]))
+    page.goto(address + path, wait_until="networkidle")
+    files = [site / url.removeprefix(address) for url in asked]
+    files = [file / "index.html" if file.is_dir() else file for file in files]
+    html = site / path / "index.html" if path.endswith("/") or not path else site / path
+    assert {html, site / "stylesheets/all.css"} <= set(files)
+    sent = {file.name: sent_bytes(file) for file in files}
+    assert sum(sent.values()) <= FIRST_LOAD, sent
+    assert len(html.read_bytes()) <= HTML
+
+
+def sent_bytes(file: Path) -> int:
+    """How many bytes a host sends for a file."""
+    content = file.read_bytes()
+    return len(gzip.compress(content) if file.suffix in COMPRESSED else content)
+
+
+def test_colours_can_be_chosen(visit: Callable[..., Page]) -> None:
+    """The switch in the header goes from the system's scheme to light to dark and back."""
+    page = visit("", color_scheme="dark")
+    seen = [page.get_attribute("body", "data-md-color-scheme")]
+    for _ in range(3):
+        page.locator("form[data-md-component=palette] label:visible").click()
+        seen.append(page.get_attribute("body", "data-md-color-scheme"))
+    assert seen == ["slate", "default", "slate", "slate"]
+
+
+@pytest.mark.parametrize("blocked", ["scripts", "storage"])
+def test_a_reader_without(new_context: Any, address: str, blocked: str) -> None:
+    """Without scripts, or without storage, a page shows its text, code and way onwards."""
+    chapter = f"{address}fundamentals/jax_prng_tutorial/"
+    page = new_context(java_script_enabled=blocked != "scripts").new_page()
+    page.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage'])"
+        " Object.defineProperty(window, name, {get() { throw new DOMException('blocked') }})"
+    )
+    page.goto(chapter)
+    assert page.locator("h1").inner_text().strip("¶")
+    assert page.locator("pre code").first.is_visible()
+    assert page.locator(".md-footer__link--next").is_visible()
+    assert re.search("Program", page.locator(".first-line").inner_text())

@@ -1,0 +1,127 @@
+"""What readers get on every page takes nothing from it, and says what is true."""
+
+import json
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from tools import reading, weight
+from tools.links import broken
+
+ROOT = Path(__file__).parents[2]
+URL = "components/x/"
+
+
+def text_of(html: str) -> str:
+    """What a reader reads, its space between words apart."""
+    return " ".join(BeautifulSoup(html, "html.parser").get_text().split())
+
+
+def test_a_page_says_how_long_it_takes() -> None:
+    """Two hundred words are a minute, a block is half of one, and exercises are counted apart."""
+    words = "<h1>X</h1><p>" + "word " * 800 + "</p>"
+    block = '<div class="highlight"><pre>' + "code " * 400 + "</pre></div>"
+    assert reading.reading_time(words) == "4 minutes to read"
+    assert reading.reading_time(words + block * 4) == "6 minutes to read"
+    exercises = f"<h2>{reading.EXERCISES}</h2><p>{'word ' * 200}</p>"
+    both = reading.reading_time(words + exercises)
+    assert both == "4 minutes to read, 1 minute for the exercises"
+
+
+def test_the_first_line_stands_under_the_title() -> None:
+    """Under the title of a chapter stand its time and its files; a reference page has no time."""
+    page = "<h1>X</h1><p>text</p>"
+    html = reading.first_line(page, "components/x.md", {"Program": "x.py", "There": "https://a/b"})
+    line = BeautifulSoup(html, "html.parser").select_one("h1 + p.first-line")
+    assert line
+    assert line.get_text("|", strip=True) == "1 minute to read|Program|There"
+    assert [link.get("download") for link in line.select("a")] == ["x.py", None]
+    assert reading.first_line(page, "reference/x.md", {}) == page
+
+
+def test_every_entry_of_the_glossary_is_understood() -> None:
+    """No entry is passed over, and each tooltip is a sentence without marks."""
+    source = (ROOT / reading.GLOSSARY).read_text("utf-8")
+    entries = reading.glossary(ROOT)
+    assert len(entries) == source.count("\n:   ")
+    for term, meaning, _ in entries.values():
+        assert meaning.endswith((".", ":")), term
+        assert not set("[]`*") & set(meaning), term
+    assert any(hover for _, _, hover in entries.values())
+
+
+def test_a_rare_word_is_explained_once_where_prose_uses_it() -> None:
+    """The first use in prose is linked, with its meaning; code, titles and the text stay as is."""
+    page = (
+        "<h2>A ledger</h2><p><code>ledger</code> and <a href='#x'>a ledger</a></p>"
+        "<p>Two ledgers, one ledger.</p>"
+    )
+    html = reading.explain_words(page, URL, ROOT)
+    assert text_of(html) == text_of(page)
+    links = BeautifulSoup(html, "html.parser").select("a.word")
+    assert [link.get_text() for link in links] == ["ledgers"]
+    assert links[0]["href"] == "../../reference/glossary/#ledger"
+    assert links[0]["title"] == reading.glossary(ROOT)["ledger"][1]
+
+
+def test_a_link_to_the_glossary_shows_its_meaning() -> None:
+    """A link that a page has itself gets the meaning, and the word is linked no second time."""
+    page = '<p><a href="../../reference/glossary/#seal">seal</a>, then a seal.</p>'
+    links = BeautifulSoup(reading.explain_words(page, URL, ROOT), "html.parser").select("a")
+    assert [link["title"] for link in links] == [reading.glossary(ROOT)["seal"][1]]
+
+
+@pytest.mark.parametrize(
+    ("html", "slim"),
+    [
+        ('<pre><span class="n">a</span> <span class="k">if</span></pre>', None),
+        ('<pre><span class="s2">"a"</span><span class="si">{</span></pre>', None),
+        ("<p>a\n\n   b</p>\n\n  <p>c</p>", "<p>a\nb</p>\n<p>c</p>"),
+        ("<pre>a\n\n   b</pre>\n\n<script>1\n\n2</script>", None),
+    ],
+)
+def test_a_lighter_page_says_the_same(html: str, slim: str | None) -> None:
+    """Marks that cannot be seen go, and space between elements; no character of code does."""
+    light = weight.slim(html)
+    assert len(light) < len(html)
+    assert slim is None or light == slim
+    assert text_of(light) == text_of(html)
+    code, kept = (
+        [tag.get_text() for tag in BeautifulSoup(text, "html.parser").select("pre, script")]
+        for text in (light, html)
+    )
+    assert code == kept
+
+
+def test_search_loads_no_code(site: Path) -> None:
+    """The index that each first visit loads has prose only, and of the API one line an entry."""
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    assert not [entry["location"] for entry in index["docs"] if "<pre" in entry["text"]]
+    api = [entry for entry in index["docs"] if entry["location"].startswith("reference/api/#")]
+    assert len(api) > 100
+    assert max(entry["text"].count("<p>") for entry in api) == 1
+
+
+def test_every_link_leads_somewhere(site: Path) -> None:
+    """Each link, anchor, picture, style and script of the built site is there."""
+    assert broken(site, "https://owner.example/name/") == []
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    """A missing page, place, picture and path of the site's own address are named, one by one."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "index.html").write_text('<h1 id="here">A</h1><a href="../">up</a>')
+    (tmp_path / "index.html").write_text(
+        '<a href="a/#here">1</a><a href="a/#gone">2</a><a href="b/">3</a><img src="c.png">'
+        '<a href="/name/a/">4</a><a href="/name/d/">5</a><a href="https://elsewhere.example">6</a>'
+        '<a href="https://owner.example/name/e/">7</a><a href="#x">8</a>'
+    )
+    assert broken(tmp_path, "https://owner.example/name/") == [
+        "index.html: #x",
+        "index.html: /name/d/",
+        "index.html: a/#gone",
+        "index.html: b/",
+        "index.html: c.png",
+        "index.html: https://owner.example/name/e/",
+    ]
