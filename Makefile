@@ -36,7 +36,7 @@ test test-docs test-browser test-notebooks update-outputs chaos: export JAX_PERS
 test test-docs test-browser test-notebooks update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
 # The second line looks at the built site and needs the record that the first one leaves.
-test: setup      ## Run every test: package, pages, README, docstrings, guards, built site.
+test: setup      ## Run the tests: package, pages, README, docstrings, guards, built site.
 	$(BIN)/pytest -n 2 --dist worksteal $(ORDER) docs README.md reproducibility tests \
 	  --ignore tests/site --ignore tests/browser
 	$(BIN)/pytest -n 2 --dist loadgroup tests/site
