@@ -6,7 +6,6 @@ The rule: nothing here changes a character of what a page says or shows.
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 from bs4 import BeautifulSoup, NavigableString, Tag
@@ -63,7 +62,6 @@ def _minutes(html: str) -> str:
     return "1 minute" if rounded == 1 else f"{rounded} minutes"
 
 
-@cache
 def glossary(root: Path) -> dict[str, tuple[str, str, bool]]:
     """Return the entries by their anchor: term, first sentence, whether prose explains the term."""
     source = (root / GLOSSARY).read_text("utf-8")

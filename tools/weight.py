@@ -42,7 +42,7 @@ def slim(html: str) -> str:
 
 
 def slim_search(site: Path) -> None:
-    """Leave code, and all but the first sentence of the API, out of what search loads at once."""
+    """Leave code, and of each API entry all but its first paragraph, out of what search loads."""
     path = site / "search" / "search_index.json"
     index = json.loads(path.read_text("utf-8"))
     for entry in index["docs"]:

@@ -16,11 +16,17 @@ def meta(path: Path) -> dict[str, str]:
 
 
 def test_a_card_is_its_text() -> None:
-    """The same text gives the same bytes; other text, another picture; all have one size."""
+    """The same text gives the same bytes; other text, another picture, squares and all."""
     card = cards.draw("Title", "What it answers.", "Site")
     assert card == cards.draw("Title", "What it answers.", "Site")
     assert card != cards.draw("Title", "What it answers!", "Site")
     assert Image.open(io.BytesIO(card)).size == (1200, 630)
+    assert squares(card) != squares(cards.draw("Title", "What it answers!", "Site"))
+
+
+def squares(card: bytes) -> bytes:
+    """The part of a card that shows the SHA-256 of its text."""
+    return Image.open(io.BytesIO(card)).convert("RGB").crop((860, 70, 1130, 340)).tobytes()
 
 
 def test_the_longest_title_fits() -> None:

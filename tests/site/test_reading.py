@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from mkdocs.exceptions import PluginError
 
 from tools import reading, weight
 from tools.links import broken
@@ -94,8 +95,59 @@ def test_a_lighter_page_says_the_same(html: str, slim: str | None) -> None:
     assert code == kept
 
 
+def styled(folder: Path, name: str, *sheets: str) -> Path:
+    """A page of a small site, with links to its style sheets."""
+    page = folder / name
+    page.parent.mkdir(parents=True, exist_ok=True)
+    links = "".join(f'<link rel="stylesheet" href="{sheet}">' for sheet in sheets)
+    page.write_text(f"<head>{links}</head><body>{name}</body>", "utf-8")
+    return page
+
+
+def test_pages_share_one_style_sheet(tmp_path: Path) -> None:
+    """Each page names the joined sheet, from where it stands; the sheets are joined in order.
+
+    A second time, as when only a part of the site is built again, nothing changes.
+    """
+    for name, text in {
+        "assets/stylesheets/theme.css": "a{}",
+        "stylesheets/site.css": "b{}",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    sheets = ("assets/stylesheets/theme.css", "stylesheets/site.css")
+    pages = {
+        "404.html": styled(tmp_path, "404.html", *(f"/name/{sheet}" for sheet in sheets)),
+        "index.html": styled(tmp_path, "index.html", *sheets),
+        "x/y/index.html": styled(tmp_path, "x/y/index.html", *(f"../../{it}" for it in sheets)),
+    }
+    plain = styled(tmp_path, "plain.html")
+    before = plain.read_bytes()
+    for _ in range(2):
+        weight.one_stylesheet(tmp_path)
+        assert (tmp_path / "stylesheets" / "all.css").read_text("utf-8") == "a{}\nb{}\n"
+        for name, top in {
+            "404.html": "/name/",
+            "index.html": "",
+            "x/y/index.html": "../../",
+        }.items():
+            links = BeautifulSoup(pages[name].read_text("utf-8"), "html.parser").select("link")
+            assert [link["href"] for link in links] == [f"{top}stylesheets/all.css"]
+        assert plain.read_bytes() == before
+
+
+def test_a_style_sheet_that_would_lose_its_files_is_refused(tmp_path: Path) -> None:
+    """One that names a file from another folder ends the build, in words."""
+    styled(tmp_path, "index.html", "assets/other/x.css")
+    (tmp_path / "assets" / "other").mkdir(parents=True)
+    (tmp_path / "stylesheets").mkdir()
+    (tmp_path / "assets" / "other" / "x.css").write_text("p{background:url('y.svg')}", "utf-8")
+    with pytest.raises(PluginError, match=r"Cannot join x\.css"):
+        weight.one_stylesheet(tmp_path)
+
+
 def test_search_loads_no_code(site: Path) -> None:
-    """The index that each first visit loads has prose only, and of the API one line an entry."""
+    """The index that each first visit loads has prose only, and one paragraph of an API entry."""
     index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
     assert not [entry["location"] for entry in index["docs"] if "<pre" in entry["text"]]
     api = [entry for entry in index["docs"] if entry["location"].startswith("reference/api/#")]
