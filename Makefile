@@ -2,7 +2,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-docs test-browser test-notebooks site update-outputs recording lint bench chaos lock clean
 BIN := .venv/bin
-PYTHON ?= python3
 HOST ?= 127.0.0.1:8000
 
 help:            ## Show this list.
@@ -11,10 +10,8 @@ help:            ## Show this list.
 setup:           ## Make .venv from requirements.lock (a no-op when it is up to date).
 	@PYTHON=$(PYTHON) tools/setup.sh
 
-lock:            ## Resolve requirements.lock again, for Python 3.11 and newer.
-	@test -x $(BIN)/uv || $(MAKE) setup
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+lock: setup      ## Resolve requirements.lock again, to the newest releases.
+	tools/lock.sh
 
 # The theme prints a notice about its successor on every start.
 export NO_MKDOCS_2_WARNING := 1

@@ -2,19 +2,18 @@
 # Make .venv hold exactly what requirements.lock names. A no-op when it already does.
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
 
 # The lock decides which packages there are, pyproject.toml how our own is installed.
 packages=$(cksum < requirements.lock)
 project=$(cksum < pyproject.toml)
 stamp() { cat ".venv/$1" 2>/dev/null || true; }
+version() { "$1" -c 'import sys; print(*sys.version_info)' 2>/dev/null; }
 
-if [ "$(stamp packages)" != "$packages" ] || ! .venv/bin/python -c '' 2>/dev/null; then
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "Cannot set up .venv: expected Python 3.11 or newer, got $("$python" -V 2>&1)." \
-         "Name another one: make PYTHON=python3.12 ..." >&2
-    exit 2
-  }
+# A Python that is asked for by name is the one that is used, also where .venv has another already.
+here=$(version .venv/bin/python) || here=
+if [ "$(stamp packages)" != "$packages" ] || [ -z "$here" ] \
+  || { [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$here" ]; }; then
+  python=$(tools/find_python.sh)
   echo "Setting up .venv ($("$python" -V 2>&1)); this happens once per requirements.lock." >&2
   "$python" -m venv --clear .venv
 
