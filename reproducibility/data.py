@@ -24,8 +24,8 @@ import functools
 import itertools
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,7 @@ DIGITS_TRAIN = 1437  # the first four fifths; the rest was written by other peop
 # Bytes. A checkpoint restores into shapes that are known before it is read, so JSON is padded. The
 # longest state measured (Grain 0.2.18): 326 for a mix of 16 sources, times 8 worker processes.
 GRAIN_BYTES = 8192
+_Examples: TypeAlias = tuple[np.ndarray, np.ndarray, int]  # inputs, labels, how many to train on
 _UNSTATED = (
     "The settings agree and the data does not: look for a source, transformation or version that "
     "changed, or a draw without a seed."
@@ -176,7 +177,7 @@ def load_dataset(
         >>> load_dataset("digits", seed=7, batch_size=32).x.shape
         (1437, 64)
     """
-    loaders = {"synthetic": _synthetic, "digits": _digits}
+    loaders: dict[str, Callable[[], _Examples]] = {"synthetic": _synthetic, "digits": _digits}
     if name not in loaders:
         raise ConfigError(
             "load",
@@ -351,23 +352,25 @@ def _mismatch(expected: str, got: str, do: str) -> CheckpointMismatchError:
     return CheckpointMismatchError("resume", "the data", expected=expected, got=got, do=do)
 
 
-def _synthetic() -> tuple[np.ndarray, np.ndarray, int]:
+def _synthetic() -> _Examples:
     """Draw class centroids plus bell-shaped noise, in integers; scale by a power of two."""
     n = SYNTHETIC_TRAIN + SYNTHETIC_TEST
 
-    @jax.jit  # one program: called op by op, each of its operations would be compiled alone
-    def draw(key: Key[Array, ""]) -> tuple[Array, Array]:
-        centroids = (SYNTHETIC_CLASSES, SYNTHETIC_FEATURES, 2)
-        return (
-            jax.random.bits(stream_key(key, "centroids"), centroids, "uint32"),
-            jax.random.bits(stream_key(key, "noise"), (n, SYNTHETIC_FEATURES, 2), "uint32"),
-        )
-
-    centroids, noise = map(_bell, draw(stream_key(root_key(0), "synthetic data set")))
+    words = _synthetic_words(stream_key(root_key(0), "synthetic data set"))
+    centroids, noise = map(_bell, words)
     labels = np.arange(n, dtype=np.int32) % SYNTHETIC_CLASSES  # the shuffle mixes them
     # One part centroid, two parts noise: a task that is learnt, but not at once.
     x = (centroids[labels] + 2 * noise).astype(np.float32) / 2**16
     return x, labels, SYNTHETIC_TRAIN
+
+
+@jax.jit  # one program: called op by op, each of its operations would be compiled alone
+def _synthetic_words(key: Key[Array, ""]) -> tuple[Array, Array]:
+    n, each = SYNTHETIC_TRAIN + SYNTHETIC_TEST, (SYNTHETIC_FEATURES, 2)
+    return (
+        jax.random.bits(stream_key(key, "centroids"), (SYNTHETIC_CLASSES, *each), "uint32"),
+        jax.random.bits(stream_key(key, "noise"), (n, *each), "uint32"),
+    )
 
 
 def _bell(words: Array) -> np.ndarray:
@@ -378,13 +381,15 @@ def _bell(words: Array) -> np.ndarray:
     return total
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray, int]:
+@functools.lru_cache  # a file of text, the same whatever is set
+def _digits() -> _Examples:
     """Read the digits that ship with scikit-learn; grey levels 0 … 16 become sixteenths."""
     from sklearn.datasets import load_digits  # a second to import: only for those who use it
 
     digits = load_digits()
-    x = digits.data.astype(np.float32) / 16
-    return x, digits.target.astype(np.int32), DIGITS_TRAIN
+    x, y = digits.data.astype(np.float32) / 16, digits.target.astype(np.int32)
+    x.flags.writeable = y.flags.writeable = False  # all who ask get these
+    return x, y, DIGITS_TRAIN
 
 
 @functools.partial(jax.jit, static_argnames=("n", "size", "count"))  # outside of jit: compile once

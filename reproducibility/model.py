@@ -101,6 +101,35 @@ def initialise(
         >>> jax.tree.map(jax.numpy.shape, params)
         {'layers': {'output': {'bias': (2,), 'kernel': (4, 2)}}}
     """
+    graph, build = initialiser(make, key)
+    return graph, build(key)
+
+
+def initialiser(
+    make: Callable[[Key[Array, ""]], nnx.Module], key: Key[Array, ""]
+) -> tuple[Any, Callable[[Key[Array, ""]], Params]]:
+    """Compile what `initialise` does, to call it with many keys.
+
+    **Same bits:** `initialiser(make, any_key)[1](key)` returns those of `initialise(make, key)[1]`.
+
+    Args:
+        make: as for `initialise`.
+        key: any typed key, shape `()`: only its implementation counts.
+
+    Returns:
+        The module's structure, and a compiled function from a key to parameters.
+
+    Raises:
+        ValueError: as for `initialise`.
+
+    Examples:
+        >>> from reproducibility import root_key
+        >>> _, build = initialiser(
+        ...     lambda key: MLP(4, {"output": 2}, dropout=0.0, key=key), root_key(0)
+        ... )
+        >>> jax.tree.map(jax.numpy.shape, build(root_key(7)))
+        {'layers': {'output': {'bias': (2,), 'kernel': (4, 2)}}}
+    """
     abstract = nnx.eval_shape(make, key)
     variables = jax.tree.leaves(nnx.state(abstract), is_leaf=lambda v: isinstance(v, nnx.Variable))
     kinds = {
@@ -117,7 +146,7 @@ def initialise(
         params: Params = nnx.to_pure_dict(nnx.state(make(key), nnx.Param))
         return params
 
-    return nnx.graphdef(abstract), build(key)
+    return nnx.graphdef(abstract), build
 
 
 def apply(graph: Any, params: Params, *args: Any, **kwargs: Any) -> Any:

@@ -42,7 +42,7 @@ from reproducibility.keys import (
     stream_key,
 )
 from reproducibility.ledger import LEDGER, Writer
-from reproducibility.model import MLP, Params, apply, initialise
+from reproducibility.model import MLP, Params, apply, initialiser
 from reproducibility.processes import assert_same_facts, on_first
 from reproducibility.recorder import Recorder
 from reproducibility.run import Result, Run
@@ -132,21 +132,21 @@ class Programs:
         self.data: Dataset = self.layout.replicate(
             load_dataset(identity.dataset, seed=identity.seed, batch_size=identity.batch_size)
         )
-        # Flattened: the moments of all parameters lie in one vector each. Adam works element by
-        # element, so this is the same arithmetic, with fewer buffers to hand to each call.
-        self.optimiser = optax.flatten(optax.adam(identity.learning_rate))
+        # Neither is given the seed, so what they compile is shared by the runs of all seeds.
+        features, classes = self.data.x.shape[1], self.data.classes
+        self._network = _network_of(features, identity.hidden, classes, identity.dropout)
+        self._optimiser = _optimiser_of(identity.learning_rate, self.layout)
         self.shards = [jnp.uint32(shard) for shard in mine]
         key = root_key(identity.seed)
         self.graph, params = self.initial(key)
-        self.start = self.layout.replicate(jax.jit(self._start)(params, key))
+        self.start = self.layout.replicate(self._optimiser.start(params, key))
         each = len(mine) // len(self.layout.local)
         self._owned = [self.shards[i : i + each] for i in range(0, len(mine), each)]
 
-        self._plan = jax.jit(self._planned)
-        self.gradient = jax.jit(self._gradient)
+        self.gradient = self._network.gradient
         self.total = self.layout.mean
-        self.update = self.layout.each(self._update, donate_argnums=0)
-        self.evaluate = jax.jit(self._evaluate)
+        self.update = self._optimiser.update
+        self.evaluate = self._network.evaluate
 
     def initial(self, key: Key[Array, ""]) -> tuple[Any, Params]:
         """Make the network: its structure and its first parameters.
@@ -156,7 +156,7 @@ class Programs:
         Args:
             key: the root key of the run.
         """
-        return initialise(self._make, stream_key(key, "params"))
+        return self._network.graph, self._network.build(stream_key(key, "params"))
 
     def plan(self, state: TrainState) -> Plan:
         """Say what is random in the stretch of `PLANNED` steps that the next step belongs to.
@@ -167,8 +167,9 @@ class Programs:
             state: the state before the step.
         """
         state, data = self.layout.copies((state, self.data))[0]
-        plan: Plan = self.layout.replicate(self._plan(state.key, state.step, data))
-        return plan
+        plan = _planned(state.key, state.step, data, shards=self.identity.shards)
+        everywhere: Plan = self.layout.replicate(plan)
+        return everywhere
 
     def step(self, state: TrainState, plan: Plan) -> tuple[TrainState, Float[Array, ""], Params]:
         """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits.
@@ -228,33 +229,28 @@ class Programs:
         describe: Any = jax.ShapeDtypeStruct  # an array would tell on which devices it lies
         state, plan, data = jax.tree.map(lambda x: describe(x.shape, x.dtype), tree)
         arguments = (state.params, state.step, plan, data.x, data.y, self.shards[0])
-        part = jax.eval_shape(self._gradient, *arguments)
+        part = jax.eval_shape(self.gradient, *arguments)
         lowered = {
             "gradient": self.gradient.lower(*arguments),
-            "update": jax.jit(self._update, donate_argnums=0).lower(state, part[1]),
+            "update": self._optimiser.alone.lower(state, part[1]),
         }
         return {k: hashlib.sha256(v.as_text().encode()).hexdigest() for k, v in lowered.items()}
 
-    def _make(self, key: Key[Array, ""]) -> MLP:
-        widths = {f"hidden_{i}": width for i, width in enumerate(self.identity.hidden)}
-        widths["output"] = self.data.classes
-        return MLP(self.data.x.shape[1], widths, dropout=self.identity.dropout, key=key)
 
-    def _start(self, params: Params, key: Key[Array, ""]) -> TrainState:
-        return TrainState(jnp.uint32(0), params, self.optimiser.init(params), key)
+class _Network:
+    """The network and the programs that are made of it."""
 
-    def _planned(self, key: Key[Array, ""], step: UInt[Array, ""], data: Dataset) -> Plan:
-        """Give each shard of each step its rows and its key, both by global numbers."""
-        shards, size = self.identity.shards, self.identity.batch_size
-        dropout = stream_key(key, "dropout")
+    def __init__(
+        self, features: int, hidden: tuple[int, ...], classes: int, dropout: float
+    ) -> None:
+        widths = {f"hidden_{i}": width for i, width in enumerate(hidden)} | {"output": classes}
 
-        def one(step: UInt[Array, ""]) -> Plan:
-            keys = jax.vmap(index_key, (None, 0))(step_key(dropout, step), jnp.arange(shards))
-            return Plan(data.rows(step, 0, size).reshape(shards, -1), keys)
+        def make(key: Key[Array, ""]) -> MLP:
+            return MLP(features, widths, dropout=dropout, key=key)
 
-        first = step // PLANNED * PLANNED
-        plan: Plan = jax.vmap(one)(first + jnp.arange(PLANNED, dtype=jnp.uint32))
-        return plan
+        self.graph, self.build = initialiser(make, root_key(0))
+        self.gradient = jax.jit(self._gradient)
+        self.evaluate = jax.jit(self._evaluate)
 
     def _gradient(
         self, params: Params, step: Array, plan: Plan, x: Array, y: Array, shard: Array
@@ -268,12 +264,6 @@ class Programs:
         result: tuple[Array, Params] = jax.value_and_grad(mean_loss)(params)
         return result
 
-    def _update(self, state: TrainState, gradient: Params) -> TrainState:
-        """Program 3: the optimiser, and the step counter."""
-        updates, opt_state = self.optimiser.update(gradient, state.opt_state, state.params)
-        params: Params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
-
     def _evaluate(self, params: Params, data: Dataset) -> tuple[Array, Array]:
         """Return the mean loss and the accuracy over the held-out examples."""
         logits = apply(self.graph, params, data.x_test)
@@ -281,9 +271,49 @@ class Programs:
         return _cross_entropy(logits, data.y_test), right.mean()
 
 
+class _Optimiser:
+    """Adam, and the programs that are made of it."""
+
+    def __init__(self, learning_rate: float, layout: Layout) -> None:
+        # Flattened: the moments of all parameters lie in one vector each. Adam works element by
+        # element, so this is the same arithmetic, with fewer buffers to hand to each call.
+        self._adam = optax.flatten(optax.adam(learning_rate))
+        self.start = jax.jit(self._start)
+        self.update = layout.each(self._update, donate_argnums=0)
+        self.alone = jax.jit(self._update, donate_argnums=0)  # on one device, whatever the layout
+
+    def _start(self, params: Params, key: Key[Array, ""]) -> TrainState:
+        return TrainState(jnp.uint32(0), params, self._adam.init(params), key)
+
+    def _update(self, state: TrainState, gradient: Params) -> TrainState:
+        """Program 3: the optimiser, and the step counter."""
+        updates, opt_state = self._adam.update(gradient, state.opt_state, state.params)
+        params: Params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
+
+
+# Compiled once a process. By type as well: 1 and 1.0 are equal in Python, and two settings.
+_network_of = functools.lru_cache(maxsize=8, typed=True)(_Network)
+_optimiser_of = functools.lru_cache(maxsize=8, typed=True)(_Optimiser)
+
+
+@functools.partial(jax.jit, static_argnames="shards")
+def _planned(key: Key[Array, ""], step: UInt[Array, ""], data: Dataset, *, shards: int) -> Plan:
+    """Give each shard of each step its rows and its key, both by global numbers."""
+    dropout, size = stream_key(key, "dropout"), data.batch_size
+
+    def one(step: UInt[Array, ""]) -> Plan:
+        keys = jax.vmap(index_key, (None, 0))(step_key(dropout, step), jnp.arange(shards))
+        return Plan(data.rows(step, 0, size).reshape(shards, -1), keys)
+
+    first = step // PLANNED * PLANNED
+    plan: Plan = jax.vmap(one)(first + jnp.arange(PLANNED, dtype=jnp.uint32))
+    return plan
+
+
 @functools.lru_cache(maxsize=4)
 def programs_of(identity: Identity, layout: Layout | None = None) -> Programs:
-    """Return the programs of an identity, compiled once a process.
+    """Return the programs of an identity, made once a process.
 
     **Same bits:** those of a new `Programs(identity)`, whatever the layout.
 

@@ -28,7 +28,7 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.keys import stream_key
-from reproducibility.training import Plan, Programs, programs_of
+from reproducibility.training import Plan, programs_of
 from tests.conftest import SMALL
 from tests.sabotage import reseal
 
@@ -97,13 +97,13 @@ def another_stream(patch: pytest.MonkeyPatch) -> None:
 
 def another_position(patch: pytest.MonkeyPatch) -> None:
     """Give each step the rows of the step before it."""
-    planned = Programs._planned
+    planned = training._planned
 
-    def late(self: Programs, *arguments: object) -> Plan:
-        plan = planned(self, *arguments)
+    def late(*arguments: object, **settings: object) -> Plan:
+        plan = planned(*arguments, **settings)
         return dataclasses.replace(plan, rows=jnp.roll(plan.rows, 1, axis=0))
 
-    patch.setattr(Programs, "_planned", late)
+    patch.setattr(training, "_planned", late)
 
 
 def another_example(patch: pytest.MonkeyPatch) -> None:
@@ -181,6 +181,12 @@ def sabotage(row: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, di
     return how, {}
 
 
+def forget_programs() -> None:
+    """Let the next run make and compile its programs from scratch, of the code as it is then."""
+    programs_of.cache_clear()
+    jax.clear_caches()
+
+
 def resumed(row: str, folder: Path, settings: dict[str, object]) -> None:
     """Go on with the run: here, or, where the environment is what changes, in another process."""
     if row != ENVIRONMENT:
@@ -198,7 +204,7 @@ def outcome(row: str, folder: Path, reference: Path, patch: pytest.MonkeyPatch) 
     """Return how it was changed, what happened, and what was named."""
     how, settings = sabotage(row, folder, patch)
     if row in IN_CODE:
-        programs_of.cache_clear()
+        forget_programs()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SetAsideWarning)
         try:
@@ -210,7 +216,7 @@ def outcome(row: str, folder: Path, reference: Path, patch: pytest.MonkeyPatch) 
         finally:
             patch.undo()
             if row in IN_CODE:
-                programs_of.cache_clear()
+                forget_programs()
     found = compare(reference, folder)
     aside = [warning for warning in caught if warning.category is SetAsideWarning]
     if found.verdict == "same":

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import reproducibility.training as training
 from reproducibility import TrainConfig, TrainState, root_key, train, tree_digest
 from reproducibility.distributed import Layout
 from reproducibility.errors import (
@@ -111,6 +112,42 @@ def test_a_run_longer_than_a_plan_resumes_anywhere(small: Small, tmp_path: Path)
     config = small(steps=2 * PLANNED + 3, checkpoint_every=10**6)
     stops = (PLANNED - 1, PLANNED, PLANNED + 1, 2 * PLANNED)
     assert interrupted(config, tmp_path / "run", *stops) == train(config).digest
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Return a list that gets an entry for each program that is compiled, or read from a cache."""
+    events: list[str] = []
+
+    def listen(event: str, seconds: float, **rest: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_new_seed_compiles_nothing(small: Small, compiled: list[str]) -> None:
+    """All seeds share their compiled programs; only a setting that these depend on compiles some.
+
+    The controls: with another learning rate there is another update, and with another width more.
+    """
+    numbers = []
+    for settings in ({}, {"seed": 8}, {"learning_rate": 0.0123}, {"hidden": (9,)}):
+        compiled.clear()
+        train(small(**settings, steps=2))
+        numbers.append(len(compiled))
+    assert numbers[1] == 0 < numbers[2] < numbers[3]
+
+
+def test_programs_know_nothing_of_earlier_seeds(small: Small) -> None:
+    """A run after one of another seed has the digest that it has in a process that ran nothing."""
+    one, other = train(small(steps=3)).digest, train(small(steps=3, seed=8)).digest
+    for cache in (programs_of, training._network_of, training._optimiser_of):
+        cache.cache_clear()
+    jax.clear_caches()
+    assert train(small(steps=3, seed=8)).digest == other != one
 
 
 def test_the_state_is_donated_and_nothing_is_fetched(small: Small) -> None:
