@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from reproducibility.origin import Origin
 
 INTERRUPTED = 130
-REFUSED = 2
 FAILED = 4
 ENDING = (signal.SIGINT, signal.SIGTERM)
 COMMANDS = ("train", "launch", "compare", "trace", "digest", "check", "doctor")

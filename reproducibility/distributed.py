@@ -240,10 +240,11 @@ class Layout:
             parts: a tree for each shard of this process, in their order, on their devices.
 
         Returns:
-            The mean over the shards of all processes, everywhere.
+            The mean over the shards of all processes, everywhere. Its dtypes do not depend on the
+            number of shards: floating point stays as it is, booleans and integers become it.
         """
         if self.single:
-            return _mean(tuple(parts)) if len(parts) > 1 else parts[0]
+            return _mean(tuple(parts)) if len(parts) > 1 else jax.tree.map(_inexact, parts[0])
         each = len(parts) // len(self.local)
         blocks = [tuple(parts[i : i + each]) for i in range(0, len(parts), each)]
         sums = [_flat_sum(block) for block in blocks]
@@ -329,8 +330,9 @@ def shard_gradients(
         loss_fn: `loss_fn(params, batch, key)` returns the mean loss of one shard, a scalar.
         shards: slices that the batch of all processes is cut into, a power of two.
         layout: which devices; by default all.
-        has_aux: `loss_fn` returns the loss and a tree; the mean of that over the shards is
-            returned as well, in floating point.
+        has_aux: `loss_fn` returns the loss and a tree of arrays; the mean of that over the shards
+            is returned as well. With any number of shards, one included, booleans and integers
+            become floating point, as in `jnp.mean`, and every other dtype stays.
 
     Returns:
         A function of (params, batch, key). `params` are everywhere (`Layout.replicate`); `batch`
@@ -420,10 +422,19 @@ def _spec(*axes: str | None) -> Any:
 
 def _sum(parts: Parts) -> PyTree:
     """Add neighbours, then neighbours of those, and so on."""
+    parts = [jax.tree.map(_inexact, part) for part in parts]
     while len(parts) > 1:
         pairs = zip(parts[::2], parts[1::2], strict=True)
         parts = [jax.tree.map(jnp.add, left, right) for left, right in pairs]
     return parts[0]
+
+
+def _inexact(leaf: Array) -> Array:
+    """Give a leaf the dtype of its mean, as `jnp.mean` does: before the sum, where two bytes of 200
+    are 144 and two booleans one. Nor is a dtype left weak, as it could not be between devices."""
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        leaf = leaf / 1
+    return leaf.astype(leaf.dtype) if leaf.weak_type else leaf
 
 
 @jax.jit
@@ -436,7 +447,7 @@ def _share(total: Array, count: int) -> Array:
     """Divide by the number of shards, a power of two.
 
     The sum of two NaNs has the bits of one of them, and which one is up to the device: so that all
-    devices agree, there is one NaN. Nor is a dtype left weak, as it could not be between devices.
+    devices agree, there is one NaN.
     """
     mean = total / count
     return jnp.where(jnp.isnan(mean), jnp.nan, mean).astype(mean.dtype)

@@ -11,15 +11,17 @@ Chapter: docs/reference/errors.md
     │   ├── CheckpointMismatchError   it holds another tree than the one asked for
     │   ├── CheckpointDamagedError    its bytes are not those that were sealed
     │   └── CheckpointSaveError       it could not be written
-    ├── ProcessError              a process is missing, was lost, or cannot be reached
-    │   └── ProcessMismatchError      two processes have other settings, versions or programs
-    └── RunError                  a path that is not (or not yet) a usable run
-        ├── IdentityMismatchError     the directory belongs to a run with other settings
-        ├── RunDamagedError           a file of the run is not as it was written
-        ├── NotReproducedError        a run was computed again and has other bits
-        ├── RunSaveError              a file of a run could not be written
-        ├── RunLockedError            another process is working on this run
-        └── ResultError               a file that is not a result of a run
+    ├── RunError                  a path that is not (or not yet) a usable run
+    │   ├── IdentityMismatchError     the directory belongs to a run with other settings
+    │   ├── RunDamagedError           a file of the run is not as it was written
+    │   ├── NotReproducedError        a run was computed again and has other bits
+    │   ├── RunSaveError              a file of a run could not be written
+    │   ├── RunLockedError            another process is working on this run
+    │   ├── ResultError               a file that is not a result of a run
+    │   ├── LedgerError               a file that is not a ledger, or not the one that was meant
+    │   └── ReplayError               a step that cannot be computed again here
+    └── ProcessError              a process is missing, was lost, or cannot be reached
+        └── ProcessMismatchError      two processes have other settings, versions or programs
 
 A class exists where a caller could sensibly catch it; every other refusal is a `ValueError` with
 the same wording. `SetAsideWarning` is a warning: something was damaged, and work goes on without.

@@ -182,6 +182,8 @@ def grown(shard: int) -> Tree:
         "bfloat16": x[0].astype(ml_dtypes.bfloat16),
         "float16": x[1].astype(np.float16),
         "int32": (100 * x[2]).astype(np.int32),
+        "uint8": np.abs(100 * x[1]).astype(np.uint8),
+        "bool": x[1] > 0,
         "scalar": x[0, 0],
         "tiny": x * np.float32(1e-38),
         "large": x * np.float32(1e30),

@@ -226,6 +226,47 @@ def test_has_aux_means_the_tree_as_well() -> None:
     assert tree_digest(aux) == tree_digest(expected)
 
 
+AUX_DTYPES = {
+    "bool": "float32", "int8": "float32", "uint8": "float32", "int32": "float32",
+    "uint32": "float32", "float16": "float16", "bfloat16": "bfloat16", "float32": "float32",
+    "complex64": "complex64",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", AUX_DTYPES)
+def test_aux_has_one_dtype_and_one_mean(dtype: str) -> None:
+    """What every shard gives alike comes back with the same values and the same firm dtype for any
+    number of shards, one included: nothing wraps around, and booleans are averaged, not joined.
+
+    The value is the largest that the dtype has, where a sum of two would not fit.
+    """
+    most = {"bool": True, "int8": 127, "uint8": 255, "int32": 2**30, "uint32": 2**31}.get(dtype, 3)
+
+    def loss_fn(w: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
+        leaf = jnp.asarray(most, dtype)
+        return (w * x).sum(), {"nested": [leaf, {"row": jnp.full((2, 3), leaf)}], "weak": 1.5}
+
+    w, x, found = jnp.ones(()), np.ones(8, np.float32), {}
+    for shards in (1, 2, 4, 8):
+        (_, aux), _ = shard_gradients(loss_fn, shards=shards, has_aux=True)(w, x)
+        found[shards] = tree_digest(aux)
+        assert not any(leaf.weak_type for leaf in jax.tree.leaves(aux))
+    scalar = np.asarray(most, jnp.dtype(AUX_DTYPES[dtype]))
+    expected = {"nested": [scalar, {"row": np.full((2, 3), scalar)}], "weak": np.float32(1.5)}
+    assert found == dict.fromkeys(found, tree_digest(expected))
+
+
+def test_aux_that_differs_from_shard_to_shard_is_averaged() -> None:
+    """Booleans and small integers that the shards do not share have the mean that NumPy has."""
+
+    def loss_fn(w: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
+        return (w * x).sum(), {"flag": x[0] > 1, "byte": (100 * x[0]).astype(jnp.uint8)}
+
+    w, x = jnp.ones(()), np.array([2, 1, 2, 2], np.float32)
+    (_, aux), _ = shard_gradients(loss_fn, shards=4, has_aux=True)(w, x)
+    assert tree_digest(aux) == tree_digest({"flag": np.float32(0.75), "byte": np.float32(175)})
+
+
 def test_another_number_of_shards_is_another_run() -> None:
     """The control: cut into other shards, the same batch has other bits."""
     params, batch, key = NETWORKS["mlp"][1], batches(8)[0], root_key(5)

@@ -27,6 +27,8 @@ EXIT_CODES = {
 PAGE = (Path(__file__).parents[1] / errors.PAGE).read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+Error)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 
+IN_ORDER = sorted(CLASSES, key=lambda cls: inspect.getsourcelines(cls)[1])
+
 FACTS = {"expected": "a whole number", "got": -1, "do": "Choose another one."}
 
 
@@ -72,6 +74,25 @@ def test_the_note_leads_to_a_section_of_the_page(cls: type[ReproducibilityError]
     (note,) = cls("use", "seed", **FACTS).__notes__
     assert note == f"See docs/reference/errors.md#{cls.__name__.lower()}"
     assert cls.__name__ in SECTIONS
+
+
+def tree(cls: type, indent: str = "") -> list[str]:
+    """Draw the classes below one, in the order of the module."""
+    below = [each for each in IN_ORDER if each.__bases__ == (cls,)]
+    lines = []
+    for each in below:
+        last = each is below[-1]
+        lines.append(f"{indent}{'└── ' if last else '├── '}{each.__name__}")
+        lines += tree(each, indent + ("    " if last else "│   "))
+    return lines
+
+
+def test_the_tree_of_the_docstring_is_that_of_the_classes() -> None:
+    """The tree that the module begins with has each class once, below its base, and a word on
+    each; a class that is added is drawn there."""
+    drawn = re.findall(r"^    ((?:[│ ] {3})*(?:[├└]── )?\w+Error)\b(.*)$", errors.__doc__, re.M)
+    assert [line for line, _ in drawn] == ["ReproducibilityError", *tree(ReproducibilityError)]
+    assert all(word.strip() for _, word in drawn[1:])
 
 
 def test_the_page_has_no_section_of_a_class_that_is_gone() -> None:
