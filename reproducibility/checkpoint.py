@@ -18,28 +18,36 @@ bfloat16 when the target asks for it, and does not store arrays of size zero.
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import errno
 import functools
 import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
     CheckpointMismatchError,
+    CheckpointReadError,
     CheckpointSaveError,
     LeafError,
+    ProcessMismatchError,
+    ReproducibilityError,
     RunError,
     RunSaveError,
 )
@@ -66,12 +74,17 @@ from reproducibility.hashing import (
 from reproducibility.processes import assert_same_facts, here, on_first, ticket
 
 Host: TypeAlias = list[tuple[LeafPath, Any]]
+T = TypeVar("T")
 
 FORMAT = 1
 SEAL = "seal.json"
 ARRAYS = "arrays"
 _STEP = re.compile(r"[0-9]{8}|[1-9][0-9]{8,}")
 _NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
+# What the system says of a file that is not there any more, or of a disk that has lost it.
+_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
+_unfinished: set[CheckpointStore] = set()  # those that were not asked whether their save succeeded
+os.register_at_fork(after_in_child=_unfinished.clear)  # a child has no threads to wait for
 
 
 class CheckpointStore:
@@ -79,7 +92,8 @@ class CheckpointStore:
 
     `save` returns as soon as the values are safe from what the caller does next (donation
     included); hashing and writing go on in the background, one checkpoint at a time. Use the store
-    as a context manager, or call `wait` before the process ends.
+    as a context manager, or call `wait`: that is where a save that failed raises. A script that
+    ends without either still waits for its last save; if it fails, it can only say so on stderr.
 
     One run writes to a directory at a time; a run directory's lock sees to that, a plain store
     leaves it to you. With several processes (see `distributed.initialize`) all of them make the
@@ -117,6 +131,7 @@ class CheckpointStore:
             )
         self.path = Path(path).absolute()  # Orbax refuses relative paths
         self.keep, self.run = keep, run
+        self._reader = ocp.StandardCheckpointHandler()  # alone: waits for no other process
         self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-commit")
         self._pending: Future[None] | None = None
@@ -177,6 +192,8 @@ class CheckpointStore:
             raise self._save_error(error) from error
         commit = functools.partial(self._commit, temporary, final, step, host, chain)
         self._pending = self._commits.submit(self._finish, commit, ticket())
+        _unfinished.add(self)
+        _wait_at_exit()
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -190,6 +207,7 @@ class CheckpointStore:
         pending, self._pending = self._pending, None
         if pending is None:
             return
+        _unfinished.discard(self)
         try:
             pending.result()
         except RunSaveError:  # of the ledger, which says so
@@ -205,7 +223,9 @@ class CheckpointStore:
         Args:
             like: a tree with the names, shapes, dtypes and PRNG implementations to expect:
                 arrays, or what `jax.eval_shape` returns. NumPy leaves come back as NumPy arrays,
-                all others as JAX arrays, with the sharding of `like` where it has one.
+                all others as JAX arrays, with the sharding of `like` where it has one. Where it
+                has none, they lie where JAX puts a new array; with several processes, on every
+                device of all, as `save` takes them.
             step: which checkpoint; by default the newest.
 
         Returns:
@@ -217,6 +237,9 @@ class CheckpointStore:
                 that cannot be trusted, as far as they can be told. Nothing is renamed.
             CheckpointMismatchError: a leaf is missing, unknown, or of another shape, dtype or
                 PRNG implementation; the message names the first one.
+            CheckpointReadError: its files cannot be read here, or every byte is as it was sealed
+                and the leaves could not be restored from them.
+            ProcessMismatchError: on all processes, where one finds something else than process 0.
         """
         self.wait()
         step = on_first(self._newest) if step is None else step
@@ -228,16 +251,10 @@ class CheckpointStore:
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
             )  # fmt: skip
         wanted = _named(like)
-        seal = self._verified(step)
-        _compare(seal["leaves"], wanted, folder, step)
-        arrays = self._read_arrays(folder, step, wanted)
-        tree = _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
-        # What was read, not only the files it was read from.
-        digests = leaf_digests(tree)
-        other = [name for name in digests if digests[name] != seal["leaves"][name]["digest"]]
-        if other:
-            raise _damaged(folder, step, "leaves with the sealed digests", leaves=other)
-        return tree
+        seal = self._together(step, lambda: self.verify(step), lambda seal: seal["digest"])
+        return self._together(
+            step, lambda: self._read(folder, step, like, wanted, seal), lambda tree: "its leaves"
+        )
 
     def resume(self, start: PyTree) -> PyTree:
         """Return the newest intact checkpoint, or `start` where there is none yet.
@@ -256,6 +273,7 @@ class CheckpointStore:
         Raises:
             CheckpointDamagedError: there are checkpoints and none is intact; nothing is renamed.
             CheckpointMismatchError: the newest intact one holds another tree.
+            CheckpointReadError: one cannot be read, and that is no damage; nothing is renamed.
         """
         self.wait()
         on_first(self._clear)
@@ -277,20 +295,27 @@ class CheckpointStore:
             ) from damaged[0]  # fmt: skip
         return start
 
-    def _verified(self, step: int) -> dict[str, Any]:
-        """Verify a checkpoint, and that all processes see the same one: they read it together."""
-        damaged, seal = None, {}
+    def _together(self, step: int, work: Callable[[], T], told: Callable[[T], str]) -> T:
+        """Do the same in all processes and compare what came of it; raise in all or in none.
+
+        `work` waits for no other process, so that one that fails leaves none behind.
+        """
+        value, failed = None, None
         try:
-            seal = self.verify(step)
-        except CheckpointDamagedError as error:
-            damaged = error
-        found = damaged.got if damaged else seal["digest"]
-        assert_same_facts(
-            {"found": found}, thing=f"checkpoint {step}", do="Let all see the same directory."
-        )
-        if damaged:
-            raise damaged
-        return seal
+            value = work()
+        except ReproducibilityError as error:
+            failed = error
+        found = f"{failed.got}" if failed else told(value)  # type: ignore[arg-type]
+        try:
+            assert_same_facts(
+                {"found": found}, thing=f"checkpoint {step}", do="Let all see the same directory, "
+                "and ask for leaves that lie on devices of all."
+            )  # fmt: skip
+        except ProcessMismatchError as error:
+            raise error from failed
+        if failed:
+            raise failed
+        return value  # type: ignore[return-value]
 
     def _set_aside(self, damaged: list[CheckpointDamagedError], step: int) -> None:
         for found in damaged:
@@ -310,8 +335,18 @@ class CheckpointStore:
         Raises:
             CheckpointDamagedError: a byte is not as it was sealed; `files` and `leaves` say where.
             CheckpointMismatchError: it belongs to another run, or is of another format.
+            CheckpointReadError: a file cannot be read here, which does not say that it is damaged.
         """
         folder = self._folder(step)
+        try:
+            return self._checked(folder, step)
+        except OSError as error:
+            raise CheckpointReadError(
+                "verify", "a checkpoint", path=folder, step=step, expected="files that can be read "
+                "here", got=_first_line(error), do="Mend that: nothing says that they are damaged.",
+            ) from error  # fmt: skip
+
+    def _checked(self, folder: Path, step: int) -> dict[str, Any]:
         try:
             seal = read_with_digest(folder / SEAL)
             if seal["format"] != FORMAT:
@@ -323,6 +358,9 @@ class CheckpointStore:
             if (folder / SEAL).is_symlink() or parts[1] != step:
                 raise ValueError(f"a link, or step {seal['step']}")
         except (RunError, KeyError, ValueError) as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in _LOST:
+                raise cause from None
             what = f"{SEAL}: {getattr(error, 'got', None) or _first_line(error)}"
             raise _damaged(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
         found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
@@ -346,6 +384,7 @@ class CheckpointStore:
         finally:
             self._commits.shutdown()
             self._orbax.close()
+            self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -420,17 +459,55 @@ class CheckpointStore:
             self._folder(old).rename(doomed)
             discard(doomed)
 
-    def _read_arrays(self, folder: Path, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    def _read(
+        self, folder: Path, step: int, like: PyTree, wanted: dict[str, Any], seal: dict[str, Any]
+    ) -> PyTree:
+        """Restore the leaves of a checkpoint whose files are intact, and check what was read.
+
+        From intact files nothing that goes wrong is damage, whatever Orbax says.
+        """
+        _compare(seal["leaves"], wanted, folder, step)
+        failed, tree, other = None, None, []
+        try:
+            arrays = self._read_arrays(folder, wanted)
+            tree = _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
+            digests = leaf_digests(tree)
+            other = [name for name in digests if digests[name] != seal["leaves"][name]["digest"]]
+        except LeafError:
+            raise
+        except Exception as error:  # Orbax, tensorstore and XLA raise many kinds
+            failed = error
+        if failed or other:
+            self.verify(step)  # where bytes have changed since, this says so
+            raise _unread(folder, step, failed, other) from failed
+        return tree
+
+    def _read_arrays(self, folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         targets = {name: _target(leaf) for name, leaf in wanted.items() if _size(leaf)}
         if not targets:
             return {}
-        try:
-            restored: dict[str, Any] = self._orbax.restore(
-                folder / ARRAYS, args=ocp.args.StandardRestore(targets)
-            )
-        except Exception as error:  # Orbax and tensorstore raise many kinds for a damaged file
-            raise _damaged(folder, step, "files Orbax can read", _first_line(error)) from error
+        args = ocp.args.StandardRestore(targets)
+        restored: dict[str, Any] = self._reader.restore(folder / ARRAYS, args=args)
         return restored
+
+
+@functools.cache
+def _wait_at_exit() -> None:
+    """Have the interpreter wait for saves while there are threads that can do them.
+
+    Orbax works in executors of `concurrent.futures`, which take nothing more when the main thread
+    has ended; what `atexit` calls comes later still. Python has no public name for that moment.
+    """
+    getattr(threading, "_register_atexit", atexit.register)(_finish_saves)
+
+
+def _finish_saves() -> None:
+    """Wait for the saves that nobody waited for; say which failed."""
+    for store in list(_unfinished):
+        try:
+            store.wait()
+        except Exception as error:
+            print(error, file=sys.stderr, flush=True)
 
 
 def saved_steps(path: Path) -> list[int]:
@@ -503,6 +580,20 @@ def _damaged(
     return error
 
 
+def _unread(
+    folder: Path, step: int, failed: Exception | None, leaves: Sequence[str]
+) -> CheckpointReadError:
+    """Say what came of reading files that are intact."""
+    error = CheckpointReadError(
+        "restore", "a checkpoint", path=folder, step=step, expected="the leaves that were sealed, "
+        "from files that are intact", got=_first_line(failed) if failed else "others in "
+        f"{_some(leaves)}", do="The checkpoint is not damaged: look at memory, at the shardings "
+        "asked for, and at the versions of Orbax and JAX.",
+    )  # fmt: skip
+    error.leaves = tuple(leaves)
+    return error
+
+
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
@@ -515,22 +606,23 @@ def _unlike(folder: Path, sealed: dict[str, Any]) -> list[str]:
     """
     how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
     names = []
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
-        for name, spec in sealed.items():
-            if not np.prod(spec["shape"]):
-                continue  # not stored
-            args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
-            try:
-                leaf = orbax.restore(folder / ARRAYS, args=args)[name]
-                if "prng" in spec:
-                    leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
-                else:
-                    leaf = leaf.astype(jnp.dtype(spec["dtype"]))
-                intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
-            except Exception:  # whatever Orbax and tensorstore raise for a damaged file
-                intact = False
-            if not intact:
-                names.append(name)
+    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
+    for name, spec in sealed.items():
+        if not np.prod(spec["shape"]):
+            continue  # not stored
+        args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
+        try:
+            leaf = orbax.restore(folder / ARRAYS, args=args)[name]
+            if "prng" in spec:
+                leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
+            else:
+                leaf = leaf.astype(jnp.dtype(spec["dtype"]))
+            intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
+        except Exception:  # whatever Orbax and tensorstore raise for a damaged file
+            intact = False
+        if not intact:
+            names.append(name)
+    orbax.close()
     return names
 
 
@@ -584,17 +676,31 @@ def _target(leaf: Any) -> Any:
     """Say to Orbax what to read: NumPy stays NumPy, anything else becomes a JAX array."""
     if isinstance(leaf, np.ndarray | np.generic):
         return np.empty(leaf.shape, _stored(leaf.dtype).newbyteorder("="))
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    sharding = getattr(leaf, "sharding", None) or device
     struct: Any = jax.ShapeDtypeStruct  # without types in JAX's own stubs
-    return struct(leaf.shape, _stored(leaf.dtype), sharding=sharding)
+    return struct(leaf.shape, _stored(leaf.dtype), sharding=_sharding(leaf))
+
+
+def _sharding(leaf: Any) -> Any:
+    """Say where a leaf is to lie: where `like` has it, else where this process makes an array.
+
+    With several processes that is no place: they have no device in common, and `save` takes only
+    what lies on the devices of all.
+    """
+    asked = getattr(leaf, "sharding", None)
+    if asked is not None:
+        return asked
+    if jax.process_count() == 1:
+        return jnp.zeros(()).sharding
+    spec: Any = PartitionSpec  # without types in JAX's own stubs
+    return NamedSharding(Mesh(np.array(jax.devices()), ("device",)), spec())
 
 
 def _decode(value: Any, leaf: Any) -> Any:
     """Undo `_encode` for the leaf that was asked for; a leaf of size zero was not stored."""
     if value is None:
-        module: Any = np if isinstance(leaf, np.ndarray) else jnp
-        return module.zeros(leaf.shape, leaf.dtype)
+        if isinstance(leaf, np.ndarray):
+            return np.zeros(leaf.shape, leaf.dtype)
+        return jnp.zeros(leaf.shape, leaf.dtype, device=_sharding(leaf))
     return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
 
 

@@ -10,6 +10,7 @@ Chapter: docs/reference/errors.md
     ├── CheckpointError           no such checkpoint, or one that is there already
     │   ├── CheckpointMismatchError   it holds another tree than the one asked for
     │   ├── CheckpointDamagedError    its bytes are not those that were sealed
+    │   ├── CheckpointReadError       it could not be read, and nothing says that it is damaged
     │   └── CheckpointSaveError       it could not be written
     ├── RunError                  a path that is not (or not yet) a usable run
     │   ├── IdentityMismatchError     the directory belongs to a run with other settings
@@ -94,6 +95,16 @@ class CheckpointDamagedError(CheckpointError):
 
     exit_code = 1
     files: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+
+
+class CheckpointReadError(CheckpointError):
+    """A checkpoint could not be read or restored, and its bytes are not to blame.
+
+    `leaves` names those that came back with other values than were sealed.
+    """
+
+    exit_code = 4
     leaves: tuple[str, ...] = ()
 
 

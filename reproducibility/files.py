@@ -475,9 +475,9 @@ def _record(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return {"bytes": file.tell(), "sha256": digest}
-    except PermissionError:
-        raise  # whoever may read it finds it intact
-    except OSError as error:  # a bad sector
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise  # no permission, too many open files: elsewhere it may be found intact
         return {"bytes": 0, "sha256": f"unreadable: {error.strerror}"}
 
 

@@ -1,8 +1,12 @@
 """Promises of `reproducibility.checkpoint`."""
 
+import errno
 import hashlib
+import io
+import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
     CheckpointMismatchError,
+    CheckpointReadError,
     CheckpointSaveError,
     LeafError,
     SetAsideWarning,
@@ -311,18 +316,120 @@ def test_the_seal_says_what_was_saved(tmp_path: Path) -> None:
         assert entry == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def test_what_was_read_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If intact files are read wrongly, the leaf's digest says so."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, SAVED)
+def misread(store: CheckpointStore) -> None:
+    """Have intact files read with another value of one leaf."""
+    read = store._read_arrays
+    store._read_arrays = lambda *where: {**read(*where), "b": SAVED["b"] + np.float32(1)}
+
+
+def failing(error: Exception) -> Callable[[CheckpointStore], None]:
+    """Have the reading of intact files fail."""
+
+    def fail(*where: Any) -> Any:
+        raise error
+
+    return lambda store: setattr(store, "_read_arrays", fail)
+
+
+NO_DAMAGE = {
+    "another value": (misread, "others in b"),
+    "Orbax": (failing(ValueError("Sharding?\nLong story.")), "ValueError: Sharding?"),
+    "tensorstore": (failing(OSError(24, "Too many open files")), "OSError: .*Too many open files"),
+    "memory": (failing(MemoryError()), "MemoryError"),
+    "Python": (failing(AttributeError("moved")), "AttributeError: moved"),
+}
+
+
+@pytest.mark.parametrize("what", NO_DAMAGE)
+def test_nothing_is_damage_when_every_byte_was_verified(tmp_path: Path, what: str) -> None:
+    """What goes wrong after all bytes matched their seal is told as what it is, with exit code 4.
+
+    `resume` renames nothing and does not go back to an earlier checkpoint; restored in a better
+    moment, the checkpoint is there.
+    """
+    spoil, got = NO_DAMAGE[what]
+    with CheckpointStore(tmp_path) as store, CheckpointStore(tmp_path) as later:
+        store.save(4, SAVED)
+        store.save(8, SAVED)
         store.wait()
+        before = sorted(tmp_path.rglob("*"))
+        spoil(store)
+        for use in (store.restore, store.resume):
+            with pytest.raises(CheckpointReadError, match=f"files that are intact, got {got}") as e:
+                use(SAVED)
+            assert e.value.exit_code == 4
+            assert e.value.leaves == (("b",) if what == "another value" else ())
+        assert sorted(tmp_path.rglob("*")) == before
+        assert tree_digest(later.resume(SAVED)) == tree_digest(SAVED)
+
+
+@pytest.mark.parametrize("what", NO_DAMAGE)
+def test_bytes_that_change_after_they_were_verified_are_damage(tmp_path: Path, what: str) -> None:
+    """The control: where a byte changes between the check and the reading, whatever the reading
+    then fails with, the checkpoint is damaged, and `resume` sets it aside."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(4, SAVED)
+        store.save(8, SAVED)
+        store.wait()
+        NO_DAMAGE[what][0](store)
         read = store._read_arrays
-        monkeypatch.setattr(
-            store, "_read_arrays", lambda *where: {**read(*where), "b": SAVED["b"] + np.float32(1)}
-        )
-        with pytest.raises(CheckpointDamagedError, match="got others in b") as caught:
+
+        def alter_and_read(folder: Path, wanted: Any) -> Any:
+            if folder.name == "00000004":
+                return CheckpointStore._read_arrays(store, folder, wanted)
+            alter(largest(folder))
+            return read(folder, wanted)
+
+        store._read_arrays = alter_and_read
+        with pytest.raises(CheckpointDamagedError, match="altered, and with it"):
             store.restore(SAVED)
-    assert caught.value.leaves == ("b",)
+        alter(largest(tmp_path / "00000008"))  # as it was
+        with pytest.warns(SetAsideWarning, match="Going on from step 4"):
+            assert tree_digest(store.resume(SAVED)) == tree_digest(SAVED)
+    assert saved_steps(tmp_path) == [4]
+
+
+def test_an_interruption_is_none_of_these(tmp_path: Path) -> None:
+    """Ctrl-C while a checkpoint is read stays Ctrl-C."""
+    with CheckpointStore(tmp_path) as store:
+        store.save(4, SAVED)
+        failing(KeyboardInterrupt())(store)
+        with pytest.raises(KeyboardInterrupt):
+            store.resume(SAVED)
+    assert saved_steps(tmp_path) == [4]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("file", ["seal.json", "manifest.ocdbt"])
+def test_a_file_that_cannot_be_opened_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, file: str
+) -> None:
+    """Without permission, or with too many files open, nothing is said of the bytes: nothing is
+    renamed, and the error has exit code 4. What the disk has lost is damage, as before."""
+    start = {"step": np.int64(0)}
+    with CheckpointStore(tmp_path) as store:
+        for step in (4, 8):
+            store.save(step, {"step": np.int64(step)})
+        store.wait()
+        opened = io.open
+
+        def refuse(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if "00000008" in str(path) and file in str(path):
+                raise OSError(number, os.strerror(number))
+            return opened(path, *args, **kwargs)
+
+        monkeypatch.setattr("builtins.open", refuse)
+        monkeypatch.setattr("io.open", refuse)
+        number = error
+        for use in (lambda: store.verify(8), lambda: store.restore(start),
+                    lambda: store.resume(start)):  # fmt: skip
+            with pytest.raises(CheckpointReadError, match=os.strerror(error)) as caught:
+                use()
+            assert caught.value.exit_code == 4
+        assert saved_steps(tmp_path) == [4, 8]
+        number = errno.EIO
+        with pytest.warns(SetAsideWarning):
+            assert store.resume(start) == {"step": 4}
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
