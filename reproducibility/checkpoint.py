@@ -160,7 +160,7 @@ class CheckpointStore:
             CheckpointError: this checkpoint exists already.
             CheckpointSaveError: the directory cannot be written, or the *previous* save failed.
             LeafError: a leaf is no array, two leaves have one name, or a dictionary key is
-                neither str nor int.
+                neither str nor int; or, with several processes, a leaf is on one of them alone.
         """
         self.wait()
         final, temporary = self._folder(step), self.path / f"{TEMPORARY}{step:08d}"
@@ -175,6 +175,7 @@ class CheckpointStore:
                 do="Go on from it, or use another directory.",
             )
         named = check_leaves(tree)
+        _refuse_alone(named)
         # What the background hashes. Where the array is on the host already it is a view, and JAX
         # does not write into the buffer of an array that has one, donated or not.
         host = [(path, _on_host(leaf)) for path, leaf in named]
@@ -530,7 +531,7 @@ def _first_line(error: Exception) -> str:
     """Return the kind of an error and the two ends of its first line: what, and why."""
     line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     line = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
-    return f"{type(error).__name__}: {line}"
+    return f"{type(error).__name__}{line and ': '}{line}"
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
@@ -544,6 +545,18 @@ def _named(tree: PyTree) -> dict[str, Any]:
                 do="State its dtype, for example np.float32(value), outside of jit.",
             )  # fmt: skip
     return leaves
+
+
+def _refuse_alone(named: Host) -> None:
+    """Refuse, where there are several processes, an array that belongs to this one: which would be
+    saved?"""
+    for path, leaf in named if jax.process_count() > 1 else ():
+        if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
+            raise LeafError(
+                "save", f"leaf {path_string(path)}",
+                expected="an array on devices of all processes", got="one of this process alone",
+                do="Bring it there with Layout.replicate, or give a NumPy array.",
+            )  # fmt: skip
 
 
 def _size(leaf: Any) -> int:

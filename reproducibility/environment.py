@@ -308,7 +308,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> Environment:
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]  # this process's own: the first of all is process 0's
     return {
         "device.platform": jax.default_backend(),
         "device.kind": device.device_kind,

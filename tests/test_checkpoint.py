@@ -5,6 +5,8 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,9 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.files import readable_json, with_digest
+from tests.test_processes import start
+
+ROOT = Path(__file__).parents[1]
 
 EVERY_KIND = {
     "nan and -0.0": lambda: jnp.asarray(np.array([0x7FC00001, 0x80000000], np.uint32).view("f4")),
@@ -571,3 +576,169 @@ def test_a_leftover_may_be_a_file(tmp_path: Path) -> None:
     with CheckpointStore(tmp_path) as store:
         store.resume(SAVED)
     assert list(tmp_path.iterdir()) == []
+
+
+# Each process tells what came of each attempt. One that waits for the other is stuck, and ends.
+IN_PROCESSES = """
+import faulthandler
+faulthandler.dump_traceback_later(150, exit=True)
+import warnings
+from pathlib import Path
+from reproducibility.distributed import Layout, initialize
+initialize(**asked)
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 2)
+from jax.sharding import SingleDeviceSharding
+from reproducibility import CheckpointStore, root_key, tree_digest
+from reproducibility.processes import on_first
+
+layout = Layout.of()
+def make():
+    return {"w": jnp.arange(4096.0), "key": root_key(3), "none": jnp.zeros((0, 2)),
+            "int2": jnp.array([1, -1], jnp.int2)}
+like, alone = jax.eval_shape(make), make()
+state = layout.replicate(alone)
+store = CheckpointStore("s", keep=9)
+store.save(1, state)
+
+shapes = store.restore(like)
+tell(shapes=tree_digest(shapes) == tree_digest(alone),
+     everywhere=[leaf.sharding.device_set == set(jax.devices()) and leaf.is_fully_replicated
+                 for leaf in jax.tree.leaves(shapes)])
+store.save(2, shapes)
+tell(again=tree_digest(store.restore(state)) == tree_digest(alone))
+here = store.restore(alone)
+tell(here=tree_digest(here) == tree_digest(alone),
+     local=[leaf.devices() == {jax.local_devices()[0]} for leaf in jax.tree.leaves(here)])
+tell(save_alone=error(lambda: store.save(3, alone)))
+tell(numpy=store.restore({**like, "w": np.zeros(4096, np.float32)})["w"].tolist()[-1])
+first = SingleDeviceSharding(jax.devices()[0])
+w = jax.ShapeDtypeStruct((4096,), jnp.float32, sharding=first)
+tell(elsewhere=error(lambda: store.resume({**like, "w": w})))
+tell(mismatch=error(lambda: store.resume({"w": like["w"], "q": like["key"]})))
+
+def fail(*where):
+    raise MemoryError("all of it")
+read = store._read_arrays
+store._read_arrays = fail if index else read
+tell(one_fails=error(lambda: store.resume(like)))
+store._read_arrays = fail
+tell(all_fail=error(lambda: store.resume(like)))
+store._read_arrays = read
+tell(steps=store.steps())
+
+def damage():
+    file = max(Path("s/00000002/arrays").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+on_first(damage)
+tell(damaged=error(lambda: store.restore(like)))
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    resumed = store.resume(like)
+tell(resumed=tree_digest(resumed) == tree_digest(alone), left=store.steps())
+store.close()
+"""
+
+
+def test_processes_restore_together(tmp_path: Path) -> None:
+    """In two processes with two devices each, what one finds both say, and both end.
+
+    Leaves of `jax.eval_shape` come back on every device and can be saved again. A failure of one
+    process alone is raised in both, and is no damage. The control: what is damaged is called so in
+    both, and set aside once.
+    """
+    ended = start(IN_PROCESSES, 2, tmp_path)
+    for index, (code, told, err) in enumerate(ended):
+        assert code == 0, err
+        assert (told["shapes"], told["again"], told["here"], told["resumed"]) == (True,) * 4
+        assert told["everywhere"] == told["local"] == [True] * 4
+        assert told["numpy"] == 4095
+        kind, said = told["save_alone"]
+        assert kind == "LeafError"
+        assert (
+            "Cannot save leaf int2: expected an array on devices of all processes, got one" in said
+        )
+        kind, said = told["elsewhere"]
+        assert kind == "ProcessMismatchError"
+        assert "expected found='its leaves', as process 0 has, got found='ValueError: " in said
+        assert told["mismatch"][0] == "CheckpointMismatchError"
+        kind, said = told["one_fails"]
+        assert kind == "ProcessMismatchError"
+        assert "got found='MemoryError: all of it' on process 1." in said
+        kind, said = told["all_fail"]
+        assert kind == "CheckpointReadError"
+        assert "files that are intact, got MemoryError: all of it." in said
+        assert told["steps"] == [1, 2], index
+        kind, said = told["damaged"]
+        assert kind == "CheckpointDamagedError"
+        assert "altered, and with it w." in said
+        assert told["left"] == [1]
+    assert (tmp_path / "s" / "damaged-00000002").is_dir()
+    assert not (tmp_path / "s" / "damaged-00000002-2").exists()
+
+
+def test_processes_that_end_wait_for_their_save(tmp_path: Path) -> None:
+    """Two processes that save and simply end leave an intact checkpoint, with exit code 0."""
+    script = """
+from reproducibility.distributed import Layout, initialize
+initialize(**asked)
+import jax.numpy as jnp
+from reproducibility import CheckpointStore
+CheckpointStore("s").save(1, Layout.of().replicate({"w": jnp.zeros(2**22)}))
+"""
+    for code, _, err in start(script, 2, tmp_path):
+        assert code == 0, err
+    assert saved_steps(tmp_path / "s") == [1]
+    CheckpointStore(tmp_path / "s").verify(1)
+
+
+ENDINGS = {
+    "save(1, 2)": 0,
+    "save(1, 2); raise KeyError('mine')": 1,
+    "save(1, 2); sys.exit(3)": 3,
+    "full(); save(2)": 0,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_script_that_ends_waits_for_its_save(tmp_path: Path, ending: str) -> None:
+    """A script that forgets `close` and ends, however it ends, leaves what it saved, intact.
+
+    Its exit code stays its own. A save that fails then is told on stderr in one sentence.
+    """
+    script = f"""
+import sys
+from pathlib import Path
+import jax.numpy as jnp
+from reproducibility import CheckpointStore
+
+def save(*steps):  # the store is forgotten when this returns
+    store = CheckpointStore("s")
+    for step in steps:
+        store.save(step, {{"w": jnp.zeros(2**22)}})
+
+def full():
+    rename = Path.rename
+    def refuse(self, target):
+        if "arrays" not in str(self):  # Orbax renames, too
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+    Path.rename = refuse
+
+{ending}
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True,
+        text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert ended.returncode == ENDINGS[ending], ended.stderr
+    if "full" in ending:
+        assert "got OSError: [Errno 28] No space left on device. Free some space" in ended.stderr
+        assert "Traceback" not in ended.stderr, ended.stderr
+    else:
+        assert "raise" in ending or ended.stderr == ""
+        assert "after" not in ended.stderr  # cannot schedule new futures after …
+        assert saved_steps(tmp_path / "s") == [1, 2]
+        CheckpointStore(tmp_path / "s").verify(2)

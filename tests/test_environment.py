@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -21,6 +22,15 @@ from reproducibility.environment import (
 )
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def test_the_device_is_one_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several processes, the kind of device is that of this process, not of the first: where
+    two differ, they have to find out."""
+    first, own = SimpleNamespace(device_kind="first", client=None), jax.local_devices()[0]
+    monkeypatch.setattr(jax, "devices", lambda *which: [first, own])
+    assert capture_environment()["device.kind"] == own.device_kind != "first"
+
 
 # ---------------------------------------------------------------- across real processes
 # Each child runs in an empty directory, prints its environment and the digests of three probes.

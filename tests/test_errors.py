@@ -16,6 +16,7 @@ CLASSES = [
 ]
 EXIT_CODES = {
     "CheckpointDamagedError": 1,
+    "CheckpointReadError": 4,
     "CheckpointSaveError": 4,
     "NotReproducedError": 1,
     "ProcessError": 4,

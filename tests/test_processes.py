@@ -161,8 +161,10 @@ def start(
         read = [stack.enter_context(ThreadPoolExecutor(1)).submit(child.communicate, timeout=LONG)
                 for child in children]  # fmt: skip
         said = [each.result() for each in read]
-    told = [dict(i for line in out.splitlines() for i in json.loads(line).items())
-            for out, _ in said]  # fmt: skip
+    lines = [
+        [line for line in out.splitlines() if line[:1] == "{"] for out, _ in said
+    ]  # not Gloo's
+    told = [dict(i for line in each for i in json.loads(line).items()) for each in lines]
     return [(c.returncode, t, err) for c, t, (_, err) in zip(children, told, said, strict=True)]
 
 
