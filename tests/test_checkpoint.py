@@ -695,7 +695,7 @@ CheckpointStore("s").save(1, Layout.of().replicate({"w": jnp.zeros(2**22)}))
 
 
 ENDINGS = {
-    "save(1, 2)": 0,
+    "save(1, 2); fork()": 0,
     "save(1, 2); raise KeyError('mine')": 1,
     "save(1, 2); sys.exit(3)": 3,
     "full(); save(2)": 0,
@@ -706,18 +706,27 @@ ENDINGS = {
 def test_a_script_that_ends_waits_for_its_save(tmp_path: Path, ending: str) -> None:
     """A script that forgets `close` and ends, however it ends, leaves what it saved, intact.
 
-    Its exit code stays its own. A save that fails then is told on stderr in one sentence.
+    Its exit code stays its own. A save that fails then is told on stderr in one sentence. A child
+    that was forked meanwhile, which has no thread that saves, has nothing to wait for.
     """
     script = f"""
-import sys
+import os, sys, warnings
 from pathlib import Path
 import jax.numpy as jnp
-from reproducibility import CheckpointStore
+from reproducibility import CheckpointStore, checkpoint
 
 def save(*steps):  # the store is forgotten when this returns
     store = CheckpointStore("s")
     for step in steps:
         store.save(step, {{"w": jnp.zeros(2**22)}})
+
+def fork():
+    with warnings.catch_warnings(action="ignore"):  # JAX's, of its threads
+        child = os.fork()
+    if child == 0:
+        os._exit(len(checkpoint._unfinished))
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(checkpoint._unfinished) == 1
 
 def full():
     rename = Path.rename
