@@ -20,7 +20,7 @@ from reproducibility.distance import Distance, distance
 from reproducibility.environment import Difference, differences, facts_of
 from reproducibility.errors import LedgerError, ReplayError
 from reproducibility.hashing import leaf_digests, named_leaves, path_string, tree_digest
-from reproducibility.ledger import LEDGER, STAGES, Ledger, Losses, Parting, Walk, differing, walk
+from reproducibility.ledger import FIELDS, LEDGER, Ledger, Losses, Parting, Walk, differing, walk
 from reproducibility.run import IDENTITY, Result, Run, read_result
 
 if TYPE_CHECKING:
@@ -258,7 +258,8 @@ def _measured(
     step, stages = exact
     stage = next(iter(stages))
     leaves = stages[stage]
-    distances = _distances(sides[0].values[stage], sides[1].values[stage], leaves)
+    one, other = (side.values.get(stage, {}) for side in sides)  # of the loss there are none
+    distances = _distances(one, other, leaves)
     when = f"step {step}" if step else "the start"
     reason = f"They part at {when}, first in {stage}{_of(leaves)}."
     return dataclasses.replace(
@@ -357,7 +358,7 @@ def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
         upto = "not read" if last is None else f"read up to step {last}"
         notes += [f"The ledger of {side.path} was {upto}: {problem}."] if problem else []
     one, other = _stages(left, right)
-    alone = [stage for stage in STAGES if stage in one ^ other]
+    alone = [name for name in FIELDS if name in one ^ other | walked.alone]
     if alone and not any(walked.problems):
         notes.append(f"Only one of the two ledgers has {', '.join(alone)}.")
     return notes

@@ -60,11 +60,12 @@ CHANGES_BITS = {
 MAY_CHANGE_BITS = {
     "version.flax": "Layers, initialisers and the keys they use are Flax's code.",
     "version.optax": "The arithmetic of the update is Optax's code.",
+    "version.reproducibility": "The data, the model and the step of `train` are its code.",
     "version.numpy": "NumPy promises no random stream across versions (NEP 19).",
     "version.scipy": "It brings the LAPACK that jax.numpy.linalg calls on CPU.",
     "version.scikit-learn": "It brings the handwritten digits.",
-    "git.commit": "The code may differ.",
-    "git.dirty": "The code may differ from the commit.",
+    "git.commit": "The script that ran may differ.",
+    "git.dirty": "The script that ran may differ from the commit.",
     "git.diff": "The uncommitted changes differ.",
     "cpu.model": "OpenBLAS picks its kernels by the model, also at one instruction set.",
     "device.version": "The runtime or driver chooses kernels; not measured.",
@@ -112,6 +113,7 @@ KNOWN: dict[Effect, dict[str, str]] = {
     "may change bits": MAY_CHANGE_BITS,
     "not known to change bits": NOT_KNOWN_TO_CHANGE_BITS,
 }
+CODE = ("git.commit", "git.dirty", "git.diff")  # of the script that ran
 DEVICE_COUNTS = ("device.count", "device.local_count", "device.processes")
 _FACTS = {name: (effect, why) for effect, facts in KNOWN.items() for name, why in facts.items()}
 _RANK = {effect: rank for rank, effect in enumerate(KNOWN)}
@@ -133,6 +135,10 @@ _ISAS = {
     "NEON": {"asimd", "arm64"},
 }
 _SYSCTL_FEATURES = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
+_ELSEWHERE = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_NAMESPACE", "GIT_PREFIX"),
+}
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -159,8 +165,13 @@ def capture_environment() -> Environment:
     Nothing private is recorded: no host name, user name, address or path. Environment variables
     are recorded only if `KNOWN` names them, and a value that holds a path becomes `"(path)"`. Of
     variables that begin with `JAX_`, which may hold paths and addresses, only that they are set;
-    the options known to matter are recorded themselves, as `config.<option>`. Of uncommitted
-    changes only a digest is kept; files that git does not track do not count.
+    the options known to matter are recorded themselves, as `config.<option>`.
+
+    `git.commit`, `git.dirty` and `git.diff` are those of the repository that holds the script that
+    runs, wherever it was started. They are None where there is no script (a notebook, an
+    interpreter, `python -c`), and where it is in no repository or in a place that git ignores, as
+    programs in a virtual environment are. Of uncommitted changes only a digest is kept. Of the
+    files that git does not track the script alone counts.
 
     **Same bits:** two calls in one process agree, unless a setting or the code changed between
     them. The result says nothing about the bits of anything else; `differences` does.
@@ -398,19 +409,37 @@ def _flags() -> Environment:
 
 
 def _git() -> Environment:
-    """Describe the code in the working directory; all None where there is no git or no commit."""
-    commit = _output("git", "rev-parse", "--verify", "HEAD")
-    diff = None
-    if commit:
-        # Nothing the repository configures may run, or write to it.
-        safe = ("--no-optional-locks", "-c", "core.fsmonitor=false")
-        exact = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv")
-        diff = _output("git", *safe, "diff", "HEAD", *exact)
+    """Describe the repository of the script that runs; all None where there is none."""
+    script = _script()
+    # Nothing the repository configures may run, or write to it.
+    git = (
+        "git",
+        "--literal-pathspecs",
+        "--no-optional-locks",
+        "-c",
+        "core.fsmonitor=false",
+        "-C",
+        str(script.parent),
+    )
+    exact = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
+    listed = ("--porcelain", "--ignored", "--untracked-files=all", "--", script.name)
+    state = _output(*git, "status", *listed) if script.is_file() else None
+    ours = state is not None and not state.startswith("!!")
+    commit = _output(*git, "rev-parse", "--verify", "HEAD") if ours else None
+    diff = _output(*git, "diff", "HEAD", *exact) if commit else None
+    if diff is not None and state and state.startswith("??"):  # no commit holds it
+        diff += script.read_bytes().decode(errors="surrogateescape")
     return {
         "git.commit": commit,
         "git.dirty": None if diff is None else diff != "",
         "git.diff": _sha256(diff) if diff else None,
     }
+
+
+def _script() -> Path:
+    """Return the file that Python was started with; one that is not there where it was none."""
+    name = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(name or "no script").resolve()
 
 
 def _sha256(text: str) -> str:
@@ -419,8 +448,10 @@ def _sha256(text: str) -> str:
 
 def _output(*command: str) -> str | None:
     """Run a program and return what it prints; None where it is missing, fails or is slow."""
+    # These variables would make git speak of another repository than the one that it is asked for.
+    variables = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=5)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=5, env=variables)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="surrogateescape").strip()

@@ -244,12 +244,12 @@ class Chain:
         """
         bodies: list[bytes] = []
         head, size = self.head.encode(), self.size
-        sha256, begins = hashlib.sha256, len(_CHAIN)
+        digest_of, begins = hashlib.sha256, len(_CHAIN)
         for raw in lines:  # a million times and more: no call that can be spared
             at = raw.find(_CHAIN)
             end = at + _LINK
             body, link = raw[:at] + raw[end:-1], raw[at + begins : end]
-            after = sha256(head + body).hexdigest().encode()
+            after = digest_of(head + body).hexdigest().encode()
             if link != b'"%b",' % after or raw[-1:] != b"\n":
                 self.head, self.size = head.decode(), size
                 self.number += len(bodies)

@@ -11,6 +11,9 @@ Chapter: docs/guide/flight_recorder.md
 A header stands before the first line and wherever something in it changes: which steps have a line,
 which leaves there are, and whether a stage is one fingerprint of 16 digits (level "group") or one
 for each of its leaves, end to end (level "leaf").
+
+A line holds `FIELDS` and nothing else: what is compared by nobody would be called the same. The
+writer refuses other fields, and so does the reader.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -33,11 +37,19 @@ from reproducibility.fingerprint import combined
 FORMAT = 1
 LEDGER = "ledger.jsonl"
 STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
+LOSS = "loss"  # it decides only where no stage does
+FIELDS = (*STAGES, LOSS)  # all that a line may hold beside its step
+LEVELS = ("leaf", "group")
 DIGITS = 16  # of a fingerprint
 _BEGIN = b'{"chain":"'  # of every line
+_DO = {
+    "read": "Something other than this version of the package wrote it.",
+    "write": "Put it into the stage it belongs to, as fingerprints.",
+}
 RECENT = 64  # losses to keep of the time before the two runs part
 GROWTH = 1.03  # of the distance between two losses to keep after that
 
+Entry: TypeAlias = dict[str, dict[str, str]]
 Losses: TypeAlias = list[tuple[int, str | None, str | None]]
 
 
@@ -104,6 +116,8 @@ class Walk:
     """Losses of both, by step: the last before they part, and ever fewer after that."""
     problems: tuple[str | None, str | None]
     """What is wrong with the first line that cannot be trusted, on either side."""
+    alone: frozenset[str] = frozenset()
+    """What only one side holds of a step that both record, up to where they part."""
 
 
 class Ledger:
@@ -154,7 +168,7 @@ class Ledger:
             Step and line, without headers, up to the first that has a `problem`. `header` is
             always that of the line.
         """
-        step, every, ending = self._next, self.header.every, b":%d}" % self._next
+        step, every, ending = self._next, self.header.every, b'"step":%d}' % self._next
         for number, body in enumerate(bodies, self.chain.number - len(bodies) + 1):
             if body.endswith(ending):  # a line ends with its step
                 self.last = step
@@ -165,7 +179,7 @@ class Ledger:
                 step = self._next
             else:
                 return
-            ending = b":%d}" % step
+            ending = b'"step":%d}' % step
 
     def follow(self, other: Ledger) -> None:
         """Stand where another ledger with the same lines so far stands. Same bits: no computation.
@@ -179,15 +193,16 @@ class Ledger:
     def _is_header(self, body: bytes, number: int, expected: int) -> bool:
         """Read a line that is not the one of the expected step; say what is wrong with it."""
         try:
-            if body[-2:] != b'"}':  # a header ends with the name of the run
-                step = int(body[body.rfind(b":") + 1 : -1])
-                self.problem = f"line {number} is of step {step}, not {expected}"
+            found = json.loads(body)
+            if isinstance(found, dict) and type(found.get("step")) is int:
+                self.problem = f"line {number} {_out_of_place(found, expected)}"
                 return False
-            self.header = _header(json.loads(body))
+            self.header = _header(found)
+        except _UnknownStageError as error:
+            self.problem = f"line {number} has {error}"
         except (ValueError, RecursionError):  # a chain can be computed of anything
             self.problem = f"line {number} is no line of a ledger"
-            return False
-        if self.last is not None and self.header.first <= self.last:
+        if not self.problem and self.last is not None and self.header.first <= self.last:
             self.problem = f"line {number} goes back to step {self.header.first}"
         return not self.problem
 
@@ -204,6 +219,8 @@ class Ledger:
             got = getattr(error, "strerror", None) or "a first line that is no header of one"
             if form not in (None, FORMAT):
                 got = f"format {form!r}"
+            elif isinstance(error, _UnknownStageError):
+                got = f"format {FORMAT} with {error}"
             raise unreadable(self.path, got) from error
 
 
@@ -249,8 +266,11 @@ class Writer:
                 whatever the `run` and `first` in that.
 
         Raises:
+            LedgerError: a line is one that `Ledger` and `read_entry` would not read; nothing is
+                written.
             RunSaveError: they cannot be written; those before them are as they were.
         """
+        self._check(lines)
         for header, line in lines:
             for each in (*self._heading(header, line["step"]), line):
                 raw, self._head = chained(self._head, each)
@@ -293,6 +313,28 @@ class Writer:
         if self._ahead:
             self._ahead.close()
         self._ahead = None
+
+    def _check(self, lines: Sequence[tuple[Header, dict[str, Any]]]) -> None:
+        """Refuse what the reader would refuse, by the reader's own rules."""
+        last, checked = self.last, None
+        for header, line in lines:
+            step = line.get("step")
+            if type(step) is not int or step < 0 or (last is not None and step <= last):
+                raise LedgerError(
+                    "write", "a line", path=self.path, got=f"step {step!r}",
+                    expected=f"a whole number after {-1 if last is None else last} as its step",
+                    do="Record each step once, in order.",
+                )  # fmt: skip
+            try:
+                if header is not checked:  # there is one for many lines
+                    _header(dataclasses.replace(header, run=self.run, first=step).body())
+            except ValueError as error:
+                raise LedgerError(
+                    "write", "a header", path=self.path, step=step, got=str(error),
+                    expected=f"one of format {FORMAT}", do="Put it into a stage that there is.",
+                ) from error  # fmt: skip
+            _entry(line, header, "write")
+            last, checked = step, header
 
     def _mend(self) -> None:
         """Take away what cannot be trusted at the end of the file, and say so."""
@@ -398,7 +440,7 @@ def unreadable(path: Path, got: str) -> LedgerError:
     )  # fmt: skip
 
 
-def read_entry(body: bytes, header: Header) -> dict[str, dict[str, str]]:
+def read_entry(body: bytes, header: Header) -> Entry:
     """Take a line apart.
 
     **Same bits:** everywhere.
@@ -408,31 +450,53 @@ def read_entry(body: bytes, header: Header) -> dict[str, dict[str, str]]:
         header: the header in force.
 
     Returns:
-        Fingerprints by leaf, by stage; the leaf is "" where the level is "group".
+        Fingerprints by leaf, by stage; the leaf is "" where the level is "group". Then the "loss",
+        as the hexadecimal float of leaf "".
 
     Raises:
-        LedgerError: it is not what the header describes, though its chain holds.
+        LedgerError: it is not what the header describes, or holds something else, though its chain
+            holds.
     """
-    line, stages = _object(body), {}
-    for stage in (stage for stage in STAGES if stage in line):
-        names = header.leaves.get(stage, []) if header.level == "leaf" else [""]
-        try:
-            texts = bytes.fromhex(line[stage]).hex(" ", DIGITS // 2).split()
-            if len(line[stage]) != DIGITS * len(names):
-                raise ValueError("fingerprints are missing")
-            stages[stage] = dict(zip(names, texts, strict=True))
-        except (TypeError, ValueError) as error:
-            raise LedgerError(
-                "read", f"the {stage} of a line", step=line.get("step"),
-                expected=f"{len(names)} fingerprints of {DIGITS} digits", got=repr(line[stage]),
-                do="Something other than this package wrote it.",
-            ) from error  # fmt: skip
-    return stages
+    return _entry(_object(body), header, "read")
 
 
-def differing(
-    a: dict[str, dict[str, str]], b: dict[str, dict[str, str]]
-) -> dict[str, tuple[str, ...]]:
+def _entry(line: dict[str, Any], header: Header, verb: str) -> Entry:
+    """Take apart all that a line holds; refuse a field that nothing would be done with."""
+    step = line.get("step")
+    unknown = sorted(line.keys() - {*FIELDS, "step"})
+    if unknown or step is None:
+        raise LedgerError(
+            verb, "a line", step=step, expected=f"a step and fields out of {', '.join(FIELDS)}",
+            got=unknown[0] if unknown else "no step", do=_DO[verb],
+        )  # fmt: skip
+    found = {stage: _fingerprints(line, stage, header, verb) for stage in STAGES if stage in line}
+    return found if LOSS not in line else {**found, LOSS: {"": _number(line, verb)}}
+
+
+def _fingerprints(line: dict[str, Any], stage: str, header: Header, verb: str) -> dict[str, str]:
+    text, leaves = line[stage], header.leaves.get(stage, [])
+    names = leaves if header.level == "leaf" else [""] * (stage in header.leaves)
+    is_text = isinstance(text, str) and not text.strip("0123456789abcdef")
+    if not is_text or len(text) != DIGITS * len(names):
+        raise LedgerError(
+            verb, f"the {stage} of a line", step=line["step"],
+            expected=f"{len(names)} fingerprints of {DIGITS} digits", got=repr(text), do=_DO[verb],
+        )  # fmt: skip
+    return {name: text[at : at + DIGITS] for name, at in zip(names, count(0, DIGITS), strict=False)}
+
+
+def _number(line: dict[str, Any], verb: str) -> str:
+    """Return the loss in the one spelling that its value has."""
+    try:
+        return float.fromhex(line[LOSS]).hex()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LedgerError(
+            verb, "the loss of a line", step=line["step"], expected="a hexadecimal float",
+            got=repr(line[LOSS]), do=_DO[verb],
+        ) from error  # fmt: skip
+
+
+def differing(a: Entry, b: Entry) -> dict[str, tuple[str, ...]]:
     """Return the stages in which two entries differ, in the order of cause and effect.
 
     **Same bits:** everywhere.
@@ -442,8 +506,8 @@ def differing(
         b: another, of whatever level.
 
     Returns:
-        The leaves that differ, by stage; none where one of the two is a group. A stage that only
-        one side records cannot be compared and is left out.
+        The leaves that differ, by stage; none where one of the two is a group. "loss" only where
+        no stage differs. What only one side records cannot be compared and is left out.
     """
     found = {}
     for stage in (stage for stage in STAGES if stage in a and stage in b):
@@ -453,6 +517,8 @@ def differing(
         if one != other:
             names = sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
             found[stage] = tuple(name for name in names if name)
+    if not found and LOSS in a and LOSS in b and a[LOSS] != b[LOSS]:
+        found[LOSS] = ()
     return found
 
 
@@ -479,6 +545,7 @@ def walk(a: Ledger, b: Ledger) -> Walk:
     if a.problem:
         return Walk(None, -1 if a.last is None else a.last, [], (a.problem, b.problem))
     parting, last, far = None, -1 if a.last is None else a.last, 0
+    alone: set[str] = set()
     left, right = iter(a), iter(b)
     x, y = next(left, None), next(right, None)
     losses: Losses = []
@@ -493,7 +560,9 @@ def walk(a: Ledger, b: Ledger) -> Walk:
         if parting is None:
             recent.append((step, x[1], y[1]))
             if x[1] != y[1]:
-                parting, far = _parting(step, last, x[1], a.header, y[1], b.header), 1
+                entries = read_entry(x[1], a.header), read_entry(y[1], b.header)
+                alone |= entries[0].keys() ^ entries[1].keys()
+                parting, far = _parting(step, last, *entries), 1
         elif step - parting.step >= far:
             far = max(far + 1, int(far * GROWTH))
             losses.append((step, _loss(x[1]), _loss(y[1])))
@@ -502,16 +571,13 @@ def walk(a: Ledger, b: Ledger) -> Walk:
     for rest in (left, right):
         deque(rest, maxlen=0)
     before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
-    return Walk(parting, last, before + losses, (a.problem, b.problem))
+    problems = (a.problem, b.problem)
+    return Walk(parting, last, before + losses, problems, frozenset(alone))
 
 
-def _parting(
-    step: int, since: int, a: bytes, header_a: Header, b: bytes, header_b: Header
-) -> Parting | None:
+def _parting(step: int, since: int, a: Entry, b: Entry) -> Parting | None:
     """Say in what two lines differ; None if they do in their form only."""
-    stages = differing(read_entry(a, header_a), read_entry(b, header_b))
-    if not stages and _loss(a) != _loss(b):
-        stages = {"loss": ()}
+    stages = differing(a, b)
     if not stages:
         return None
     first = next(iter(stages))
@@ -519,7 +585,7 @@ def _parting(
 
 
 def _loss(body: bytes) -> str | None:
-    loss = _object(body).get("loss")
+    loss = _object(body).get(LOSS)
     return loss if isinstance(loss, str) else None
 
 
@@ -529,7 +595,7 @@ def _grouped(leaves: dict[str, str]) -> dict[str, str]:
 
 def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
     """Say what a line that was computed again has to do with the one that is there."""
-    names = [name for name in (*STAGES, "loss") if there.get(name) != line.get(name)]
+    names = [name for name in FIELDS if there.get(name) != line.get(name)]
     if there.keys() != {"chain", *line} or not names:
         return "from here on it is recorded in another form."
     return (
@@ -538,17 +604,37 @@ def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
     )
 
 
+class _UnknownStageError(ValueError):
+    """A header is well-formed and names a stage that this version cannot compare."""
+
+
 def _header(found: Any) -> Header:
     """Take a header apart; ValueError if it is none."""
     names = ("run", "level", "every", "from", "leaves")
     values: list[Any] = [found.get(name) for name in names] if isinstance(found, dict) else []
     if [type(value) for value in values] != [str, str, int, int, dict]:
-        raise ValueError("it lacks something")
+        raise ValueError("a header that lacks something")
     header = Header(*values)
-    lists = all(isinstance(leaves, list) for leaves in header.leaves.values())
-    if found.get("format") != FORMAT or header.every < 1 or not lists:
-        raise ValueError("it is of another form")
+    lists = all(_is_names(leaves) for leaves in header.leaves.values())
+    numbers = header.every >= 1 and header.first >= 0
+    if found.get("format") != FORMAT or header.level not in LEVELS or not (numbers and lists):
+        raise ValueError("a header of another form")
+    unknown = sorted(header.leaves.keys() - set(STAGES))
+    if unknown:
+        raise _UnknownStageError(f"the stage {unknown[0]!r}, which is none of {', '.join(STAGES)}")
     return header
+
+
+def _is_names(leaves: Any) -> bool:
+    return isinstance(leaves, list) and all(isinstance(name, str) for name in leaves)
+
+
+def _out_of_place(line: dict[str, Any], expected: int) -> str:
+    """Say why the line of a step is not the one that is read next."""
+    if line["step"] != expected:
+        return f"is of step {line['step']}, not {expected}"
+    unknown = sorted(line.keys() - {*FIELDS, "step"})
+    return f"has {unknown[0]!r}, which is none of {', '.join(FIELDS)}" if unknown else "is no line"
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -32,6 +33,7 @@ import numpy as np
 from reproducibility.checkpoint import CheckpointStore, saved_steps
 from reproducibility.config import Identity
 from reproducibility.environment import (
+    CODE,
     DEVICE_COUNTS,
     KNOWN,
     Difference,
@@ -44,7 +46,16 @@ from reproducibility.environment import (
 from reproducibility.errors import CheckpointError, LedgerError, ReplayError
 from reproducibility.fingerprint import as_text, leaf_fingerprints
 from reproducibility.hashing import is_key, named_leaves, path_string
-from reproducibility.ledger import LEDGER, STAGES, Header, Ledger, differing, read_entry
+from reproducibility.ledger import (
+    LEDGER,
+    LOSS,
+    STAGES,
+    Entry,
+    Header,
+    Ledger,
+    differing,
+    read_entry,
+)
 from reproducibility.run import ATTEMPTS, Run
 from reproducibility.training import (
     PLANNED,
@@ -57,14 +68,12 @@ from reproducibility.training import (
 )
 
 Answer: TypeAlias = Literal["confirmed", "refuted", "cannot be told"]
-Entry: TypeAlias = dict[str, dict[str, str]]
 Line: TypeAlias = tuple[int, bytes, Header]
 Say: TypeAlias = Callable[[str], None]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
 T = TypeVar("T")
 R = TypeVar("R")
-_CHILDREN: set[subprocess.Popen[str]] = set()  # at work now
 _PACKAGE = Path(__file__).parent.parent
 _FACTS = [name.partition(".") for facts in KNOWN.values() for name in facts]
 _CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
@@ -184,50 +193,82 @@ def compute(
         last = end == step
         full = {**task, "run": str(run.path.absolute()), "folder": str(folder),
                 "start": begin, "end": end, "first": begin == start}  # fmt: skip
-        answer = _in_environment(environment, module if last else __name__, full, progress)
-        compared += answer["compared"]
-        entries |= {int(number): entry for number, entry in answer.get("entries", {}).items()}
-        other += _relevant(environment, answer["environment"])
-        if answer["problem"]:
+        found = _in_environment(environment, module if last else __name__, full, progress)
+        compared += found["compared"]
+        entries |= {int(number): entry for number, entry in found.get("entries", {}).items()}
+        other += _relevant(environment, found["environment"])
+        if found["problem"]:
             break
-    return Computed(start, answer, compared, entries, tuple(dict.fromkeys(other)))
+    return Computed(start, found, compared, entries, tuple(dict.fromkeys(other)))
 
 
-def answer(work: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: str) -> None:
-    """Do in a child process what it was started for. Same bits: as `work`.
+def answer(do: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: str) -> None:
+    """Do in a child process what it was started for. Same bits: as `do`.
 
     Args:
-        work: what to do.
+        do: what to do.
         path: where its answer goes.
         task: what it takes, as JSON.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    found = work(json.loads(task))
+    found = do(json.loads(task))
     facts = facts_of({**found, "environment": capture_environment()})
     Path(path).write_text(json.dumps({**found, "environment": facts}))
 
 
-def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+class _Children:
+    """The processes that one call of `side_by_side` has at work; of other calls it knows none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at_work: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def add(self, child: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._at_work.add(child)
+            if self._ended:  # it was started while the others were being ended
+                child.kill()
+
+    def discard(self, child: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._at_work.discard(child)
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            for child in self._at_work:
+                child.kill()
+
+
+# The children of the call that this thread works for; a thread on its own has its own.
+_OWN: ContextVar[_Children] = ContextVar("_OWN")
+
+
+def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Do something with each of a few items at a time; if one fails, end what the others started.
+
+    Only that: what another thread computes again at the same time goes on.
 
     Same bits: not a computation.
 
     Args:
-        work: what to do.
+        do: what to do.
         items: with what.
 
     Returns:
         What it returned, in the order of the items.
     """
-    with ThreadPoolExecutor(max(1, len(items))) as threads:
+    children = _Children()
+    started = {"initializer": _OWN.set, "initargs": (children,)}
+    with ThreadPoolExecutor(max(1, len(items)), **started) as threads:
         try:
-            futures = [threads.submit(work, item) for item in items]
+            futures = [threads.submit(do, item) for item in items]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()  # raises what went wrong, if something did
             return [future.result() for future in futures]
         except BaseException:  # Ctrl-C reaches this thread, not those that wait
-            for child in tuple(_CHILDREN):
-                child.kill()
+            children.end()
             raise
 
 
@@ -242,8 +283,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         JSON values: what is wrong ("problem", or None), how many lines of the ledger were
-        "compared" and the step of the "last" of them, "entries", and the "names" of the arrays
-        that are left in the folder.
+        "compared" and the step of the "last" of them, what a line was "lacking", "entries", and
+        the "names" of the arrays that are left in the folder.
     """
     print(f"computing step {task['end']} from {task['start']}", flush=True)
     steps = Steps(task)
@@ -256,7 +297,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     with CheckpointStore(Path(task["folder"]) / STATES) as store:
         store.save(task["end"], steps.state)
     return {"problem": steps.problem, "compared": steps.compared, "last": steps.last,
-            "entries": entries, "names": names,
+            "lacking": steps.lacking, "entries": entries, "names": names,
             "programs": steps.programs.digests()}  # fmt: skip
 
 
@@ -288,6 +329,8 @@ class Steps:
         """How many lines were looked at."""
         self.last: int | None = None
         """The step of the last of them."""
+        self.lacking: str | None = None
+        """What the line that was looked at last does not tell of its step."""
         self._lines = _lines(run)
         self._line: Line | None = next(self._lines, None)
 
@@ -295,21 +338,23 @@ class Steps:
         """Compute the next step. Same bits: as `train`."""
         first, end = self._task["start"], self._task["end"]
         for step in range(first if first == 0 else first + 1, end + 1):
-            trees = self._step(step)
+            trees, loss = self._step(step)
             words = jax.device_get(_fingerprints(trees))
             entry = {s: {n: as_text(w) for n, w in words[s].items()} for s in STAGES if s in words}
+            if loss is not None:
+                entry[LOSS] = {"": float(loss).hex()}
             self._compare(step, entry)
             yield step, trees, entry
             if step and step % 100 == 0:
                 print(f"step {step} of {end}", flush=True)
 
-    def _step(self, step: int) -> dict[str, Any]:
+    def _step(self, step: int) -> tuple[dict[str, Any], Any]:
         if step == 0:
-            return Programs.stages(self.state)
+            return Programs.stages(self.state), None
         if step % PLANNED == 1:
             self.plan = self.programs.plan(self.state)
-        self.state, _, gradient = self.programs.step(self.state, self.plan)
-        return Programs.stages(self.state, self.plan, gradient, self.programs.data)
+        self.state, loss, gradient = self.programs.step(self.state, self.plan)
+        return Programs.stages(self.state, self.plan, gradient, self.programs.data), loss
 
     def _begin(self, run: Run) -> TrainState:
         start, step = self.programs.start, self._task["start"]
@@ -324,16 +369,27 @@ class Steps:
         return state
 
     def _compare(self, step: int, entry: Entry) -> None:
+        """Hold all that a line has against what was computed; only a whole line confirms."""
+        self.lacking = None
         while self._line and self._line[0] < step:
             self._line = next(self._lines, None)
         if not self._line or self._line[0] != step:
             return
-        self.compared, self.last = self.compared + 1, step
-        other = differing(read_entry(*self._line[1:]), entry)
-        if other and not self.problem:
-            stage, leaves = next(iter(other.items()))
-            what = f"{stage}, in {leaves[0]}" if leaves else stage
-            self.problem = f"step {step} came out different, first in {what}"
+        line = read_entry(*self._line[1:])
+        self.problem = self.problem or _difference(step, line, entry)
+        self.lacking = next((name for name in entry if name not in line), None)
+        if not self.lacking:
+            self.compared, self.last = self.compared + 1, step
+
+
+def _difference(step: int, line: Entry, entry: Entry) -> str | None:
+    """Say in what a line is not what was computed, of all that it holds."""
+    if other := differing(line, entry):
+        stage, leaves = next(iter(other.items()))
+        what = f"{stage}, in {leaves[0]}" if leaves else stage
+        return f"step {step} came out different, first in {what}"
+    more = [name for name in line if name not in entry]
+    return f"step {step} came out without {more[0]}, which its line has" if more else None
 
 
 @jax.jit
@@ -414,7 +470,7 @@ def _attempts(run: Run) -> list[dict[str, Any]]:
     for line in run.attempts():
         if line.get("event") == "start":
             attempts.append(line)
-        elif line.get("event") == "end" and attempts:
+        elif line.get("event") == "end" and "to_step" in line and attempts:
             attempts[-1] = {**attempts[-1], "to_step": line["to_step"]}
     return attempts
 
@@ -468,7 +524,8 @@ def _in_environment(
                 stdout=subprocess.PIPE, stderr=file, text=True,
             ) as child,
         ):  # fmt: skip
-            _CHILDREN.add(child)
+            children = _OWN.get(None) or _Children()
+            children.add(child)
             try:
                 for line in child.stdout or ():
                     if progress:
@@ -477,7 +534,7 @@ def _in_environment(
                 child.kill()
                 raise
             finally:
-                _CHILDREN.discard(child)
+                children.discard(child)
         if not path.exists():
             raise ReplayError(
                 "compute", "a step again", path=task["run"], step=task["end"],
@@ -509,9 +566,10 @@ def _variables(environment: Environment) -> dict[str, str]:
     return {**kept, **variables_of(environment), "PYTHONPATH": paths}
 
 
-def _relevant(recorded: Environment, now: Environment) -> list[Difference]:
-    # How many devices there are is not: no program of a run sees more than one.
-    found = [d for d in differences(recorded, now) if d.name not in DEVICE_COUNTS]
+def _relevant(then: Environment, now: Environment) -> list[Difference]:
+    # How many devices there are is not: no program of a run sees more than one. Nor is the script
+    # that called `train`: what is computed again is the programs, which have digests of their own.
+    found = [d for d in differences(then, now) if d.name not in (*DEVICE_COUNTS, *CODE)]
     return [d for d in found if d.effect != "not known to change bits"]
 
 
@@ -523,7 +581,8 @@ def _judge(done: Computed, step: int) -> tuple[Answer, str]:
         return "confirmed", f"It has the recorded fingerprints; {lines} compared."
     if not problem:
         so_far = f"; {lines} compared, and agreed" if done.compared else ""
-        return "cannot be told", f"The ledger has no line of step {step}{so_far}."
+        of_it = f" with its {done.answer['lacking']}" if done.answer["lacking"] else ""
+        return "cannot be told", f"The ledger has no line of step {step}{of_it}{so_far}."
     if done.environment:
         first = done.environment[0]
         had = f"{first.name} was {first.a} then and is {first.b} here"

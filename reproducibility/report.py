@@ -112,7 +112,9 @@ def _where(found: Comparison) -> str:
         none = "<p>No ledger tells a step at which they part.</p>"
         return strip if found.verdict == "same" else strip + none
     agreed = max((step for step in recorded if step < found.step), default=-1)
-    stages = "\n".join(_stage(name, found) for name in dict.fromkeys((*STAGES, found.stage)))
+    stages = "\n".join(
+        _stage(name, found) for name in dict.fromkeys((*STAGES, *found.stages, found.stage))
+    )
     return (
         f"{_strip(agreed, found.step, max([found.step, *recorded]))}\n"
         f"<h3>Step {found.step:,}, from cause to effect</h3>\n<ol class='stages'>{stages}</ol>"
@@ -146,7 +148,8 @@ def _strip(agreed: int, parting: int, last: int) -> str:
 def _stage(name: str, found: Comparison) -> str:
     later = ("later", "≠ differs too") if name in found.stages else ("", "no difference found")
     kind, words = ("first", "≠ differs first") if name == found.stage else later
-    return f"<li class='{kind}'><b>{name}</b> {MEANINGS[name]}<span>{words}</span></li>"
+    meaning = MEANINGS.get(name, "")  # a comparison may come from another version
+    return f"<li class='{kind}'><b>{_text(name)}</b> {meaning}<span>{words}</span></li>"
 
 
 class _Point(NamedTuple):

@@ -249,13 +249,13 @@ def _difference(a: PyTree, b: PyTree) -> str:
     return _compare(_record(a), _record(b), lambda path: str(distance(one[path], other[path])))
 
 
-def _compare(a: Record, b: Record, distance: Callable[[Any], str]) -> str:
+def _compare(a: Record, b: Record, how_far: Callable[[Any], str]) -> str:
     """Name the first leaf that differs, how, and how many others do; "" if none does."""
     paths = [path for path in sorted({**a, **b}) if a.get(path) != b.get(path)]
     if not paths:
         return ""
     one, other = (side.get(paths[0], ("nothing", ""))[0] for side in (a, b))
-    what = distance(paths[0]) if one == other else f"{one} against {other}"
+    what = how_far(paths[0]) if one == other else f"{one} against {other}"
     n = len(paths) - 1
     more = f"; {n} other {'leaf differs' if n == 1 else 'leaves differ'}" if n else ""
     return f"leaf {path_string(paths[0])}: {what}{more}."

@@ -454,7 +454,7 @@ def _attempt(
     first, last = int(state.step), min(config.steps, config.stop_after or config.steps)
     diary = run if jax.process_index() == 0 else None
     _log_start(diary, first, programs)
-    began, step, plan, whole = time.monotonic(), first, None, None
+    began, done, plan, whole = time.monotonic(), first, None, None
     state = jax.tree.map(jnp.copy, state)  # the loop donates it; whoever gave it may keep theirs
     try:
         if recorder and first == 0:
@@ -464,6 +464,7 @@ def _attempt(
                 plan = programs.plan(state)
                 whole = programs.layout.divide(plan, axis=1)  # what each device takes of it
             state, loss, gradient = programs.step(state, plan)
+            done = step  # the update is complete when there is a new state, whatever follows
             if recorder:
                 parts = {"state": state, "plan": whole, "gradient": gradient, "data": programs.data}
                 recorder.record(step, loss=loss, **parts)
@@ -479,12 +480,12 @@ def _attempt(
             store.wait()
     except BaseException:
         with suppress(OSError):  # the disk may be full: what made it end is what to report
-            _log_end(diary, "failed", step, began)
+            _log_end(diary, "failed", done if _is_computed(state, programs) else None, began)
         raise
-    ended = "finished" if step == config.steps else "stopped" if step == last else "interrupted"
-    _log_end(diary, ended, step, began)
+    ended = "finished" if done == config.steps else "stopped" if done == last else "interrupted"
+    _log_end(diary, ended, done, began)
     if not store:  # else that was done before it was saved
-        programs.layout.assert_same_on_all_devices(state, step=step)
+        programs.layout.assert_same_on_all_devices(state, step=done)
     digest = tree_digest(state)
     result = None
     if run and ended == "finished":
@@ -604,9 +605,23 @@ def _store(run: Run, keep: int = 3) -> CheckpointStore:
     return CheckpointStore(run.checkpoints, keep=keep, run=run.name)
 
 
-def _log_end(run: Run | None, ended: str, step: int, began: float) -> None:
+def _is_computed(state: TrainState, programs: Programs) -> bool:
+    """Say whether a state is known to be there: JAX computes it later, and an error shows then."""
+    leaves = jax.tree.leaves(state)
+    try:
+        if programs.layout.processes > 1 and not all(leaf.is_ready() for leaf in leaves):
+            return False  # it may be waiting for a process that has gone
+        jax.block_until_ready(leaves)
+    except Exception:
+        return False  # its computation failed, or a step that failed has taken it already
+    return True
+
+
+def _log_end(run: Run | None, ended: str, step: int | None, began: float) -> None:
+    """Log the last complete update; nothing where it is not known, as of a process that died."""
+    known = {} if step is None else {"to_step": step}
     if run:
-        run.log(event="end", ended=ended, to_step=step, seconds=time.monotonic() - began)
+        run.log(event="end", ended=ended, **known, seconds=time.monotonic() - began)
 
 
 def _log_start(run: Run | None, step: int, programs: Programs) -> None:

@@ -18,9 +18,11 @@ from reproducibility.compare import Comparison, Recomputed, compare
 from reproducibility.distance import Distance
 from reproducibility.environment import Difference
 from reproducibility.errors import RunSaveError
+from reproducibility.ledger import FIELDS
 from reproducibility.report import (
     BOTTOM,
     EQUAL,
+    MEANINGS,
     NO_NUMBER,
     STYLE,
     TOP,
@@ -201,6 +203,17 @@ def test_a_loss_alone_is_a_stage_of_its_own() -> None:
     found = parted(stage="loss", stages=("loss",), leaves=())
     assert stages(found)[5:] == [("loss", "first", "≠ differs first")]
     assert {kind for _, kind, _ in stages(found)[:5]} == {""}
+
+
+@pytest.mark.parametrize("stage", [*FIELDS, "weights", "a<b>"])
+def test_any_stage_has_its_place(stage: str) -> None:
+    """Whatever stage a comparison names stands on the page as the first that differs.
+
+    What a ledger of this version can hold is explained there; a name from elsewhere is text.
+    """
+    found = stages(parted(stage=stage, stages=(stage,), leaves=()))
+    assert [words for words, kind, _ in found if kind == "first"] == [stage]
+    assert (stage in FIELDS) == (stage in MEANINGS)
     assert section(parsed(found), "What differs") is None
 
 

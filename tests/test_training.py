@@ -1,11 +1,14 @@
 """Promises of `reproducibility.training`: resumed equals uninterrupted, and can fail to."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,15 @@ import numpy as np
 import pytest
 
 import reproducibility.training as training
-from reproducibility import TrainConfig, TrainState, root_key, train, tree_digest
+from reproducibility import (
+    CheckpointStore,
+    Recorder,
+    TrainConfig,
+    TrainState,
+    root_key,
+    train,
+    tree_digest,
+)
 from reproducibility.distributed import Layout
 from reproducibility.errors import (
     CheckpointDamagedError,
@@ -21,11 +32,13 @@ from reproducibility.errors import (
     ConfigError,
     IdentityMismatchError,
     NotReproducedError,
+    ReplayError,
     RunDamagedError,
     RunError,
     SetAsideWarning,
 )
 from reproducibility.keys import index_key, step_key, stream_key
+from reproducibility.replay import replay
 from reproducibility.run import Run, read_result, write_result
 from reproducibility.training import PLANNED, Plan, Programs, programs_of, restore_state
 
@@ -252,6 +265,99 @@ def test_a_crash_is_logged_and_resumed(small: Small, tmp_path: Path) -> None:
         train(small(), run_dir=tmp_path / "run", progress=crash)
     assert Run.read(tmp_path / "run").attempts()[-1]["ended"] == "failed"
     assert train(small(), run_dir=tmp_path / "run").digest == train(small()).digest
+
+
+def failing(real: Callable[..., Any], when: Callable[[], bool]) -> Callable[..., Any]:
+    """Return a function that raises instead of doing its work, at some moment."""
+
+    @functools.wraps(real)
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if when():
+            raise RuntimeError("on purpose")
+        return real(*args, **kwargs)
+
+    return fail
+
+
+# Where an exception is raised, after how many calls of the step, and what is complete then.
+PLACES = {
+    "the step": (Programs, "step", 5, 5),
+    "the plan": (Programs, "plan", PLANNED, PLANNED),
+    "the record": (Recorder, "record", 6, 6),
+    "the progress": (None, "progress", 6, 6),
+    "the question whether to stop": (None, "stop", 6, 6),
+    "the save": (CheckpointStore, "save", 6, 6),
+    "nowhere": (None, None, PLANNED + 2, PLANNED + 2),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_crash_is_logged_with_the_last_complete_update(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Wherever in a step an exception is raised, `to_step` is the last update with a new state.
+
+    Nothing later is believed: `replay` refuses the step that was never computed. The run goes on
+    to the digest of the uninterrupted one.
+    """
+    owner, name, calls, complete = PLACES[place]
+    config = small(steps=PLANNED + 2, checkpoint_every=6)
+    real, called = Programs.step, [0]
+
+    def counted(self: Programs, *args: Any) -> Any:
+        called[0] += 1
+        return real(self, *args)
+
+    callbacks = {}
+    monkeypatch.setattr(Programs, "step", counted)
+    if owner:
+        broken = failing(getattr(owner, name), lambda: called[0] == calls)
+        monkeypatch.setattr(owner, name, broken)
+    elif name:
+        callbacks[name] = failing(lambda *_: False, lambda: called[0] == calls)
+    raised = pytest.raises(RuntimeError, match="purpose") if name else contextlib.nullcontext()
+    with raised:
+        train(config, run_dir=tmp_path / "run", **callbacks)
+    monkeypatch.undo()
+    assert called == [calls]
+    end = Run.read(tmp_path / "run").attempts()[-1]
+    assert (end["ended"], end["to_step"]) == ("failed" if name else "finished", complete)
+    with pytest.raises(ReplayError, match=f"a step from 0 to {complete}, which are complete"):
+        replay(tmp_path / "run", complete + 1)
+    assert train(config, run_dir=tmp_path / "run").digest == train(config).digest
+
+
+def test_a_computation_that_failed_is_no_complete_update(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the state itself cannot be had, no step is claimed: which one failed is not known.
+
+    JAX reports such an error later than in the step that failed. The control: an exception beside
+    a state that is there.
+    """
+    real, count = Programs.step, [0]
+
+    def lost(self: Programs, state: TrainState, plan: Plan) -> Any:
+        count[0] += 1
+        state, loss, gradient = real(self, state, plan)
+        if count[0] == 6:
+            jax.tree.map(lambda leaf: leaf.delete(), state)  # as its error would leave it
+        return state, loss, gradient
+
+    def crash(step: int, loss: jax.Array) -> None:
+        if step == 6:
+            raise RuntimeError("on purpose")
+
+    for name, step in {"whole": real, "lost": lost}.items():
+        monkeypatch.setattr(Programs, "step", step)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            train(small(record="off"), run_dir=tmp_path / name, progress=crash)
+        end = Run.read(tmp_path / name).attempts()[-1]
+        assert (end["ended"], end.get("to_step")) == ("failed", 6 if name == "whole" else None)
+    monkeypatch.undo()
+    with pytest.raises(ReplayError, match="a step from 0 to 4, which are complete"):
+        replay(tmp_path / "lost", 6)
+    assert train(small(), run_dir=tmp_path / "lost").digest == train(small()).digest
 
 
 def test_another_identity_is_refused_by_name(small: Small, tmp_path: Path) -> None:
