@@ -412,15 +412,8 @@ def _git() -> Environment:
     """Describe the repository of the script that runs; all None where there is none."""
     script = _script()
     # Nothing the repository configures may run, or write to it.
-    git = (
-        "git",
-        "--literal-pathspecs",
-        "--no-optional-locks",
-        "-c",
-        "core.fsmonitor=false",
-        "-C",
-        str(script.parent),
-    )
+    safe = ("--literal-pathspecs", "--no-optional-locks", "-c", "core.fsmonitor=false")
+    git = ("git", "-C", str(script.parent), *safe)
     exact = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
     listed = ("--porcelain", "--ignored", "--untracked-files=all", "--", script.name)
     state = _output(*git, "status", *listed) if script.is_file() else None

@@ -260,8 +260,8 @@ def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
         What it returned, in the order of the items.
     """
     children = _Children()
-    started = {"initializer": _OWN.set, "initargs": (children,)}
-    with ThreadPoolExecutor(max(1, len(items)), **started) as threads:
+    count = max(1, len(items))
+    with ThreadPoolExecutor(count, initializer=_OWN.set, initargs=(children,)) as threads:
         try:
             futures = [threads.submit(do, item) for item in items]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:

@@ -611,7 +611,7 @@ def _is_computed(state: TrainState, programs: Programs) -> bool:
     try:
         if programs.layout.processes > 1 and not all(leaf.is_ready() for leaf in leaves):
             return False  # it may be waiting for a process that has gone
-        jax.block_until_ready(leaves)
+        jax.block_until_ready(leaves)  # type: ignore[no-untyped-call]
     except Exception:
         return False  # its computation failed, or a step that failed has taken it already
     return True

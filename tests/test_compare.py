@@ -350,6 +350,16 @@ def test_a_loss_that_alone_differs_is_a_difference(runs: Path) -> None:
     assert found.reason == "They part at step 6, first in loss."
 
 
+def test_a_forged_loss_is_refuted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs that differ in a loss alone are not both confirmed: it is computed again as well."""
+    compute_here(monkeypatch)
+    rewrite_ledger(runs / "b", another(6, "loss"))
+    found = compare(runs / "a", runs / "b", replay=True)
+    assert (found.verdict, found.step, found.stage) == ("different", 6, "loss")
+    assert [side.answer for side in found.recomputed] == ["confirmed", "refuted"]
+    assert "step 6 came out different, first in loss" in found.recomputed[1].reason
+
+
 # ---------------------------------------------------------------- ledgers that are not whole
 def test_a_damaged_ledger_is_used_as_far_as_it_holds(runs: Path) -> None:
     """What stands before damage tells; the verdict comes from the results, and a note says it."""

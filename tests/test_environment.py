@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -294,33 +293,121 @@ def test_this_machine_has_a_known_instruction_set():
     assert capture_environment()["cpu.isa"] in environment._ISAS
 
 
-def test_the_code_is_identified(monkeypatch, tmp_path):
-    """The commit is git's; an edit of a tracked file is dirty, and two edits are not the same."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tracked").write_text("one")
+SCRIPT = """
+import json
+from reproducibility import environment
+print(json.dumps(environment._git()))
+"""
+NOTHING = {"git.commit": None, "git.dirty": None, "git.diff": None}
+
+
+def git(folder: Path, *command: str) -> str:
+    """Run git in a folder; return what it prints."""
     author = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    git = shutil.which("git")
-    if git is None:
-        assert environment._git() == {"git.commit": None, "git.dirty": None, "git.diff": None}
-        return
-    for command in (("init", "-q"), ("add", "tracked"), (*author, "commit", "-qm", "first")):
-        subprocess.run([git, *command], check=True, capture_output=True)
-    head = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    (tmp_path / "untracked").write_text("does not count")
+    done = subprocess.run(
+        ["git", "-C", str(folder), *author, *command], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repositories(tmp_path: Path) -> dict[str, Path]:
+    """Two repositories, "a" and "b", each with a script of one commit, and a folder outside."""
+    folders = {name: tmp_path / name for name in ("a", "b", "outside")}
+    for name, folder in folders.items():
+        (folder / "deep").mkdir(parents=True)
+        (folder / "script.py").write_text(SCRIPT)
+        (folder / "other").write_text(name)
+        if name != "outside":
+            git(folder, "init", "-q")
+            git(folder, "add", ".")
+            git(folder, "commit", "-qm", f"first of {name}")
+    return folders
+
+
+def code_of(*command: str | Path, cwd: Path, **variables: str) -> dict[str, object]:
+    """Return the code that a Python process says it runs, started in some directory."""
+    variables = {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu", **variables}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, env={**os.environ, **variables},
+        check=True, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_the_code_is_that_of_the_script(repositories):
+    """The commit is that of the repository the script is in, from wherever it is started.
+
+    The directory that one happens to be in, and variables that would lead git elsewhere, do not
+    count; without a script, or outside of a repository, there is none.
+    """
+    a, b, outside = repositories.values()
+    head = git(a, "rev-parse", "HEAD")
+    expected = {"git.commit": head, "git.dirty": False, "git.diff": None}
+    assert head != git(b, "rev-parse", "HEAD")
+    for cwd in (b, a / "deep", outside):
+        assert code_of(a / "script.py", cwd=cwd) == expected
+    moved = {"GIT_DIR": str(b / ".git"), "GIT_WORK_TREE": str(b)}
+    assert code_of(a / "script.py", cwd=b, **moved) == expected
+    assert code_of(outside / "script.py", cwd=a) == NOTHING
+    assert code_of("-c", SCRIPT, cwd=a) == NOTHING
+    (outside / "link.py").symlink_to(a / "script.py")
+    assert code_of(outside / "link.py", cwd=outside) == expected
+
+
+def test_a_script_that_no_commit_holds_is_dirty(repositories, monkeypatch):
+    """A script that git does not track yet is not the commit's; one in an ignored place has none.
+
+    So a program of a virtual environment inside of a project does not count as the project.
+    """
+    a = repositories["a"]
+    run_as(monkeypatch, a / "script.py")
+    assert environment._git()["git.dirty"] is False
+    (a / "new.py").write_text("one")
+    run_as(monkeypatch, a / "new.py")
+    first = environment._git()
+    (a / "new.py").write_text("two")
+    second = environment._git()
+    assert (first["git.commit"], first["git.dirty"]) == (git(a, "rev-parse", "HEAD"), True)
+    assert first["git.diff"] != second["git.diff"]
+    (a / ".gitignore").write_text("bin/")
+    (a / "bin").mkdir()
+    (a / "bin/program").write_text("one")
+    run_as(monkeypatch, a / "bin/program")
+    assert environment._git() == NOTHING
+
+
+def run_as(monkeypatch: pytest.MonkeyPatch, script: Path) -> None:
+    """Let this process be one that was started with a script."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+
+
+def test_edits_are_told_apart(repositories, monkeypatch):
+    """An edit of any tracked file is dirty, two edits are not the same, others do not count."""
+    a = repositories["a"]
+    head = git(a, "rev-parse", "HEAD")
+    (a / "deep/script.py").write_text(SCRIPT)
+    git(a, "add", "deep")
+    git(a, "commit", "-qm", "second")
+    git(a, "config", "diff.relative", "true")
+    run_as(monkeypatch, a / "deep/script.py")
+    (a / "untracked").write_text("does not count")
     clean = environment._git()
-    assert clean == {"git.commit": head, "git.dirty": False, "git.diff": None}
-    (tmp_path / "tracked").write_bytes(b"two \xff")
+    assert clean["git.commit"] != head
+    assert (clean["git.dirty"], clean["git.diff"]) == (False, None)
+    (a / "other").write_bytes(b"two \xff")
     edited = environment._git()
-    (tmp_path / "tracked").write_bytes(b"two \xfe")
+    (a / "other").write_bytes(b"two \xfe")
     again = environment._git()
-    assert (edited["git.commit"], edited["git.dirty"]) == (head, True)
+    assert (edited["git.commit"], edited["git.dirty"]) == (clean["git.commit"], True)
     assert edited["git.diff"] != again["git.diff"]
 
 
 def test_no_git_is_none(monkeypatch):
     """Where the git program is missing, the code is None, not an error."""
     monkeypatch.setenv("PATH", "")
-    assert environment._git() == {"git.commit": None, "git.dirty": None, "git.diff": None}
+    run_as(monkeypatch, Path(__file__))
+    assert environment._git() == NOTHING
 
 
 # ---------------------------------------------------------------- differences

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,48 @@ def test_a_step_with_other_bits_is_refuted(run: Path, here: Asked, stage: str) -
     assert replay.replay(run, 9).answer == "confirmed"  # from checkpoint 8
     rewrite_ledger(run, another(7, "batch"))
     assert re.search(said, replay.replay(run, 7).reason)  # the first is named
+
+
+@pytest.mark.parametrize("step", [0, 6])
+def test_all_that_a_line_holds_is_verified(run: Path, here: Asked, step: int) -> None:
+    """Whatever entry of a line is forged, the loss too, the step is refuted: none is believed.
+
+    A new entry that `replay` does not compute again is found here. The controls: the line as it
+    is; and in another environment it cannot be told.
+    """
+    before = (run / "ledger.jsonl").read_bytes()
+    lines = [json.loads(line) for line in before.splitlines()]
+    [line] = [line for line in lines if line.get("step") == step]
+    entries = line.keys() - {"step", "chain"}
+    assert entries == ({*STAGES, "loss"} if step else {"opt_state", "params"})
+    assert replay.replay(run, step).answer == "confirmed"
+    for name in sorted(entries):
+        (run / "ledger.jsonl").write_bytes(before)
+        rewrite_ledger(run, another(step, name))
+        found = replay.replay(run, step)
+        assert (name, found.answer) == (name, "refuted")
+        assert f"step {step} came out different, first in {name}" in found.reason
+    rewrite_attempts(run, lambda lines: lines[0]["environment"].update({"cpu.isa": "?"}))
+    assert replay.replay(run, step).answer == "cannot be told"
+
+
+def test_a_line_that_tells_less_confirms_less(run: Path, here: Asked) -> None:
+    """A line from which an entry was taken away confirms nothing, and it is said which.
+
+    An entry that the step does not have is refuted.
+    """
+    before = (run / "ledger.jsonl").read_bytes()
+    for name in (*STAGES, "loss"):
+        (run / "ledger.jsonl").write_bytes(before)
+        rewrite_ledger(run, lambda line, n=name: line.get("step") == 6 and line.pop(n))
+        found = replay.replay(run, 6)
+        assert found.answer == "cannot be told"
+        assert found.reason.startswith(f"The ledger has no line of step 6 with its {name}; 1 of")
+    (run / "ledger.jsonl").write_bytes(before)
+    rewrite_ledger(run, lambda line: line.get("step") == 0 and line.update(loss="0x1p+0"))
+    found = replay.replay(run, 0)
+    assert found.answer == "refuted"
+    assert "step 0 came out without loss, which its line has" in found.reason
 
 
 def test_a_group_is_enough_to_refute(small: Any, tmp_path: Path, here: Asked) -> None:
@@ -544,20 +588,101 @@ def test_a_child_ends_with_its_parent() -> None:
         assert child.wait(60) == 1
 
 
-def test_what_fails_on_one_side_ends_the_other() -> None:
+SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+
+
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """Let the children of a replay be processes that sleep; return those that were started."""
+    started = []
+
+    class Sleeping(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, command: Any, **settings: Any) -> None:
+            super().__init__(SLEEP, **settings)
+            started.append(self)
+
+    monkeypatch.setattr(replay.subprocess, "Popen", Sleeping)
+    return started
+
+
+def start(say: Callable[[str], None] = lambda text: None) -> None:
+    """Do what a replay does with a child: start it, and wait for its end."""
+    replay._in_environment({}, "ours", {"run": "R", "end": 3}, say)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_what_fails_on_one_side_ends_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for one side when the other one has failed already."""
+    started = sleeping(monkeypatch)
 
     def work(side: str) -> None:
         if side == "b":
-            while not replay._CHILDREN:
-                time.sleep(0.01)
+            until(lambda: bool(started))
             raise KeyError(side)
-        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
-            replay._CHILDREN.add(child)
-        replay._CHILDREN.discard(child)
+        start()
 
-    began = time.monotonic()
     with pytest.raises(KeyError):
         replay.side_by_side(work, ("a", "b"))
-    assert time.monotonic() - began < 300
+    assert [child.wait(60) for child in started] == [-signal.SIGKILL]
     assert replay.side_by_side(len, ("a", "bc")) == [1, 2]
+
+
+def test_what_fails_ends_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two calls at a time in two threads, one that fails leaves the processes of the other.
+
+    The same holds for a replay that no such call has started.
+    """
+    started, ready = sleeping(monkeypatch), []
+
+    def killed(work: Callable[[], object]) -> None:
+        with pytest.raises(ReplayError, match="got exit code -9"):
+            work()
+
+    both = partial(replay.side_by_side, lambda _: start(ready.append), ("c", "d"))
+    alone = partial(start, ready.append)
+    others = [threading.Thread(target=killed, args=(each,)) for each in (both, alone)]
+    for thread in others:
+        thread.start()
+    until(lambda: len(ready) == 3)
+    theirs = list(started)
+
+    def work(side: str) -> None:
+        if side == "b":
+            until(lambda: len(started) == 4)
+            raise KeyError(side)
+        start()
+
+    try:
+        with pytest.raises(KeyError):
+            replay.side_by_side(work, ("a", "b"))
+        [mine] = [child for child in started if child not in theirs]
+        assert mine.wait(60) == -signal.SIGKILL
+        assert [child.poll() for child in theirs] == [None] * 3
+    finally:
+        for child in theirs:
+            child.kill()
+        for thread in others:
+            thread.join()
+
+
+def test_a_child_that_comes_too_late_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that one side starts while the other has failed already is not waited for."""
+    started, failed = sleeping(monkeypatch), threading.Event()
+    end = replay._Children.end
+    monkeypatch.setattr(replay._Children, "end", lambda self: (end(self), failed.set()))
+
+    def work(side: str) -> None:
+        if side == "b":
+            raise KeyError(side)
+        assert failed.wait(300)
+        start()
+
+    with pytest.raises(KeyError):
+        replay.side_by_side(work, ("a", "b"))
+    assert [child.wait(60) for child in started] == [-signal.SIGKILL]
