@@ -203,6 +203,7 @@ def test_a_loss_alone_is_a_stage_of_its_own() -> None:
     found = parted(stage="loss", stages=("loss",), leaves=())
     assert stages(found)[5:] == [("loss", "first", "≠ differs first")]
     assert {kind for _, kind, _ in stages(found)[:5]} == {""}
+    assert section(parsed(found), "What differs") is None
 
 
 @pytest.mark.parametrize("stage", [*FIELDS, "weights", "a<b>"])
@@ -212,9 +213,8 @@ def test_any_stage_has_its_place(stage: str) -> None:
     What a ledger of this version can hold is explained there; a name from elsewhere is text.
     """
     found = stages(parted(stage=stage, stages=(stage,), leaves=()))
-    assert [words for words, kind, _ in found if kind == "first"] == [stage]
+    assert [name for name, kind, _ in found if kind == "first"] == [stage]
     assert (stage in FIELDS) == (stage in MEANINGS)
-    assert section(parsed(found), "What differs") is None
 
 
 def height(ulp: int, decades: int) -> float:

@@ -1,6 +1,8 @@
 """What readers get on every page takes nothing from it, and says what is true."""
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,40 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
         "index.html: c.png",
         "index.html: https://owner.example/name/e/",
     ]
+
+
+NUMBERS = ["No", "One", "Two", "Three", "Four", "Five"]
+
+
+def test_what_a_page_says_is_marked_is_marked() -> None:
+    """Where the text before a block counts the statements or lines marked in it, so many are."""
+    counted = 0
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        text = path.read_text("utf-8")
+        for fence in re.finditer(r'(?m)^```python hl_lines="([\d -]+)"\n', text):
+            lines, code = fence[1], text[fence.end() : text.index("\n```", fence.end())]
+            before = text[max(fence.start() - 600, 0) : fence.start()]
+            said = re.search(r"(?i)(two|three|four|five) (lines|statements), marked", before)
+            if said is None:
+                continue
+            ends = [[int(end) for end in run.split("-")] for run in lines.split()]
+            marked = {line for run in ends for line in range(run[0], run[-1] + 1)}
+            if said[2] == "statements":
+                nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
+                marked &= {node.lineno for node in nodes}
+            assert len(marked) == NUMBERS.index(said[1].capitalize()), (path, said[0], lines)
+            counted += 1
+    assert counted
+
+
+def test_as_many_bounds_are_missed_as_the_page_says() -> None:
+    """Below the table of speeds stands how many of its bounds are missed, and so many are."""
+    text = (ROOT / "docs/reference/measurements.md").read_text("utf-8")
+    rows = re.findall(r"(?m)^\| .+ \| ([\d.]+)[^|]* \| (at most|at least) ([\d.]+)[^|]* \|$", text)
+    assert len(rows) > 10
+    missed = [
+        row for row in rows
+        if (float(row[0]) > float(row[2]) if row[1] == "at most" else float(row[0]) < float(row[2]))
+    ]  # fmt: skip
+    [said] = re.findall(r"(\w+) bounds? (?:is|are) missed", text)
+    assert NUMBERS.index(said) == len(missed), missed
