@@ -1,0 +1,9 @@
+"""What surrounds a run, and can it be trusted?
+
+The rule: a machine is asked, not believed. What is published about a version explains an answer;
+it never replaces the question.
+Chapter: docs/guide/using_the_project.md
+
+Read in this order: `reproducers` (small programs that came out wrong somewhere), `trial` (one
+process that runs them), `known` (the table of published faults, and what to do about each).
+"""

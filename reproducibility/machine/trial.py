@@ -1,0 +1,128 @@
+"""One process that runs reproducers, and writes down what each came to.
+
+The rule: an answer is written as soon as it is there, so that a crash or a deadline costs only the
+answers that were not. What applies is decided here, where the devices and the settings are.
+Chapter: docs/guide/using_the_project.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from reproducibility.machine.reproducers import Computed
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A reproducer for a fresh process, and when it applies.
+
+    Same bits: everywhere.
+    """
+
+    name: str
+    """Which fault."""
+    function: str
+    """Where the reproducer is, "module:function"."""
+    platforms: tuple[str, ...]
+    """The platforms on which the fault was seen."""
+    tries: int = 1
+    """How often to try."""
+    prng: tuple[str, ...] = ()
+    """The default generators of keys that it concerns; none for any."""
+    flag: str = ""
+    """The flag of XLA without which it does not apply; "" for none."""
+    devices: int = 1
+    """Devices that it needs."""
+
+    def obstacle(self) -> str | None:
+        """Say why this does not apply to this process, or None.
+
+        Same bits: it asks this process.
+        """
+        platform, generator = jax.default_backend(), str(jax.config.jax_default_prng_impl)
+        if platform not in self.platforms:
+            return f"this is {platform}"
+        if self.prng and generator not in self.prng:
+            return f"keys are {generator} by default"
+        if self.flag and self.flag not in os.environ.get("XLA_FLAGS", ""):
+            return f"{self.flag} is not in XLA_FLAGS"
+        if jax.device_count() < self.devices:
+            return f"it needs {self.devices} devices"
+        return None
+
+
+def judge(computed: Iterable[Computed]) -> dict[str, str | None]:
+    """Compare what was computed with what is right.
+
+    Same bits: everywhere, for the same arrays.
+
+    Args:
+        computed: what a reproducer yields.
+
+    Returns:
+        What is wrong, by pattern or try; None where nothing is.
+
+    Raises:
+        ValueError: nothing was computed.
+    """
+    problems: dict[str, str | None] = {}
+    for each in computed:  # of several devices, one wrong is enough
+        problems[each.what] = problems.get(each.what) or each.problem()
+    if not problems:
+        raise ValueError("The reproducer computed nothing.")
+    return problems
+
+
+def answer(task: Task) -> dict[str, Any]:
+    """Run a reproducer, if it applies.
+
+    **Same bits:** this is what is found out.
+
+    Args:
+        task: which.
+
+    Returns:
+        "problems" as from `judge`, "obstacle" if it does not apply, or "error" if it failed.
+    """
+    told: dict[str, Any] = {"name": task.name, "jax": jax.__version__}
+    try:
+        obstacle = task.obstacle()
+        if obstacle:
+            return told | {"obstacle": obstacle}
+        module, _, function = task.function.partition(":")
+        reproduce: Callable[[int], Iterable[Computed]]
+        reproduce = getattr(importlib.import_module(module), function)
+        return told | {"problems": judge(reproduce(task.tries))}
+    except Exception as error:  # whatever it is, nothing can be told about this fault
+        return told | {"error": f"{type(error).__name__}: {error}"[:500]}
+
+
+def main(arguments: list[str]) -> None:
+    """Answer tasks in a file of lines: what `known` starts in a fresh Python.
+
+    Same bits: as `answer` says.
+
+    Args:
+        arguments: the file to write, the tasks as JSON, and where several processes do this
+            together: the address of the first, how many, and which this is.
+    """
+    file, tasks, *others = arguments
+    if others:
+        address, count, index = others[0], int(others[1]), int(others[2])
+        jax.distributed.initialize(address, count, index)
+    with Path(file).open("a", encoding="utf-8") as lines:
+        for task in json.loads(tasks):
+            print(json.dumps(answer(Task(**task))), file=lines, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
