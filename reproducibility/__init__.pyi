@@ -11,6 +11,7 @@ from .keys import process_key as process_key
 from .keys import root_key as root_key
 from .keys import step_key as step_key
 from .keys import stream_key as stream_key
+from .machine.known import known_faults as known_faults
 from .recorder import Recorder as Recorder
 from .training import TrainState as TrainState
 from .training import train as train

@@ -36,6 +36,7 @@ from reproducibility.errors import (
 if TYPE_CHECKING:
     from reproducibility.check import Finding
     from reproducibility.compare import Comparison
+    from reproducibility.doctor import Diagnosis
     from reproducibility.origin import Origin
 
 INTERRUPTED = 130
@@ -348,11 +349,16 @@ class Check:
 class Doctor:
     """Say whether this machine reproduces itself: train, repeat, interrupt, resume, compare.
 
-    Exit code: 0 it does, 1 it does not, 3 cannot be told.
+    It also runs small programs that computed wrong values on some version or platform, after
+    published issues, and says what this machine makes of them.
+
+    Exit code: 0 it does, 1 it does not or computes wrong values, 3 cannot be told.
 
     Example: reproducibility doctor
     """
 
+    accept: tuple[str, ...] = ()
+    """Published faults, by name, that are reported and do not count: jax-39103."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -361,16 +367,21 @@ class Doctor:
         from reproducibility.doctor import diagnose
 
         answers = {True: "yes", False: "no", None: "cannot be told"}
-        found = diagnose(progress=lambda text: _say(f"{text} …"))
+        found = diagnose(accept=self.accept, progress=lambda text: _say(f"{text} …"))
         if self.json:
             _print_json(found.to_json())
         else:
             _print_rows([(name, _text(value)) for name, value in found.environment.items()])
             print()
             _print_rows([(check.question, answers[check.passed]) for check in found.checks])
+            print()
+            _print_faults(found)
         for check in found.checks:
             if not check.passed:
                 _say(f"{check.question} {answers[check.passed].capitalize()}: {check.detail}.")
+        for fault in found.counted:
+            if fault.verdict in ("wrong", "cannot be told"):
+                _say(f"{fault.name}, {fault.fault}: {fault.text}. {fault.detail}.")
         return found.exit_code
 
 
@@ -729,6 +740,19 @@ def _print_comparison(found: Comparison) -> None:
         lines = [(d.name, _text(d.a), _text(d.b), d.effect, d.why) for d in found.environment]
         print()
         _print_rows(lines, ("environment", "a", "b", "effect", "why"))
+
+
+def _print_faults(found: Diagnosis) -> None:
+    rows = []
+    for fault in found.faults:
+        text = f"{fault.text}, accepted" if fault.name in found.accepted else fault.text
+        rows.append((fault.name, text, fault.fault, fault.source))
+    _print_rows(rows, ("published fault", "here", "what goes wrong", "issue"))
+    for fault in found.faults:
+        if fault.verdict == "wrong":
+            lines = [("wrong", fault.detail), ("so", fault.consequence), ("cure", fault.cure)]
+            print()
+            _print_rows([(fault.name, ""), *lines])
 
 
 def _recomputed(found: Comparison) -> list[str]:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = "3.12"  # every version since 0.6 has wheels for it
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+# Every version since 0.6 has wheels for 3.12. What uv does not find it downloads.
+PYTHON = next(map(str, sorted(PYENV.glob("3.12.*/bin/python"))), "3.12")
 ASK = """
 import dataclasses, json
 from reproducibility.machine.known import known_faults
@@ -77,7 +79,7 @@ def table(versions: list[str]) -> str:
     rows = list(dict.fromkeys(key for column in columns.values() for key in column))
     lines = ["| fault | " + " | ".join(versions) + " |", "|---" * (len(versions) + 1) + "|"]
     for key in rows:
-        told = [columns[version].get(key, "–") for version in versions]
+        told = [columns[version].get(key, "-") for version in versions]
         lines.append(f"| {key[1]} | " + " | ".join(told) + " |")
     return "\n".join(lines)
 

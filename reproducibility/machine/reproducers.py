@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 ROWS = 33_000  # jax#39103: wrong from row 32,768 on
 CHUNK = 2**20  # jax#40830: a result of 4 MiB for each device
+P: Any = PartitionSpec  # without types in JAX
 _SUM = """
 import jax, jax.numpy as jnp, numpy as np
 x = np.sin(np.arange(2**22)).astype(np.float32).reshape(2048, 2048)
@@ -69,7 +70,7 @@ def vmapped_products(tries: int) -> Iterator[Computed]:
 
     Same bits: everywhere, where XLA is right: all but tanh is exact in float32.
     """
-    matrix = np.float32([[2, 0, 1], [0, 3, 0], [1, 0, 4]])
+    matrix = np.array([[2, 0, 1], [0, 3, 0], [1, 0, 4]], np.float32)
     rows = (np.arange(ROWS * 3, dtype=np.float32) % 251).reshape(ROWS, 3)
     products = rows.astype(np.float64) @ matrix.astype(np.float64).T
     patterns: list[tuple[str, Callable[[Any], Any], Any, float]] = [
@@ -88,7 +89,7 @@ def vmapped_gradient(tries: int) -> Iterator[Computed]:
 
     Same bits: one machine; the mean of a million terms is rounded.
     """
-    weights = np.float32([1, 2, 3])
+    weights = np.array([1, 2, 3], np.float32)
     rows = jnp.ones((10**6, 3), jnp.float32)
 
     def mean(x: Any) -> Any:
@@ -152,12 +153,13 @@ def product_after_eigh(tries: int) -> Iterator[Computed]:
     """
     one, other = np.ones((64, 64)), np.ones((64, 128))
     right = np.full((64, 128), 64.0)
+    wait: Any = jax.block_until_ready  # without types in JAX
     with _x64():
         identity = jnp.eye(64)
         for number in range(tries):
             running = lax.linalg.eigh(identity)  # not waited for
             yield Computed(f"try {number}", one @ other, right)
-            jax.block_until_ready(running)
+            wait(running)
 
 
 def one_module_many_calls(tries: int) -> Iterator[Computed]:
@@ -240,9 +242,10 @@ def scattered_sum_of_processes(tries: int) -> Iterator[Computed]:
     right = whole.sum(0)
     split = NamedSharding(mesh, P("x"))
     cut = jax.make_array_from_callback(whole.shape, split, lambda index: whole[index])
+    scatter_sum: Any = lax.psum_scatter  # without types in JAX
     scatter = jax.jit(
         _shard_map()(
-            lambda x: lax.psum_scatter(x[0], "x", scatter_dimension=0, tiled=True),
+            lambda x: scatter_sum(x[0], "x", scatter_dimension=0, tiled=True),
             mesh=mesh, in_specs=P("x"), out_specs=P("x"),
         )
     )  # fmt: skip
@@ -328,7 +331,7 @@ def widened_dot(tries: int) -> Iterator[Computed]:
 
     Same bits: everywhere, where XLA is right; small integers.
     """
-    a = np.float32([[1, 2], [3, 4]])
+    a = np.array([[1, 2], [3, 4]], np.float32)
     with _x64():
         got = lax.dot(jnp.asarray(a), jnp.asarray(a.T), preferred_element_type=jnp.float64)
         yield _computed("float64 of float32", got, np.array([[5, 11], [11, 25]]))
@@ -414,7 +417,7 @@ def _x64() -> contextlib.AbstractContextManager[Any]:
     """Allow 64 bits for a while: a name that has moved between versions of JAX."""
     allow: Any = getattr(jax, "enable_x64", None)
     if not callable(allow):
-        from jax.experimental import enable_x64 as allow
+        allow = importlib.import_module("jax.experimental").enable_x64
     context: contextlib.AbstractContextManager[Any] = allow(True)
     return context
 
@@ -422,6 +425,4 @@ def _x64() -> contextlib.AbstractContextManager[Any]:
 def _shard_map() -> Any:
     """Find shard_map: another name that has moved."""
     found = getattr(jax, "shard_map", None)
-    if not callable(found):
-        from jax.experimental.shard_map import shard_map as found
-    return found
+    return found or importlib.import_module("jax.experimental.shard_map").shard_map
