@@ -100,6 +100,7 @@ FAULTS = (
         ("cpu",), programs.shifted_update,
         "Shifting a buffer in place repeats its first row: histories, queues, caches.",
         "Build it with jnp.concatenate, or reshape outside of jit.",
+        wrong_in=("0.6.2", "0.12.0.1"),
     ),
     Fault(
         "xla-13054", "the gradient of a vmapped dot product over a million rows",
@@ -144,7 +145,7 @@ FAULTS = (
         ("cpu",), programs.broadcast_sum,
         "Sums are too large, by another amount in each call.",
         "Set NPROC=1.",
-        tries=50,
+        wrong_in=("0.10.2",), tries=50,
     ),
     Fault(
         "xla-8471", "the product of a conjugated complex vector and a matrix",

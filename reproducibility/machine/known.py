@@ -146,10 +146,14 @@ def _ask(faults: list[Fault], place: Path, deadline: float) -> dict[str, dict[st
             stack.callback(process.wait)
             stack.callback(process.kill)  # SIGKILL: jax.distributed ignores SIGTERM
             running.append(process)
-        for process in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, ends - time.monotonic()))
+        while time.monotonic() < ends and not _ended([process.poll() for process in running]):
+            time.sleep(0.02)
     return _merged([_read(file) for file in files])
+
+
+def _ended(codes: list[int | None]) -> bool:
+    """Say whether all have ended, or one has failed: the others would wait for it."""
+    return None not in codes or any(codes)
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
@@ -169,7 +173,10 @@ def _merged(processes: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, A
         for index, answers in enumerate(processes):
             other = answers.get(name, {"error": f"no answer from process {index}"})
             problems = other.get("problems", {})
-            told["problems"] |= {f"process {index}, {what}": p for what, p in problems.items()}
+            told["problems"] |= {
+                f"process {index}, {what}": problem and f"process {index}, {problem}"
+                for what, problem in problems.items()
+            }
             told |= {key: value for key, value in other.items() if key != "problems"}
         merged[name] = told
     return merged

@@ -1,7 +1,7 @@
 """Promises of `reproducibility.machine.known`."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -19,12 +19,12 @@ Ask = Callable[..., dict[str, FaultAnswer]]
 
 
 @pytest.fixture(scope="module")
-def everywhere() -> Iterator[dict[str, FaultAnswer]]:
+def everywhere() -> dict[str, FaultAnswer]:
     """Ask this CPU about all faults, those of accelerators and of other settings included."""
     here = [dataclasses.replace(f, platforms=("cpu",), prng=(), flag="") for f in FAULTS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known, "FAULTS", tuple(here))
-        yield {answer.name: answer for answer in known_faults()}
+        return {answer.name: answer for answer in known_faults()}
 
 
 @pytest.fixture
