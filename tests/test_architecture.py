@@ -239,6 +239,43 @@ def test_names_are_reexported() -> None:
         assert getattr(reproducibility, name).__name__ == name
 
 
+# In one process, with the package imported from scratch for each order: JAX is loaded once.
+ORDERS = """
+import importlib, sys
+
+def check(*modules):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "reproducibility"]:
+        del sys.modules[name]
+    package = importlib.import_module("reproducibility")
+    for module in modules:
+        importlib.import_module(f"reproducibility.{module}")
+    for attempt in ("first", "again"):
+        for name in sorted(set(package.__all__) - {"__version__"}):
+            found = getattr(package, name)
+            assert callable(found) and found.__name__ == name, f"{modules}: {attempt} {found}"
+
+modules = sys.argv[1:]
+check()
+check(*modules)
+check(*reversed(modules))
+for module in ("training", "compare", "fingerprint"):
+    check(module)
+print("checked", sorted(set(importlib.import_module("reproducibility").__all__) & set(modules)))
+"""
+
+
+def test_a_name_is_never_its_module() -> None:
+    """`reproducibility.fingerprint` and `reproducibility.compare` are the functions, whichever of
+    the modules are imported before and in whichever order: Python itself would put the modules
+    there, and lazy-loader before 0.6 let it."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ORDERS, *MODULES], capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, "EAGER_IMPORT": ""}, timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "checked ['compare', 'fingerprint']\n"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_name_hides_another(module: str) -> None:
     """No argument or variable of a function has the name of something that its module defines.
