@@ -18,7 +18,7 @@ export NO_MKDOCS_2_WARNING := 1
 
 serve: setup     ## Serve the site with live reload, at HOST (default 127.0.0.1:8000).
 	@echo "The site will be at http://$(HOST)/ once it is built; Ctrl-C ends." >&2
-	$(BIN)/mkdocs serve --dev-addr $(HOST)
+	$(BIN)/python -m tools.serve $(HOST)
 
 # Dozens of processes are started, and each imports JAX: from source that takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE

@@ -23,34 +23,44 @@ from tools import (  # noqa: E402
     cards,
     clone,
     downloads,
+    executed,
     labs,
     notebooks,
     offline,
     printable,
     reading,
+    rendered,
     weight,
 )
 from tools.pages import CONTINUES, FENCE, OUTPUT  # noqa: E402
 
 TAKE_AWAY = "<!-- take-away -->"  # where a page lists what readers may take away
 
-serving: list[bool] = []
+# Empty, unless the site is served to whoever writes it.
+serving: list[tuple[executed.Shown, rendered.Rendered]] = []
 order: list[Page] = []
 
 
 def on_startup(command: str, dirty: bool) -> None:
     """Start the labs' kernels with our settings only, not with those of whoever builds."""
     labs.use_own_settings(ROOT / "build")
-    serving.append(command == "serve")
+    if command == "serve":
+        serving.append((executed.Shown(), rendered.Rendered()))
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """While serving, run a lab again only when it or the package changed."""
-    if any(serving):
-        config.plugins["mkdocs-jupyter"].config.update(
-            cache=True, cache_dir=str(labs.cache_directory(ROOT))
-        )
-    return config
+def on_pre_build(config: MkDocsConfig) -> None:
+    """While serving, run no lab: show those that have run with everything as it is."""
+    for shown, kept in serving:
+        shown.look(ROOT)
+        kept.look(ROOT)
+
+
+def on_pre_page(page: Page, config: MkDocsConfig, files: Files) -> Page:
+    """While serving, render only what changed."""
+    for _, kept in serving:
+        if not labs.is_lab(page.file):
+            kept.attach(page)
+    return page
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -92,6 +102,8 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     """Simplify a lab; say under the title what a page takes and gives; explain its words."""
     if labs.is_lab(page.file):
         html = labs.simplify(html)
+        for shown, _ in serving:
+            html = shown.say(html, Path(page.file.abs_src_path or ""))
     html = reading.explain_words(html, page.url, ROOT)
     return reading.first_line(html, page.file.src_uri, take_away(page.file, config, files))
 
@@ -132,7 +144,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     weight.slim_search(site)
     weight.one_stylesheet(site)
     addresses.write(site, order, config)
-    if not any(serving):  # four seconds that a writer would wait after each change
+    if not serving:  # four seconds that a writer would wait after each change
         cards.write(site, order, config)
         printable.write(site, order, config)
         offline.write(site)  # holds all the others

@@ -7,7 +7,6 @@ another host; and it lets the settings of whoever builds the site reach the kern
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -41,13 +40,6 @@ def use_own_settings(folder: Path) -> None:
     os.environ["IPYTHONDIR"] = str(folder / "ipython")
     os.environ["JUPYTER_CONFIG_DIR"] = str(folder / "jupyter")
     os.environ["MATPLOTLIBRC"] = str(STYLE)
-
-
-def cache_directory(root: Path) -> Path:
-    """Return a folder for executed labs that changes with the package and the style."""
-    sources = [*sorted((root / "reproducibility").glob("*.py")), STYLE]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    return root / "build" / "labs" / digest[:12]
 
 
 def is_lab(file: File) -> bool:

@@ -6,6 +6,8 @@ The rule: nothing here changes a character of what a page says or shows.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from html import unescape
 from pathlib import Path
 
 from bs4 import BeautifulSoup, NavigableString, Tag
@@ -18,12 +20,19 @@ MINUTES_PER_BLOCK = 0.5  # to look at a block of code and its output
 # Pages whose reader goes from top to bottom; a reference is looked things up in.
 READ_THROUGH = (*downloads.CHAPTERS, "explorables/", "labs/")
 EXERCISES = "Try to break it"
+# Blocks of code count as such, and no word of them, of an output or of a drawing.
+BLOCK = re.compile(r'<div class="(?![^"]*\boutput\b)[^"]*\bhighlight\b[^"]*"')
+NOT_READ = re.compile(r"<!--.*?-->|<(pre|svg|style|script)\b.*?</\1>", re.DOTALL)
+TAG = re.compile(r"<[^>]*>")
 
 GLOSSARY = Path("docs/reference/glossary.md")
 GLOSSARY_URL = "reference/glossary/"
 ENTRY = re.compile(r"^\*\*(.+?)\*\* \{ #([\w-]+)( \.hover)? \}\n:   (.+?)(?=\n\n|\Z)", re.M | re.S)
 # A word is explained where prose uses it, not in code, titles, links, drawings or what has its own.
-NOT_PROSE = "a, abbr, button, code, pre, h1, h2, h3, h4, h5, h6, figure, label, summary, th, .doc"
+# The API, whose headings have the class `doc`, explains itself.
+PROSE = {"p", "li", "td", "dd"}
+NOT_PROSE = {"a", "abbr", "button", "code", "pre", "figure", "label", "summary", "th"}
+NOT_PROSE |= {"h1", "h2", "h3", "h4", "h5", "h6"}
 
 
 def first_line(html: str, name: str, take_away: dict[str, str]) -> str:
@@ -53,18 +62,15 @@ def reading_time(html: str) -> str:
 
 
 def _minutes(html: str) -> str:
-    soup = BeautifulSoup(html, "html.parser")
-    blocks = soup.select("div.highlight:not(.output)")
-    for block in soup.select("pre, svg"):
-        block.decompose()
-    minutes = len(soup.get_text(" ").split()) / WORDS_PER_MINUTE + MINUTES_PER_BLOCK * len(blocks)
+    blocks = BLOCK.findall(html)
+    text = unescape(TAG.sub(" ", NOT_READ.sub(" ", html)))
+    minutes = len(text.split()) / WORDS_PER_MINUTE + MINUTES_PER_BLOCK * len(blocks)
     rounded = max(round(minutes), 1)
     return "1 minute" if rounded == 1 else f"{rounded} minutes"
 
 
-def glossary(root: Path) -> dict[str, tuple[str, str, bool]]:
+def glossary(source: str) -> dict[str, tuple[str, str, bool]]:
     """Return the entries by their anchor: term, first sentence, whether prose explains the term."""
-    source = (root / GLOSSARY).read_text("utf-8")
     return {
         anchor: (term, _first_sentence(text), bool(hover))
         for term, anchor, hover, text in ENTRY.findall(source)
@@ -84,30 +90,48 @@ def explain_words(html: str, url: str, root: Path) -> str:
     """
     if url.startswith("reference/"):
         return html
-    entries = glossary(root)
+    return _explain(html, url, (root / GLOSSARY).read_text("utf-8"))
+
+
+@lru_cache(maxsize=64)  # of all pages, most are as they were when one of them was edited
+def _explain(html: str, url: str, source: str) -> str:
+    entries = glossary(source)
     soup = BeautifulSoup(html, "html.parser")
+    linked = set()
     for link in soup.select('a[href*="glossary/#"]'):
         anchor = str(link["href"]).partition("#")[2]
+        linked.add(anchor)
         if anchor in entries:
             link["title"] = entries[anchor][1]
             link["class"] = "word"
+    prose = [text for text in soup.find_all(string=True) if _is_prose(text)]
     for anchor, (term, meaning, hover) in entries.items():
-        if hover and not soup.select_one(f'a[href$="glossary/#{anchor}"]'):
-            _link_first(soup, term, get_relative_url(f"{GLOSSARY_URL}#{anchor}", url), meaning)
+        if hover and anchor not in linked:
+            link = soup.new_tag(
+                "a",
+                href=get_relative_url(f"{GLOSSARY_URL}#{anchor}", url),
+                title=meaning,
+                attrs={"class": "word"},
+            )
+            _link_first(prose, term, link)
     return str(soup)
 
 
-def _link_first(soup: BeautifulSoup, term: str, address: str, meaning: str) -> None:
+def _link_first(prose: list[NavigableString], term: str, link: Tag) -> None:
     word = re.compile(rf"\b{re.escape(term)}(?:s|es)?\b", re.IGNORECASE)
-    for text in soup.find_all(string=word):
-        if text.find_parent(["p", "li", "td", "dd"]) and not _in_any(text, NOT_PROSE):
-            found = word.search(text)
-            assert found
-            link = soup.new_tag("a", href=address, title=meaning, attrs={"class": "word"})
+    for place, text in enumerate(prose):
+        if found := word.search(text):
             link.string = found[0]
-            text.replace_with(text[: found.start()], link, text[found.end() :])
+            rest = [NavigableString(text[: found.start()]), NavigableString(text[found.end() :])]
+            text.replace_with(rest[0], link, rest[1])
+            prose[place : place + 1] = rest
             return
 
 
-def _in_any(text: NavigableString, selector: str) -> bool:
-    return any(isinstance(box, Tag) and box.css.match(selector) for box in text.parents)
+def _is_prose(text: NavigableString) -> bool:
+    around = {box.name for box in text.parents}
+    return bool(
+        around & PROSE
+        and not around & NOT_PROSE
+        and not any("doc" in box.get("class", ()) for box in text.parents)
+    )

@@ -46,7 +46,7 @@ def test_the_first_line_stands_under_the_title() -> None:
 def test_every_entry_of_the_glossary_is_understood() -> None:
     """No entry is passed over, and each tooltip is a sentence without marks."""
     source = (ROOT / reading.GLOSSARY).read_text("utf-8")
-    entries = reading.glossary(ROOT)
+    entries = reading.glossary((ROOT / reading.GLOSSARY).read_text())
     assert len(entries) == source.count("\n:   ")
     for term, meaning, _ in entries.values():
         assert meaning.endswith((".", ":")), term
@@ -65,14 +65,14 @@ def test_a_rare_word_is_explained_once_where_prose_uses_it() -> None:
     links = BeautifulSoup(html, "html.parser").select("a.word")
     assert [link.get_text() for link in links] == ["ledgers"]
     assert links[0]["href"] == "../../reference/glossary/#ledger"
-    assert links[0]["title"] == reading.glossary(ROOT)["ledger"][1]
+    assert links[0]["title"] == reading.glossary((ROOT / reading.GLOSSARY).read_text())["ledger"][1]
 
 
 def test_a_link_to_the_glossary_shows_its_meaning() -> None:
     """A link that a page has itself gets the meaning, and the word is linked no second time."""
     page = '<p><a href="../../reference/glossary/#seal">seal</a>, then a seal.</p>'
     links = BeautifulSoup(reading.explain_words(page, URL, ROOT), "html.parser").select("a")
-    assert [link["title"] for link in links] == [reading.glossary(ROOT)["seal"][1]]
+    assert [link["title"] for link in links] == [reading.glossary((ROOT / reading.GLOSSARY).read_text())["seal"][1]]
 
 
 @pytest.mark.parametrize(

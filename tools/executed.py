@@ -1,0 +1,112 @@
+"""Keep the labs as they were executed, so that `make serve` shows their outputs without a wait.
+
+The rule: a notebook is kept under the SHA-256 of all that its outputs can depend on, and shown only
+as long as nothing of that has changed. `mkdocs build` takes nothing from here: it runs every lab.
+
+Run as a program, it executes the labs that are named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from mkdocs_jupyter import convert
+from nbconvert.preprocessors import ExecutePreprocessor
+
+from tools import labs, made_of
+
+ROOT = Path(__file__).parent.parent
+# What executes a lab, beside the lab itself.
+EXECUTES = (
+    "reproducibility",
+    "tools/executed.py",
+    "tools/labs.py",
+    "tools/matplotlibrc",
+    "requirements.lock",
+    "pyproject.toml",
+)
+NOT_RUN = """
+<div class="admonition warning">
+<p class="admonition-title">Not run yet</p>
+<p>Something that this page depends on has changed since its cells ran, or they never ran here. So
+their outputs are missing. <code>make serve</code> runs them in the background and then reloads this
+page; if they fail, its log says why. <code>make site</code> always runs them.</p>
+</div>
+"""
+
+
+def places(root: Path = ROOT) -> dict[Path, Path]:
+    """Return for each lab where its executed notebook is kept while all is as it is now."""
+    executes = made_of.digest(made_of.files(root, EXECUTES), made_of.surroundings())
+    found = {}
+    for pattern in labs.SOURCES:
+        for source in (root / "docs").glob(pattern):
+            name = source.relative_to(root).as_posix()
+            digest = made_of.digest(executes, made_of.files(root, [name]))
+            found[source] = root / "build" / "labs" / f"{source.stem}-{digest}.ipynb"
+    return found
+
+
+def missing(root: Path = ROOT) -> dict[Path, Path]:
+    """Return the labs that have not run with everything as it is now, and where they are missed."""
+    return {source: place for source, place in places(root).items() if not place.is_file()}
+
+
+class Shown:
+    """The labs as one build shows them: with outputs as fresh as the page, or with none."""
+
+    def __init__(self) -> None:
+        self.notebooks: dict[Path, Path] = {}
+        self.nb2html = convert.nb2html
+        convert.nb2html = self._nb2html
+
+    def look(self, root: Path = ROOT) -> None:
+        """Decide, once for a build, which labs are shown with outputs."""
+        self.notebooks = {lab: place for lab, place in places(root).items() if place.is_file()}
+
+    def _nb2html(self, source: str, execute: bool = False, **options: Any) -> str:
+        # In the place of mkdocs-jupyter's: nothing is executed.
+        return str(self.nb2html(str(self.notebooks.get(Path(source), source)), **options))
+
+    def say(self, html: str, source: Path) -> str:
+        """Say under the title of a lab that it has not run, if it has not."""
+        if source in self.notebooks:
+            return html
+        return html.replace("</h1>", f"</h1>{NOT_RUN}", 1)
+
+
+def execute(chosen: Iterable[Path], root: Path = ROOT) -> None:
+    """Execute labs as a build of the site does, and keep all of them once the last one has run.
+
+    A lab whose sources changed meanwhile is not kept: nobody knows which of the two it saw.
+    """
+    labs.use_own_settings(root / "build")
+    before, texts = places(root), {}
+    for source in chosen:
+        notebook = jupytext.read(source)
+        ExecutePreprocessor(kernel_name="python3", store_widget_state=True).preprocess(notebook)
+        texts[source] = nbformat.writes(notebook)
+    after = places(root)
+    for source, text in texts.items():
+        if after[source] == before[source]:
+            _keep(after[source], text)
+
+
+def _keep(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for old in target.parent.glob(f"{target.stem.rpartition('-')[0]}-*.ipynb"):
+        old.unlink()
+    half = target.with_suffix(".half")
+    half.write_text(text, "utf-8")
+    half.replace(target)
+
+
+if __name__ == "__main__":
+    os.nice(10)  # whoever waits for a page comes first
+    execute(ROOT / name for name in sys.argv[1:])

@@ -1,0 +1,155 @@
+"""Serve the site to whoever writes it: at once if nothing changed, and again after each change.
+
+The rule: a page that is served is the page that `mkdocs build` makes, but for the script that
+reloads it. What is left out is said in the log or on the page.
+
+The last build is kept with the SHA-256 of all that it was made of. Labs run in the background, once
+the pages can be read, and only after a change of something they depend on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from mkdocs.livereload import LiveReloadServer
+
+from tools import made_of
+
+ROOT = Path(__file__).parent.parent
+# What a build reads again, and what this process or .venv read once and for all.
+CONTENT = ("docs", "reproducibility", "mkdocs.yml", "CHANGELOG.md")
+CODE = ("tools", "requirements.lock", "pyproject.toml")
+ADDRESSES = ("REPO_URL", "REVISION")
+LABS = Path("build/labs")  # where a lab that has run appears
+
+log = logging.getLogger("mkdocs.serve")
+
+
+class Site:
+    """The site as it was built last, in `build/serve/`."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self.root = root
+        self.folder = root / "build" / "serve" / "site"
+        self.stamp = root / "build" / "serve" / "made-of"
+        self.code = made_of.files(root, CODE)
+        self.started = False
+
+    def made_of(self) -> str:
+        """Return the SHA-256 of all that a build by this process is made of."""
+        addresses = [os.environ.get(name) for name in ADDRESSES]
+        files = made_of.files(self.root, CONTENT)
+        return made_of.digest(files, self.code, addresses, made_of.surroundings())
+
+    def is_current(self) -> bool:
+        """Whether the last build was made of what is there now."""
+        return self.stamp.is_file() and self.stamp.read_text("utf-8") == self.made_of()
+
+    def build(self) -> None:
+        """Build the site, and note what it was made of."""
+        # Here, since what is built already is served without all that it was built with.
+        from mkdocs.commands.build import build
+        from mkdocs.config import load_config
+
+        self.stamp.unlink(missing_ok=True)
+        found = self.made_of()
+        # Without an address, as `make site` builds it where nobody publishes.
+        config = load_config(str(self.root / "mkdocs.yml"), site_dir=str(self.folder), site_url="")
+        if not self.started:
+            config.plugins.on_startup(command="serve", dirty=False)
+            self.started = True
+        build(config)
+        self.stamp.write_text(found, "utf-8")
+
+
+class Labs:
+    """Runs in the background the labs that have not run with everything as it is."""
+
+    def __init__(self) -> None:
+        self.given_up: dict[Path, Path] = {}
+        self.busy = threading.Lock()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run what is missing, unless that is being done already; return at once."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """End what is running."""
+        if self.process:
+            self.process.kill()
+
+    def _run(self) -> None:
+        from tools import executed  # late, like MkDocs above
+
+        if not self.busy.acquire(blocking=False):
+            return
+        try:
+            while missing := dict(executed.missing().items() - self.given_up.items()):
+                names = [source.relative_to(ROOT).as_posix() for source in sorted(missing)]
+                log.info(f"Running in the background: {', '.join(names)}")
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "tools.executed", *names], cwd=ROOT
+                )
+                if self.process.wait():
+                    log.error("A lab failed: it is shown without outputs until something changes.")
+                # What has not changed, and yet is missing, would be missing again.
+                self.given_up |= dict(missing.items() & executed.missing().items())
+        finally:
+            self.busy.release()
+
+
+def serve(host: str, port: int) -> None:
+    """Serve the site until Ctrl-C, and build it again after each change."""
+    site, labs = Site(), Labs()
+
+    def build() -> None:
+        if made_of.files(ROOT, CODE) != site.code:
+            labs.stop()
+            log.info("The tools changed: starting again")
+            os.execv(sys.executable, [sys.executable, "-m", "tools.serve", *sys.argv[1:]])
+        site.build()
+        labs.start()
+
+    server = LiveReloadServer(build, host, port, str(site.folder))
+    server.error_handler = lambda code: (site.folder / "404.html").read_bytes()
+    while not site.is_current():  # something may change while it is built
+        build()
+    labs.start()
+    LABS.mkdir(parents=True, exist_ok=True)
+    for name in (*CONTENT, *CODE, LABS):
+        server.watch(str(ROOT / name))
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        log.info("Shutting down")
+    finally:
+        labs.stop()
+        server.shutdown()
+
+
+def main() -> None:
+    """Serve at the address that is given."""
+    logging.basicConfig(format="%(levelname)-8s-  %(message)s")
+    logging.getLogger("mkdocs").setLevel(logging.INFO)
+    address = sys.argv[1]
+    host, _, port = address.rpartition(":")
+    log.info("Left out: social cards, the page to print, the zip. `make site` makes them.")
+    try:
+        serve(host, int(port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        sys.exit(
+            f"Cannot serve at {address}: it is in use. Name another: make serve HOST=127.0.0.1:8001"
+        )
+
+
+if __name__ == "__main__":
+    main()
