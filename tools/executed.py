@@ -31,6 +31,7 @@ EXECUTES = (
     "requirements.lock",
     "pyproject.toml",
 )
+KEPT = 4  # of each lab: a build may be showing one, and who changes something may change it back
 NOT_RUN = """
 <div class="admonition warning">
 <p class="admonition-title">Not run yet</p>
@@ -100,7 +101,8 @@ def execute(chosen: Iterable[Path], root: Path = ROOT) -> None:
 
 def _keep(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    for old in target.parent.glob(f"{target.stem.rpartition('-')[0]}-*.ipynb"):
+    kept = target.parent.glob(f"{target.stem.rpartition('-')[0]}-*.ipynb")
+    for old in sorted(kept, key=lambda path: path.stat().st_mtime)[: 1 - KEPT]:
         old.unlink()
     half = target.with_suffix(".half")
     half.write_text(text, "utf-8")

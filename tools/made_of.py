@@ -18,7 +18,7 @@ from pathlib import Path
 # Variables that Python, JAX or a library below it reads: those that `reproducibility.environment`
 # records, and their kin.
 VARIABLES = re.compile(
-    r"(CUDA|GOTO|JAX|LANG|LC|LIBTPU|MKL|NCCL|NVIDIA|OMP|OPENBLAS|PJRT|PYTHON|TF|TPU|XLA)(_|$)|NPROC$"
+    r"CUDA|GOTO|JAX|LANG|LC_|LIBTPU|MKL|NCCL|NPROC|NVIDIA|OMP|OPENBLAS|PJRT|PYTHON|TF_|TPU|XLA"
 )
 
 

@@ -9,9 +9,9 @@ the pages can be read, and only after a change of something they depend on.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 CONTENT = ("docs", "reproducibility", "mkdocs.yml", "CHANGELOG.md")
 CODE = ("tools", "requirements.lock", "pyproject.toml")
 ADDRESSES = ("REPO_URL", "REVISION")
-LABS = Path("build/labs")  # where a lab that has run appears
+LABS = "build/labs"  # where a lab that has run appears
 
 log = logging.getLogger("mkdocs.serve")
 
@@ -38,6 +38,7 @@ class Site:
         self.root = root
         self.folder = root / "build" / "serve" / "site"
         self.stamp = root / "build" / "serve" / "made-of"
+        self.address = ""  # as `make site` builds it where nobody publishes
         self.code = made_of.files(root, CODE)
         self.started = False
 
@@ -59,8 +60,9 @@ class Site:
 
         self.stamp.unlink(missing_ok=True)
         found = self.made_of()
-        # Without an address, as `make site` builds it where nobody publishes.
-        config = load_config(str(self.root / "mkdocs.yml"), site_dir=str(self.folder), site_url="")
+        config = load_config(
+            str(self.root / "mkdocs.yml"), site_dir=str(self.folder), site_url=self.address
+        )
         if not self.started:
             config.plugins.on_startup(command="serve", dirty=False)
             self.started = True
@@ -71,7 +73,8 @@ class Site:
 class Labs:
     """Runs in the background the labs that have not run with everything as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = ROOT) -> None:
+        self.root = root
         self.given_up: dict[Path, Path] = {}
         self.busy = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
@@ -91,29 +94,29 @@ class Labs:
         if not self.busy.acquire(blocking=False):
             return
         try:
-            while missing := dict(executed.missing().items() - self.given_up.items()):
-                names = [source.relative_to(ROOT).as_posix() for source in sorted(missing)]
+            while missing := dict(executed.missing(self.root).items() - self.given_up.items()):
+                names = [source.relative_to(self.root).as_posix() for source in sorted(missing)]
                 log.info(f"Running in the background: {', '.join(names)}")
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "tools.executed", *names], cwd=ROOT
                 )
                 if self.process.wait():
                     log.error("A lab failed: it is shown without outputs until something changes.")
-                # What has not changed, and yet is missing, would be missing again.
-                self.given_up |= dict(missing.items() & executed.missing().items())
+                # What has not changed and is still missing would be missing again.
+                self.given_up |= dict(missing.items() & executed.missing(self.root).items())
         finally:
             self.busy.release()
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, root: Path = ROOT) -> None:
     """Serve the site until Ctrl-C, and build it again after each change."""
-    site, labs = Site(), Labs()
+    site, labs = Site(root), Labs(root)
 
     def build() -> None:
-        if made_of.files(ROOT, CODE) != site.code:
+        if made_of.files(root, CODE) != site.code:
             labs.stop()
             log.info("The tools changed: starting again")
-            os.execv(sys.executable, [sys.executable, "-m", "tools.serve", *sys.argv[1:]])
+            os.execv(sys.executable, sys.orig_argv)
         site.build()
         labs.start()
 
@@ -122,9 +125,9 @@ def serve(host: str, port: int) -> None:
     while not site.is_current():  # something may change while it is built
         build()
     labs.start()
-    LABS.mkdir(parents=True, exist_ok=True)
+    (root / LABS).mkdir(parents=True, exist_ok=True)
     for name in (*CONTENT, *CODE, LABS):
-        server.watch(str(ROOT / name))
+        server.watch(str(root / name))
     try:
         server.serve()
     except KeyboardInterrupt:
@@ -134,21 +137,22 @@ def serve(host: str, port: int) -> None:
         server.shutdown()
 
 
-def main() -> None:
+def main(root: Path = ROOT) -> None:
     """Serve at the address that is given."""
-    logging.basicConfig(format="%(levelname)-8s-  %(message)s")
+    to_stderr = logging.StreamHandler()
+    to_stderr.setFormatter(logging.Formatter("%(levelname)-8s-  %(message)s"))
+    logging.getLogger("mkdocs").addHandler(to_stderr)
     logging.getLogger("mkdocs").setLevel(logging.INFO)
-    address = sys.argv[1]
-    host, _, port = address.rpartition(":")
-    log.info("Left out: social cards, the page to print, the zip. `make site` makes them.")
+    host, _, port = sys.argv[1].rpartition(":")
     try:
-        serve(host, int(port))
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
+        socket.create_server((host or "(none)", int(port))).close()
+    except (OSError, ValueError) as error:
         sys.exit(
-            f"Cannot serve at {address}: it is in use. Name another: make serve HOST=127.0.0.1:8001"
+            f"Cannot serve the site: expected a free address, got {sys.argv[1]} ({error}). "
+            "Name another: make serve HOST=127.0.0.1:8001"
         )
+    log.info("Left out: social cards, the page to print, the zip. `make site` makes them.")
+    serve(host, int(port), root)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,494 @@
+"""What a writer sees while the site is served is what a build would publish, and never stale."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from mkdocs.structure.pages import Page
+from mkdocs_jupyter import convert
+from nbconvert.preprocessors import CellExecutionError
+
+from reproducibility.environment import KNOWN
+from tests.building import ADDRESSES
+from tools import executed, made_of, serve
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """\
+site_name: Two pages
+theme: mkdocs
+hooks: [keeping.py]
+validation:
+  links: {anchors: warn}
+markdown_extensions:
+  - toc: {permalink: true}
+  - pymdownx.snippets: {base_path: [.], auto_append: [docs/words.txt]}
+  - abbr
+"""
+KEEPING = f"""\
+import sys
+from pathlib import Path
+
+sys.path.append({str(ROOT)!r})
+from tools.rendered import Rendered
+
+kept = Rendered()
+
+def on_pre_build(config):
+    kept.look(Path(__file__).parent)
+
+def on_pre_page(page, config, files):
+    kept.attach(page)
+    return page
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a site of three pages, a lab and what a lab depends on."""
+    files = {
+        "mkdocs.yml": CONFIG,
+        "keeping.py": KEEPING,
+        "CHANGELOG.md": "# Changelog\n",
+        "requirements.lock": "jax==1\n",
+        "pyproject.toml": "",
+        "docs/index.md": "# Home\n\nTo the [place](other.md#a-place) of ULP.\n",
+        "docs/other.md": "# Other\n\n## A place\n\nBack [home](index.md). Dry.\n",
+        "docs/third.md": '# Third\n\n--8<-- "docs/included.txt"\n',
+        "docs/included.txt": "Included.\n",
+        "docs/words.txt": "*[ULP]: unit in the last place\n",
+        "docs/labs/adding.py": "# %%\nprint(6 * 7)\n",
+        "docs/labs/nothing.py": "# %%\nprint()\n",
+        "reproducibility/keys.py": "seed = 1\n",
+        "tools/labs.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_digest_is_one_of_names_and_bytes(root: Path) -> None:
+    """A byte, a name, a new and a removed file change it; a time and what Python caches do not."""
+    before = made_of.files(root, ["docs", "mkdocs.yml"])
+    os.utime(root / "mkdocs.yml", (1, 1))
+    (root / "docs" / "__pycache__").mkdir()
+    (root / "docs" / "__pycache__" / "x.pyc").write_text("x")
+    assert made_of.files(root, ["docs", "mkdocs.yml"]) == before
+
+    found = {before}
+    for change in (
+        lambda: (root / "mkdocs.yml").write_text("x"),
+        lambda: (root / "docs" / "new.md").write_text(""),
+        lambda: (root / "docs" / "new.md").rename(root / "docs" / "old.md"),
+        lambda: (root / "docs" / "index.md").unlink(),
+    ):
+        change()
+        found.add(made_of.files(root, ["docs", "mkdocs.yml"]))
+    assert len(found) == 5
+
+
+def test_every_setting_that_is_recorded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that the environment of a run records, and an installed version, change it."""
+    names = {
+        name.removeprefix("env.") for facts in KNOWN.values() for name in facts if "env." in name
+    }
+    assert "NPROC" in names
+    before = made_of.surroundings()
+    for name in (*sorted(names), "XLA_FLAGS", "JAX_ENABLE_X64", "PYTHONHASHSEED"):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, "another")
+            assert made_of.surroundings() != before, name
+    with monkeypatch.context() as changed:
+        changed.setenv("WINDOWID", "another")  # the control: a window is no setting
+        assert made_of.surroundings() == before
+    installed = list(made_of.distributions())
+    monkeypatch.setattr(made_of, "distributions", lambda: installed[1:])
+    assert made_of.surroundings() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("reproducibility/keys.py", {"adding", "nothing"}),
+        ("tools/labs.py", {"adding", "nothing"}),
+        ("requirements.lock", {"adding", "nothing"}),
+        ("docs/labs/adding.py", {"adding"}),
+        ("docs/index.md", set()),
+    ],
+)
+def test_a_lab_is_kept_for_all_that_it_depends_on(root: Path, name: str, changed: set[str]) -> None:
+    """The package, the lock, what executes labs and its own source move a lab; a page does not."""
+    before = executed.places(root)
+    (root / name).write_text("# changed\n")
+    after = executed.places(root)
+    assert {lab.stem for lab in after if after[lab] != before[lab]} == changed
+    assert sorted(lab.stem for lab in after) == ["adding", "nothing"]
+
+
+def test_a_lab_is_executed_and_kept(root: Path) -> None:
+    """What a cell printed is in the notebook that is kept, and only that lab is missing no more."""
+    lab, other = root / "docs/labs/adding.py", root / "docs/labs/nothing.py"
+    assert executed.missing(root).keys() == {lab, other}
+    executed.execute([lab], root)
+    assert executed.missing(root).keys() == {other}
+    notebook = nbformat.read(executed.places(root)[lab], as_version=4)
+    assert notebook.cells[0].outputs[0].text == "42\n"
+
+
+def test_what_changed_while_a_lab_ran_is_not_kept(root: Path) -> None:
+    """An execution during which the package changed is dropped, since it saw nobody knows what."""
+    lab, package = root / "docs/labs/adding.py", root / "reproducibility/keys.py"
+    lab.write_text(f"# %%\nopen({str(package)!r}, 'a').write('seed = 2')\n")
+    executed.execute([lab], root)
+    assert not list(root.glob("build/labs/*"))
+
+
+def test_a_lab_that_fails_is_not_kept(root: Path) -> None:
+    """An error in a cell ends the execution, and leaves nothing to show."""
+    lab = root / "docs/labs/adding.py"
+    lab.write_text("# %%\n1 / 0\n")
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        executed.execute([lab], root)
+    assert not list(root.glob("build/labs/*"))
+
+
+def test_few_executions_are_kept(root: Path) -> None:
+    """Old notebooks of a lab go, the oldest first; those of another lab stay."""
+    lab, other = executed.places(root).values()
+    for number, name in enumerate([*"abcdef"]):
+        old = lab.with_name(f"{lab.stem.rpartition('-')[0]}-{name}.ipynb")
+        old.parent.mkdir(parents=True, exist_ok=True)
+        old.write_text("")
+        os.utime(old, (number, number))
+    executed._keep(other, "")
+    executed._keep(lab, "")
+    assert {
+        path.stem.rpartition("-")[2] for path in root.glob("build/labs/*") if path != other
+    } == {
+        *"def",
+        lab.stem.rpartition("-")[2],
+    }
+    assert other.exists()
+
+
+def test_a_lab_shows_its_outputs_or_says_that_it_has_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build shows the notebook that is kept; of a lab that changed since, no output at all."""
+    monkeypatch.setattr(convert, "nb2html", lambda path, **options: f"<h1>X</h1>{path}")
+    shown, lab = executed.Shown(), root / "docs/labs/adding.py"
+    place = executed.places(root)[lab]
+    place.parent.mkdir(parents=True)
+    place.write_text("{}")
+
+    def page() -> str:
+        return shown.say(convert.nb2html(str(lab), execute=True), lab)
+
+    shown.look(root)
+    assert page() == f"<h1>X</h1>{place}"
+    (root / "reproducibility/keys.py").write_text("seed = 2\n")
+    assert page() == f"<h1>X</h1>{place}"  # one build, one answer
+    shown.look(root)
+    assert page() == f"<h1>X</h1>{executed.NOT_RUN}{lab}"
+
+
+def test_each_state_of_a_lab_is_tried_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lab that failed is run again after a change only; one that is kept is not run."""
+    ran: list[list[str]] = []
+    kept = executed.places(root)[root / "docs/labs/nothing.py"]
+
+    class Failing:
+        def __init__(self, command: list[str], cwd: Path) -> None:
+            ran.append(command[3:])
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text("{}")
+
+        def wait(self) -> int:
+            return 1
+
+    monkeypatch.setattr(subprocess, "Popen", Failing)
+    labs = serve.Labs(root)
+    labs._run()
+    assert ran == [["docs/labs/adding.py", "docs/labs/nothing.py"]]
+    assert "A lab failed" in caplog.text
+    labs._run()
+    assert len(ran) == 1
+    (root / "docs/labs/adding.py").write_text("# %%\nprint(43)\n")
+    labs._run()
+    assert ran[1:] == [["docs/labs/adding.py"]]
+
+
+def test_what_was_built_is_current_until_something_changes(root: Path) -> None:
+    """A build is current for the next process, too, until a page or a tool changes."""
+    site = serve.Site(root)
+    assert not site.is_current()
+    site.build()
+    assert site.is_current()
+    assert serve.Site(root).is_current()
+    (root / "docs/index.md").write_text("# Home again\n")
+    assert not site.is_current()
+    site.build()
+    assert site.is_current()
+    (root / "tools/labs.py").write_text("x = 1\n")
+    assert not serve.Site(root).is_current()
+
+
+def test_another_address_of_the_repository_is_another_site(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages hold the address of the repository, so that what was built with another is not."""
+    site = serve.Site(root)
+    site.build()
+    monkeypatch.setenv("REPO_URL", "https://git.example/x")
+    assert not site.is_current()
+
+
+def test_a_change_during_a_build_is_not_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a build was made of is what there was when it began."""
+    import mkdocs.commands.build as building
+
+    build = building.build
+
+    def slow(config: object) -> None:
+        build(config)
+        (root / "docs/index.md").write_text("# Home again\n")
+
+    site = serve.Site(root)
+    monkeypatch.setattr(building, "build", slow)
+    site.build()
+    assert not site.is_current()
+
+
+def test_a_build_that_fails_is_not_current(root: Path) -> None:
+    """A build that ended halfway is never served as the last one."""
+    site = serve.Site(root)
+    site.build()
+    config = (root / "mkdocs.yml").read_text()
+    (root / "mkdocs.yml").write_text("nav: [")
+    with pytest.raises(Exception, match=r"nav|YAML|parsing"):
+        site.build()
+    (root / "mkdocs.yml").write_text(config)
+    assert not site.is_current()
+
+
+# ------------------------------------------------------------------------------------------------
+# Pages that are not rendered again
+
+EDITS: dict[str, Callable[[Path], object]] = {
+    "a page": lambda docs: (docs / "other.md").write_text("# Other\n\n## A place\n\nWet.\n"),
+    "its title": lambda docs: (docs / "other.md").write_text("# Another\n\n## A place\n"),
+    "an abbreviation": lambda docs: (docs / "words.txt").write_text("*[ULP]: a bit\n"),
+    "what a page includes": lambda docs: (docs / "included.txt").write_text("More.\n"),
+    "a place that is linked": lambda docs: (docs / "other.md").write_text("# Other\n"),
+    "a page that is linked": lambda docs: (docs / "other.md").unlink(),
+    "a new page": lambda docs: (docs / "fourth.md").write_text("# Fourth\n"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_build_that_keeps_pages_is_a_build(
+    root: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After any edit the pages and the warnings are those of a build that kept nothing."""
+    site = serve.Site(root)
+    site.build()
+    EDITS[name](root / "docs")
+    kept = [built(site, caplog), built(site, caplog)]
+    (root / "mkdocs.yml").write_text(CONFIG.replace("hooks:", "#"))
+    assert kept == [built(site, caplog)] * 2
+
+
+def built(site: serve.Site, caplog: pytest.LogCaptureFixture) -> object:
+    """Build, and return the pages, without what tells the time, and the warnings."""
+    caplog.clear()
+    site.build()
+    pages = {
+        path: re.sub("<!--.*?-->", "", path.read_text(), flags=re.DOTALL)
+        for path in site.folder.rglob("*.html")
+    }
+    return pages, [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_only_what_changed_is_rendered_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an edit that page is rendered, and those that include files; after none, only these."""
+    rendered: list[str] = []
+    render = Page.render
+
+    def spy(page: Page, *arguments: Any) -> None:
+        rendered.append(page.file.src_uri)
+        render(page, *arguments)
+
+    monkeypatch.setattr(Page, "render", spy)
+    site = serve.Site(root)
+    for edited, expected in (
+        ([], ["index.md", "other.md", "third.md"]),
+        ([], ["third.md"]),
+        (["other.md"], ["other.md", "third.md"]),
+        (["words.txt"], ["index.md", "other.md", "third.md"]),
+    ):
+        for name in edited:
+            (root / "docs" / name).write_text("*[ULP]: a bit\n")
+        rendered.clear()
+        site.build()
+        assert sorted(rendered) == expected
+
+
+# ------------------------------------------------------------------------------------------------
+# In a browser
+
+
+class Server:
+    """`make serve` of a small site, in a process of its own."""
+
+    def __init__(self, root: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        code = f"from tools.serve import *; main(Path({str(root)!r}))"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, f"127.0.0.1:{self.port}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def get(self, path: str, until: Callable[[str], bool] = bool) -> str:
+        """Ask for a page until it is there, and such as is waited for."""
+        while self.process.poll() is None:
+            with (
+                contextlib.suppress(urllib.error.URLError, ConnectionError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer,
+            ):
+                if until(page := answer.read().decode()):
+                    return page
+            time.sleep(0.1)
+        raise AssertionError(self.process.communicate()[1])
+
+    def end(self) -> str:
+        """End as Ctrl-C does; return the log."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate(timeout=60)[1]
+
+
+@pytest.fixture
+def serving(root: Path) -> Iterator[Callable[[], Server]]:
+    """Start servers of the small site, and leave none running."""
+    servers: list[Server] = []
+
+    def start() -> Server:
+        servers.append(Server(root))
+        return servers[-1]
+
+    (root / "docs/labs/nothing.py").unlink()
+    (root / "docs/labs/adding.py").unlink()
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.communicate()
+
+
+def test_an_edit_is_served_and_reloads(root: Path, serving: Callable[[], Server]) -> None:
+    """A page is as built but for the script that reloads it; after an edit it is the new one."""
+    server = serving()
+    page = server.get("/other/")
+    epoch = int(re.findall(r"livereload\((\d+), \d+\);", page)[0])
+    file = (root / "build/serve/site/other/index.html").read_text()
+    assert re.sub(r"<script>\s*var livereload.*?</script>", "", page, flags=re.DOTALL) == file
+    (root / "docs/other.md").write_text("# Other\n\nWet.\n")
+    assert "Dry." not in server.get("/other/", lambda page: "Wet." in page)
+    assert int(server.get(f"/livereload/{epoch}/0", lambda now: int(now) > epoch)) > epoch
+    log = server.end()
+    assert log.count("Left out: social cards, the page to print, the zip.") == 1
+
+
+def test_a_site_that_is_current_is_not_built(root: Path, serving: Callable[[], Server]) -> None:
+    """The next start answers from the last build; after an edit meanwhile it does not."""
+    first = serving()
+    first.get("/")
+    assert "Building documentation" in first.end()
+    second = serving()
+    second.get("/")
+    assert "Building documentation" not in second.end()
+    (root / "docs/index.md").write_text("# Home again\n")
+    third = serving()
+    assert "Home again" in third.get("/")
+    assert "Building documentation" in third.end()
+
+
+def test_changed_tools_are_used(root: Path, serving: Callable[[], Server]) -> None:
+    """What the process has loaded cannot be loaded again, so that it starts from scratch."""
+    server = serving()
+    server.get("/")
+    before = (root / "build/serve/made-of").read_text()
+    (root / "tools/labs.py").write_text("x = 1\n")
+    server.get("/", lambda _: (root / "build/serve/made-of").read_text() != before)
+    log = server.end()
+    assert "The tools changed: starting again" in log
+    assert log.count("Left out") == 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:TAKEN", "8001", "127.0.0.1"])
+def test_an_address_that_is_none_is_said(root: Path, address: str) -> None:
+    """Where nothing can be served, one sentence says so before anything is built."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, "-m", "tools.serve", address.replace("TAKEN", str(port))],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    assert ended.returncode == 1
+    assert re.fullmatch(r"Cannot serve the site: expected .*, got .*\. Name .*\n", ended.stderr)
+
+
+# ------------------------------------------------------------------------------------------------
+# This site
+
+SERVED = """
+import sys
+from pathlib import Path
+from tools import executed, serve
+
+executed.execute([serve.ROOT / "docs/reference/built_with.py"])
+site = serve.Site()
+site.folder, site.address = Path(sys.argv[1]), sys.argv[2]
+site.stamp = site.folder.with_suffix(".made-of")
+site.build()
+site.build()  # what a reader gets who sees an edit: with the pages that were kept
+"""
+NOT_SERVED = ("print/", "reproducibility-site.zip", "assets/cards/")
+
+
+def test_what_is_served_is_what_is_published(site: Path, tmp_path: Path) -> None:
+    """Every page is that of a build, byte for byte, but for labs that say they have not run."""
+    served = tmp_path / "served"
+    subprocess.run(
+        [sys.executable, "-c", SERVED, str(served), ADDRESSES["SITE_URL"]],
+        cwd=ROOT,
+        env=os.environ | ADDRESSES,
+        check=True,
+    )
+    here, there = (
+        {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in (served, site)
+    )
+    assert {name for name in there.keys() - here.keys() if not name.startswith(NOT_SERVED)} == set()
+    differ = {name for name in here if here[name] != there.get(name)}
+    not_run = {name for name in here if b"Not run yet" in here[name]}
+    assert differ - {"search/search_index.json"} == not_run - {"search/search_index.json"}
+    assert {Path(name).parts[0] for name in not_run} <= {"labs", "search"}  # built_with has run
