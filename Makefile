@@ -8,7 +8,7 @@ help:            ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1 ~/' | column -t -s '~'
 
 setup:           ## Make .venv from requirements.lock (a no-op when it is up to date).
-	@PYTHON=$(PYTHON) tools/setup.sh
+	@PYTHON='$(PYTHON)' tools/setup.sh
 
 lock: setup      ## Resolve requirements.lock again, to the newest releases.
 	tools/lock.sh

@@ -11,10 +11,15 @@ version() { "$1" -c 'import sys; print(*sys.version_info)' 2>/dev/null; }
 
 # A Python that is asked for by name is the one that is used, also where .venv has another already.
 here=$(version .venv/bin/python) || here=
-if [ "$(stamp packages)" != "$packages" ] || [ -z "$here" ] \
-  || { [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$here" ]; }; then
+why=
+if [ "$(stamp packages)" != "$packages" ] || [ -z "$here" ]; then
+  why="this happens once per requirements.lock"
+elif [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$here" ]; then
+  why="it had $(.venv/bin/python -V)"
+fi
+if [ -n "$why" ]; then
   python=$(tools/find_python.sh)
-  echo "Setting up .venv ($("$python" -V 2>&1)); this happens once per requirements.lock." >&2
+  echo "Setting up .venv with $("$python" -V 2>&1); $why." >&2
   "$python" -m venv --clear .venv
 
   # pip installs uv, by the hash in the lock; uv installs everything else, many times faster.
