@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-docs test-browser test-notebooks site update-outputs recording lint bench chaos lock clean
+.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording lint bench chaos lock clean
 BIN := .venv/bin
 HOST ?= 127.0.0.1:8000
 
@@ -28,22 +28,21 @@ unexport PYTHONDONTWRITEBYTECODE
 # arrays are the same with the cache and without, at 1, 2 and 4 threads (measured with jax 0.10.2).
 # Only here: elsewhere nothing is set. `make clean` empties it; CACHE= runs the tests without.
 CACHE ?= $(CURDIR)/build/jax-cache
-test test-docs test-browser test-notebooks update-outputs chaos: export JAX_COMPILATION_CACHE_DIR := $(CACHE)
-test test-docs test-browser test-notebooks update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
-test test-docs test-browser test-notebooks update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+test test-all test-docs test-browser update-outputs chaos: export JAX_COMPILATION_CACHE_DIR := $(CACHE)
+test test-all test-docs test-browser update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+test test-all test-docs test-browser update-outputs chaos: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
 # The second line looks at the built site and needs the record that the first one leaves.
 test: setup      ## Run the tests: package, pages, README, docstrings, guards, built site.
-	$(BIN)/pytest -n 2 --dist worksteal $(ORDER) docs README.md reproducibility tests \
+	$(BIN)/pytest -m "not long" -n 2 --dist worksteal $(ORDER) docs README.md reproducibility tests \
 	  --ignore tests/site --ignore tests/browser
-	$(BIN)/pytest -n 2 --dist loadgroup tests/site
+	$(BIN)/pytest -m "not long" -n 2 --dist loadgroup tests/site
+
+test-all: test   ## Run the long tests as well: every layout, kills, every notebook and program.
+	$(BIN)/pytest -m long -n 2 --dist worksteal $(ORDER) tests --ignore tests/browser
 
 test-docs: setup ## Run the code blocks of the pages and the docstring examples only.
 	$(BIN)/pytest -n 2 docs README.md reproducibility
-
-test-notebooks: setup ## Run every notebook; `make test` leaves out three long ones.
-	NOTEBOOKS=all $(BIN)/pytest -n 2 docs
-	NOTEBOOKS=all $(BIN)/pytest -n 2 tests/site/test_downloads.py -k notebook_prints
 
 # What the browser tests take from npm, by the hashes of its lock.
 NPM := tests/browser/node_modules/.package-lock.json

@@ -35,7 +35,7 @@ from reproducibility.launch import end_with_parent
 from tests.conftest import SMALL
 
 # Each device compiles all for itself, so what no layout could change alone is not asked of all.
-THOROUGH = ("1x1", "1x4", "2x2")
+THOROUGH = ("1x1", "1x2", "2x1", "1x4", "2x2")
 DEADLINE = 600  # seconds; a process that takes longer says where it is, and ends
 TRAINED = {
     "seed": 7, "steps": 12, "checkpoint_every": 4, **SMALL, "batch_size": 64, "shards": 8,

@@ -8,6 +8,7 @@ from reproducibility import TrainConfig
 from tests import chaos
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_with_the_same_digest(tmp_path: Path) -> None:
     """Killed again and again, also inside a save, a run ends as the uninterrupted one.
 
@@ -19,6 +20,7 @@ def test_a_killed_run_ends_with_the_same_digest(tmp_path: Path) -> None:
     assert len(kills) == 2
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # four starts of several processes, which compile
 def test_a_run_that_is_killed_and_moved_ends_with_the_same_digest(tmp_path: Path) -> None:
     """Killed and gone on with on another layout each time, a run is that of one device.

@@ -47,6 +47,7 @@ from tests.layouts import (
 pytestmark = pytest.mark.timeout(900)  # the first to ask for a layout waits until it is computed
 
 LAYOUTS = ["1x1", "1x2", "1x4", "1x8", "2x1", "2x2", "2x4", "4x1"]  # processes x devices
+QUICK = ("1x1", "1x2", "2x1")  # each device compiles for itself: the others are for `make test-all`
 PROGRAM = [sys.executable, "-m", "tests.layouts"]
 COMMAND = [sys.executable, "-m", "reproducibility"]
 TRAIN = [
@@ -54,6 +55,11 @@ TRAIN = [
     "--shards", "8", "--hidden", "8", "--dropout", "0.25", "--run-dir",
 ]  # fmt: skip
 Found = Callable[[str], dict[str, Any]]
+
+
+def each(layouts: Iterable[str]) -> list[Any]:
+    """Return layouts as parameters of a test, with a mark on those that take long."""
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in layouts]
 
 
 def sizes(layout: str) -> tuple[int, int]:
@@ -92,7 +98,7 @@ def fixed(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not name.startswith("control")}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS[1:])
+@pytest.mark.parametrize("layout", each(LAYOUTS[1:]))
 def test_one_digest_on_every_layout(found: Found, layout: str) -> None:
     """Trainings on both data sets, of an MLP with 8 examples in a shard, and of a convolution and
     attention with 1, 8 and 64, end with the bits they have on one device; the ledgers too."""
@@ -107,7 +113,7 @@ def test_one_digest_on_every_layout(found: Found, layout: str) -> None:
     assert networks | trainings <= here.keys()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", each(LAYOUTS))
 def test_a_run_of_any_layout_is_whole(found: Found, place: Path, layout: str) -> None:
     """A run directory that several processes wrote has one writer, one line of each event, and
     passes `check`; it says on which layout it was computed."""
@@ -123,18 +129,18 @@ def test_a_run_of_any_layout_is_whole(found: Found, place: Path, layout: str) ->
         assert (end["ended"], end["to_step"]) == ("finished", 12)
 
 
-def test_one_program_cut_over_the_devices_has_other_bits(found: Found) -> None:
+@pytest.mark.parametrize("layout", each(["1x2", "1x4"]))
+def test_one_program_cut_over_the_devices_has_other_bits(found: Found, layout: str) -> None:
     """The control: the usual data-parallel step depends on the layout, so this test would see it
     if ours did."""
-    digests = [found(layout)["control: ordinary"] for layout in ("1x1", "1x2", "1x4")]
-    assert len(set(digests)) == 3
+    assert found(layout)["control: ordinary"] != found("1x1")["control: ordinary"]
 
 
-def test_keys_by_process_or_place_have_other_bits(found: Found) -> None:
+@pytest.mark.parametrize("layout", each(THOROUGH[1:]))
+def test_keys_by_process_or_place_have_other_bits(found: Found, layout: str) -> None:
     """The control: dropout keyed by the process and the shard's number on its device differs on
-    each of three layouts, so the keys of `shard_gradients` are by something else."""
-    digests = {found(layout)["control: keys by place"] for layout in THOROUGH}
-    assert len(digests) == len(THOROUGH)
+    every other layout, so the keys of `shard_gradients` are by something else."""
+    assert found(layout)["control: keys by place"] != found("1x1")["control: keys by place"]
 
 
 def pairwise(trees: Sequence[Any]) -> Any:
@@ -183,11 +189,11 @@ def test_what_moves_keeps_its_bits(found: Found) -> None:
     assert here["memory is used again"] is True
 
 
-def test_every_way_to_hand_a_batch_gives_the_same(found: Found) -> None:
+@pytest.mark.parametrize("layout", each(THOROUGH))
+def test_every_way_to_hand_a_batch_gives_the_same(found: Found, layout: str) -> None:
     """A batch may lie on the host, on the device or on both; parameters on the host too."""
     ways = ("batch of the host", "batch of JAX", "batch of both", "parameters of the host")
-    for layout in THOROUGH:
-        assert len({found(layout)[way] for way in ways}) == 1
+    assert len({found(layout)[way] for way in ways}) == 1
 
 
 def test_shard_gradients_are_what_the_words_say() -> None:
@@ -276,6 +282,7 @@ def test_another_number_of_shards_is_another_run() -> None:
     assert len(digests) == 2
 
 
+@pytest.mark.long
 def test_a_run_moves_from_layout_to_layout(found: Found, place: Path, tmp_path: Path) -> None:
     """A run that is interrupted again and again and goes on on another layout, with other processes
     and devices, ends with the digest and the ledger of the uninterrupted one."""
@@ -452,7 +459,9 @@ def free_number() -> int:
     raise AssertionError("no port is free")
 
 
-@pytest.mark.parametrize("cluster", [open_mpi, open_mpi_5, slurm])
+@pytest.mark.parametrize(
+    "cluster", [*(pytest.param(mpi, marks=pytest.mark.long) for mpi in (open_mpi, open_mpi_5)), slurm]
+)
 def test_a_cluster_tells_who_there_is(cluster: Callable[[int, int], dict[str, str]]) -> None:
     """Without settings, two processes find each other by what Open MPI or SLURM tells them."""
     script = (
@@ -465,6 +474,7 @@ def test_a_cluster_tells_who_there_is(cluster: Callable[[int, int], dict[str, st
         assert f"found 2 {rank} 2\n" in printed
 
 
+@pytest.mark.long
 def test_mpirun_starts_one_run(found: Found, tmp_path: Path) -> None:
     """Started by `mpirun -n 2`, without flags, `train` is one run of two processes: one result,
     the digest of one process."""

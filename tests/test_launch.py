@@ -239,6 +239,7 @@ def test_nobody_outlives_the_launcher() -> None:
         assert kill_launcher(process, started) == []
 
 
+@pytest.mark.long
 def test_a_training_does_not_outlive_the_launcher(tmp_path: Path) -> None:
     """`train` ends when the launcher that started it was killed."""
     command = ["launch", "--processes", "2", "--", *TRAIN, str(tmp_path / "run")]
@@ -292,6 +293,7 @@ signal.signal(signal.SIGTERM, lambda number, frame: os.write(1, b"not now\\n"))
         assert process.returncode == 4
 
 
+@pytest.mark.long
 def test_a_training_that_is_asked_to_stop(tmp_path: Path) -> None:
     """SIGTERM to the launcher ends a training with a checkpoint and code 130.
 

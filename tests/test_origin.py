@@ -41,6 +41,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "_in_environment", work)
 
 
+@pytest.mark.long
 def test_the_operation_is_found_in_two_environments(
     runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

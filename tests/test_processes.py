@@ -365,6 +365,7 @@ def test_a_training_is_the_same_everywhere(tmp_path: Path) -> None:
         assert not told["written"]
 
 
+@pytest.mark.long
 def test_the_command_line_refuses_it_on_all(tmp_path: Path) -> None:
     """Processes that are started with different settings all say which, and end with code 2."""
     said = (

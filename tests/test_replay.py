@@ -398,6 +398,7 @@ def test_a_stretch_that_comes_out_different_is_the_last(run: Path, here: Asked) 
     assert (found.entries, found.values) == ({}, {})
 
 
+@pytest.mark.long
 def test_each_stretch_is_computed_in_its_environment(
     moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,14 +130,9 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-# Pages that start dozens of processes take as long as all the others together: their notebooks are
-# run by `make test-notebooks`, each night, and here they are held to be the code of their pages.
-LONG = {"guide/flight_recorder", "guide/using_the_project", "scale/scaling_out"}
-NOTEBOOKS = [name for name in PAGES if name not in LONG or os.environ.get("NOTEBOOKS") == "all"]
-
-
+@pytest.mark.long
 @pytest.mark.timeout(900)  # a cell has a limit of its own, as a block has
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_notebook_prints_what_its_page_shows(name: str, execute) -> None:
     """Run from top to bottom in an empty directory, each cell prints what its block did on the
 
@@ -195,6 +190,7 @@ def call(program: str, commands: str, flags: list[str] | None = None) -> str:
     return f"shell({program!r}, {flags or FLAGS[program]!r}, {commands!r})"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> None:
     """Run alone, in an empty directory, a program ends well and prints what its page shows."""
