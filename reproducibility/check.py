@@ -14,9 +14,9 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
-from reproducibility.checkpoint import SEAL, CheckpointStore, saved_steps
+from reproducibility.checkpoint import SEAL, CheckpointStore
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
@@ -26,7 +26,14 @@ from reproducibility.errors import (
     RunError,
     SetAsideWarning,
 )
-from reproducibility.files import SET_ASIDE, TEMPORARY, discard, set_aside, write_atomically
+from reproducibility.files import (
+    SET_ASIDE,
+    TEMPORARY,
+    discard,
+    saved_steps,
+    set_aside,
+    write_atomically,
+)
 from reproducibility.ledger import LEDGER, Ledger, is_torn_at_once
 from reproducibility.run import (
     ATTEMPTS,
@@ -41,7 +48,7 @@ from reproducibility.run import (
     read_result,
 )
 
-Kind: TypeAlias = Literal["damaged", "left over", "set aside", "foreign"]
+type Kind = Literal["damaged", "left over", "set aside", "foreign"]
 FILES = (IDENTITY, ATTEMPTS, LEDGER, RESULT, LOCK)
 KNOWN = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
 

@@ -23,14 +23,13 @@ import difflib
 import errno
 import functools
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +57,7 @@ from reproducibility.files import (
     flush,
     read_with_digest,
     readable_json,
+    saved_steps,
     set_aside,
     walk,
     with_digest,
@@ -73,13 +73,11 @@ from reproducibility.hashing import (
 )
 from reproducibility.processes import assert_same_facts, here, on_first, ticket
 
-Host: TypeAlias = list[tuple[LeafPath, Any]]
-T = TypeVar("T")
+type Host = list[tuple[LeafPath, Any]]
 
 FORMAT = 1
 SEAL = "seal.json"
 ARRAYS = "arrays"
-_STEP = re.compile(r"[0-9]{8}|[1-9][0-9]{8,}")
 _NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
 # What the system says of a file that is not there any more, or of a disk that has lost it.
 _LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
@@ -296,7 +294,7 @@ class CheckpointStore:
             ) from damaged[0]  # fmt: skip
         return start
 
-    def _together(self, step: int, work: Callable[[], T], told: Callable[[T], str]) -> T:
+    def _together[T](self, step: int, work: Callable[[], T], told: Callable[[T], str]) -> T:
         """Do the same in all processes and compare what came of it; raise in all or in none.
 
         `work` waits for no other process, so that one that fails leaves none behind.
@@ -509,22 +507,6 @@ def _finish_saves() -> None:
             store.wait()
         except Exception as error:
             print(error, file=sys.stderr, flush=True)
-
-
-def saved_steps(path: Path) -> list[int]:
-    """Return the steps of the checkpoints committed in a directory, oldest first.
-
-    Same bits: not a computation.
-
-    Args:
-        path: a checkpoint directory; one that does not exist has none.
-    """
-    entries = path.iterdir() if path.is_dir() else ()
-    return sorted(int(entry.name) for entry in entries if _is_step(entry))
-
-
-def _is_step(entry: Path) -> bool:
-    return bool(_STEP.fullmatch(entry.name)) and entry.is_dir() and not entry.is_symlink()
 
 
 def _first_line(error: Exception) -> str:

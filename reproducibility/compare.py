@@ -3,6 +3,9 @@
 The rule: the verdict comes from digests and fingerprints alone. A difference of settings or
 environment explains; it never decides.
 Chapter: docs/guide/flight_recorder.md
+
+What is on disk as text is compared without JAX. It is imported where arrays are: to compute a step
+again, or to restore two states.
 """
 
 from __future__ import annotations
@@ -14,19 +17,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
-from reproducibility.distance import Distance, distance
 from reproducibility.environment import Difference, differences, facts_of
 from reproducibility.errors import LedgerError, ReplayError
-from reproducibility.hashing import leaf_digests, named_leaves, path_string, tree_digest
+from reproducibility.files import saved_steps
 from reproducibility.ledger import FIELDS, LEDGER, Ledger, Losses, Parting, Walk, differing, walk
 from reproducibility.run import IDENTITY, Result, Run, read_result
 
 if TYPE_CHECKING:
+    from reproducibility.distance import Distance
     from reproducibility.replay import Replay
 
-Verdict: TypeAlias = Literal["same", "different", "cannot be told"]
+type Verdict = Literal["same", "different", "cannot be told"]
 EXIT_CODES: dict[Verdict, int] = {"same": 0, "different": 1, "cannot be told": 3}
 
 
@@ -106,8 +109,6 @@ class _Side:
     @property
     def steps(self) -> set[int]:
         """Steps of which a state is on disk."""
-        from reproducibility.checkpoint import saved_steps  # Orbax takes a second to load
-
         return set(saved_steps(self.run.checkpoints)) if self.run else set()
 
 
@@ -206,7 +207,7 @@ def _recompute(
     progress: Callable[[str], None] | None,
 ) -> Comparison:  # fmt: skip
     """Compute the first step that differs again on both sides, and measure the distance."""
-    from reproducibility.replay import replay, side_by_side
+    from reproducibility.replay import import_meanwhile, replay, side_by_side
 
     parting: Parting = walked.parting  # type: ignore[assignment]
     if not (left.run and right.run):
@@ -217,6 +218,7 @@ def _recompute(
         one = partial(_attempt, partial(replay, since=since, progress=progress), step)
         return side_by_side(one, (left.path, right.path))
 
+    import_meanwhile("reproducibility.distance")
     sides = both(parting.step, parting.since)
     one, other = (Recomputed(side.answer, side.reason) for side in sides)
     found = dataclasses.replace(found, recomputed=(one, other))
@@ -323,6 +325,7 @@ def _common_state(
         return a.steps, digests, (), {}
     if not (common and left.run and right.run):
         return None, digests, (), {}
+    from reproducibility.hashing import leaf_digests, named_leaves, path_string, tree_digest
     from reproducibility.training import restore_state
 
     step = max(common)
@@ -342,6 +345,8 @@ def _distances(
     a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, Distance]:
     """Measure the leaves that both sides have, with one shape and dtype."""
+    from reproducibility.distance import distance
+
     kinds = {n: [(x[n].shape, x[n].dtype.name) for x in (a, b) if n in x] for n in names}
     return {
         n: distance(a[n], b[n]) for n in names if len(kinds[n]) == 2 == kinds[n].count(kinds[n][0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 from reproducibility.errors import ConfigError
 
@@ -21,8 +21,6 @@ MAX_SEED = 2**32 - 1
 MAX_STEPS = 10**9
 MAX_SHARDS = 1024
 MAX_WIDTH = 2**16
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +147,7 @@ class TrainConfig(Identity, Execution):
         return _part(Execution, self)
 
 
-def _part(cls: type[T], whole: Any) -> T:
+def _part[T](cls: type[T], whole: Any) -> T:
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**{name: getattr(whole, name) for name in names})
 

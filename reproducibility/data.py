@@ -25,7 +25,7 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ DIGITS_TRAIN = 1437  # the first four fifths; the rest was written by other peop
 # Bytes. A checkpoint restores into shapes that are known before it is read, so JSON is padded. The
 # longest state measured (Grain 0.2.18): 326 for a mix of 16 sources, times 8 worker processes.
 GRAIN_BYTES = 8192
-_Examples: TypeAlias = tuple[np.ndarray, np.ndarray, int]  # inputs, labels, how many to train on
+type _Examples = tuple[np.ndarray, np.ndarray, int]  # inputs, labels, how many to train on
 _UNSTATED = (
     "The settings agree and the data does not: look for a source, transformation or version that "
     "changed, or a draw without a seed."

@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +42,7 @@ __all__ = ["Layout", "assert_same_on_all_processes", "initialize", "shard_gradie
 
 AXIS = "device"
 _fingerprint = jax.jit(fingerprint)
-T = TypeVar("T")
-Parts: TypeAlias = Sequence[PyTree]
+type Parts = Sequence[PyTree]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 The rule: a digest means something only beside the environment that produced it.
 Chapter: docs/fundamentals/reproducibility_basics.md
+
+What was recorded is compared without JAX: it is imported only where an environment is captured.
 """
 
 from __future__ import annotations
@@ -17,13 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-import jax
-
-Value: TypeAlias = str | int | bool | None
-Environment: TypeAlias = dict[str, Value]
-Effect: TypeAlias = Literal["changes bits", "may change bits", "not known to change bits"]
+type Value = str | int | bool | None
+type Environment = dict[str, Value]
+type Effect = Literal["changes bits", "may change bits", "not known to change bits"]
 
 # What is known, one fact a line. "Measured" is with jax 0.10.2 on XLA:CPU, x86-64. This is also the
 # list of what to capture: an option of JAX (`config.`) or an environment variable (`env.`) is
@@ -319,6 +319,8 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> Environment:
+    import jax
+
     device = jax.local_devices()[0]  # this process's own: the first of all is process 0's
     return {
         "device.platform": jax.default_backend(),
@@ -352,6 +354,8 @@ def _cpu_facts() -> tuple[str, str]:
 
 
 def _threads() -> Environment:
+    import jax
+
     cores = _visible_cores()
     # XLA takes the first that is an integer, and at least one thread for each CPU device.
     asked = (os.environ.get(name, "") for name in ("PJRT_NPROC", "NPROC"))
@@ -371,6 +375,8 @@ def _visible_cores() -> int:
 
 def _option(name: str) -> Value:
     """Read an option of JAX; None where this JAX has no such option."""
+    import jax
+
     value = jax.config.values.get(name)
     value = getattr(value, "value", value)  # an enum's
     return value if value is None or isinstance(value, str | int) else str(value)

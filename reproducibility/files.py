@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import warnings
@@ -28,6 +29,7 @@ SET_ASIDE = "damaged-"
 _CHAIN = b'"chain":'  # no text in canonical JSON looks so: there, its quotes would be escaped
 _LINK = len(_CHAIN) + 64 + len('"",')  # bytes of that entry
 AT_ONCE = 1 << 20  # bytes of lines
+_STEP = re.compile(r"[0-9]{8}|[1-9][0-9]{8,}")  # a checkpoint's directory
 
 
 def canonical_json(value: Any) -> bytes:
@@ -507,3 +509,19 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text}, which is too large")
     return value
+
+
+def saved_steps(path: Path) -> list[int]:
+    """Return the steps of the checkpoints committed in a directory, oldest first.
+
+    Same bits: not a computation.
+
+    Args:
+        path: a checkpoint directory; one that does not exist has none.
+    """
+    entries = path.iterdir() if path.is_dir() else ()
+    return sorted(int(entry.name) for entry in entries if _is_step(entry))
+
+
+def _is_step(entry: Path) -> bool:
+    return bool(_STEP.fullmatch(entry.name)) and entry.is_dir() and not entry.is_symlink()

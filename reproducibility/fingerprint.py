@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from jaxtyping import Array, PyTree, UInt32
 from reproducibility.errors import LeafError
 from reproducibility.hashing import BITS, LeafPath, is_key, named_leaves, path_bytes, path_string
 
-Words: TypeAlias = UInt32[Array, "..."]
+type Words = UInt32[Array, "..."]
 
 # Shifts and odd multipliers of two 32-bit finalisers: MurmurHash3 (Appleby, 2011) and lowbias32
 # (Wellons, 2018); and 2**32 over the golden ratio.

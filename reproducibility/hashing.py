@@ -40,7 +40,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class Entry(NamedTuple):
     value: Any
 
 
-LeafPath: TypeAlias = tuple[Entry, ...]
+type LeafPath = tuple[Entry, ...]
 
 
 def named_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:

@@ -28,11 +28,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 from reproducibility.errors import LedgerError, RunSaveError, SetAsideWarning
 from reproducibility.files import AT_ONCE, Chain, append_bytes, chained, flush, in_common, set_aside
-from reproducibility.fingerprint import combined
 
 FORMAT = 1
 LEDGER = "ledger.jsonl"
@@ -49,8 +48,8 @@ _DO = {
 RECENT = 64  # losses to keep of the time before the two runs part
 GROWTH = 1.03  # of the distance between two losses to keep after that
 
-Entry: TypeAlias = dict[str, dict[str, str]]
-Losses: TypeAlias = list[tuple[int, str | None, str | None]]
+type Entry = dict[str, dict[str, str]]
+type Losses = list[tuple[int, str | None, str | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -590,7 +589,11 @@ def _loss(body: bytes) -> str | None:
 
 
 def _grouped(leaves: dict[str, str]) -> dict[str, str]:
-    return leaves if "" in leaves else {"": combined(list(leaves.values()))}
+    if "" in leaves:
+        return leaves
+    from reproducibility.fingerprint import combined  # with JAX, which no other line needs
+
+    return {"": combined(list(leaves.values()))}
 
 
 def _why(there: dict[str, Any], line: dict[str, Any]) -> str:

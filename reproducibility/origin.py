@@ -12,19 +12,20 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-from jaxtyping import Array, PyTree
+from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ReplayError
-from reproducibility.keys import root_key
 from reproducibility.ledger import differing
-from reproducibility.replay import Steps, compute, recorded, side_by_side
+from reproducibility.replay import Steps, compute, import_meanwhile, recorded, side_by_side
 from reproducibility.run import Run
-from reproducibility.trace import Parting, Trace, first_parting, trace
-from reproducibility.training import Plan, TrainState
 
-Say: TypeAlias = Callable[[str], None]
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+    from reproducibility.trace import Parting, Trace
+    from reproducibility.training import Plan, TrainState
+
+type Say = Callable[[str], None]
 EXIT_CODES = {"same": 0, "different": 1, "cannot be told": 3}
 
 
@@ -92,8 +93,11 @@ def trace_steps(
                 expected="the steps before it to come out as they were recorded",
                 do="See what `reproducibility compare` says about that step.",
             )  # fmt: skip
+        from reproducibility.trace import Trace
+
         return Trace.from_json(answer["trace"]), answer["problem"]
 
+    import_meanwhile("reproducibility.trace")
     sides = side_by_side(one, opened)
     traces = tuple(found for found, _ in sides)
     notes = tuple(
@@ -104,6 +108,8 @@ def trace_steps(
     if len(traces) == 1:
         reason = f"{len(traces[0].operations)} operations in step {step}."
         return Origin("same", reason, None, traces, notes)
+    from reproducibility.trace import first_parting
+
     parting = first_parting(*traces)
     return Origin(*_judge(parting, opened, step), parting, traces, notes)
 
@@ -119,6 +125,9 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     Returns:
         JSON values: the "trace", and as from `replay.work` "problem" and "compared".
     """
+    from reproducibility.keys import root_key
+    from reproducibility.trace import trace
+
     print(f"tracing step {task['end']}", flush=True)
     steps = Steps({**task, "end": max(0, task["end"] - 1)})
     programs = steps.programs

@@ -16,7 +16,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -36,7 +36,6 @@ AGREEMENT = 600.0  # seconds to wait for the others to come to a comparison
 PATIENCE = 3600.0  # seconds to wait for work of process 0; if it dies, the lifeline says so
 HEARTBEAT = 60  # seconds after which JAX gives up a machine that has vanished
 GRACE = 1.0  # seconds in which a death is known, when a sum has failed because of it
-T = TypeVar("T")
 
 _lifeline: Lifeline | None = None
 _calls = itertools.count()  # every process makes the same calls in the same order
@@ -172,7 +171,9 @@ def ticket() -> int:
     return next(_calls)
 
 
-def on_first(work: Callable[[], T], *, deadline: float = PATIENCE, number: int | None = None) -> T:
+def on_first[T](
+    work: Callable[[], T], *, deadline: float = PATIENCE, number: int | None = None
+) -> T:
     """Do something in process 0 alone, and return in all when it is done.
 
     Every process calls it, in the same order.

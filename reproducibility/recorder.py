@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,9 @@ from reproducibility.ledger import DIGITS, STAGES, Header, Writer
 FEW = 16  # leaves of the parameters, up to which "auto" records each
 AT_ONCE = 64  # steps whose fingerprints are fetched together
 
-Stages: TypeAlias = dict[str, PyTree]
-View: TypeAlias = Callable[..., Stages]
-Line: TypeAlias = dict[str, Any]
+type Stages = dict[str, PyTree]
+type View = Callable[..., Stages]
+type Line = dict[str, Any]
 
 
 @functools.partial(

@@ -6,14 +6,20 @@ Chapter: docs/guide/flight_recorder.md
 
 XLA reads its flags and the size of its thread pool once in a process. So the step is computed in a
 child process that is started with them. A step far from any checkpoint is reached in stretches, one
-for each attempt that had an environment of its own.
+for each attempt that had an environment of its own. Runs with equal environments are computed one
+after the other in one child: it imports JAX once, and compiles once what the runs share.
+
+JAX is imported in the functions that compute, so that the process that only waits is ready at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
@@ -24,13 +30,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from reproducibility.checkpoint import CheckpointStore, saved_steps
 from reproducibility.config import Identity
 from reproducibility.environment import (
     CODE,
@@ -44,8 +45,7 @@ from reproducibility.environment import (
     variables_of,
 )
 from reproducibility.errors import CheckpointError, LedgerError, ReplayError
-from reproducibility.fingerprint import as_text, leaf_fingerprints
-from reproducibility.hashing import is_key, named_leaves, path_string
+from reproducibility.files import saved_steps
 from reproducibility.ledger import (
     LEDGER,
     LOSS,
@@ -57,23 +57,15 @@ from reproducibility.ledger import (
     read_entry,
 )
 from reproducibility.run import ATTEMPTS, Run
-from reproducibility.training import (
-    PLANNED,
-    Plan,
-    Programs,
-    TrainState,
-    programs_of,
-    restore_state,
-    settings_of,
-)
 
-Answer: TypeAlias = Literal["confirmed", "refuted", "cannot be told"]
-Line: TypeAlias = tuple[int, bytes, Header]
-Say: TypeAlias = Callable[[str], None]
+if TYPE_CHECKING:
+    from reproducibility.training import Plan, Programs, TrainState
+
+type Answer = Literal["confirmed", "refuted", "cannot be told"]
+type Line = tuple[int, bytes, Header]
+type Say = Callable[[str], None]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
-T = TypeVar("T")
-R = TypeVar("R")
 _PACKAGE = Path(__file__).parent.parent
 _FACTS = [name.partition(".") for facts in KNOWN.values() for name in facts]
 _CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
@@ -192,7 +184,7 @@ def compute(
     for environment, begin, end in stretches:
         last = end == step
         full = {**task, "run": str(run.path.absolute()), "folder": str(folder),
-                "start": begin, "end": end, "first": begin == start}  # fmt: skip
+                "start": begin, "end": end, "first": begin == start, "last": last}  # fmt: skip
         found = _in_environment(environment, module if last else __name__, full, progress)
         compared += found["compared"]
         entries |= {int(number): entry for number, entry in found.get("entries", {}).items()}
@@ -202,18 +194,110 @@ def compute(
     return Computed(start, found, compared, entries, tuple(dict.fromkeys(other)))
 
 
-def answer(do: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: str) -> None:
-    """Do in a child process what it was started for. Same bits: as `do`.
+def serve() -> None:
+    """Do in a child process what it is asked for, a task a line of stdin, until that ends.
+
+    Same bits: as `work` of each task's module; no task leaves anything for the next but what is
+    compiled.
+    """
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    while True:
+        module, path, task = json.loads(asked.get())
+        answer(importlib.import_module(module).work, path, task)
+        print(f"\n{path}", flush=True)
+
+
+def answer(do: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: dict[str, Any]) -> None:
+    """Do one task, and leave what came of it in a file. Same bits: as `do`.
 
     Args:
         do: what to do.
         path: where its answer goes.
-        task: what it takes, as JSON.
+        task: what it takes, JSON values.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    found = do(json.loads(task))
+    found = do(task)
     facts = facts_of({**found, "environment": capture_environment()})
     Path(path).write_text(json.dumps({**found, "environment": facts}))
+
+
+class _Child:
+    """A process in one environment, which does one task at a time; it starts with the first."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self._variables, self._turn, self._guard = variables, threading.Lock(), threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._folder = tempfile.TemporaryDirectory()
+        self._errors = Path(self._folder.name, "errors")
+        self._count, self._ended = 0, False
+
+    def do(self, module: str, task: Mapping[str, Any], progress: Say | None) -> dict[str, Any]:
+        with self._turn:
+            found = self._ask(module, task, progress) if self._process else None
+            if found is None:  # what an earlier task did to the process must not be this one's fate
+                self._start()
+                found = self._ask(module, task, progress)
+            if found is None:
+                raise self._failure(task)
+            return found
+
+    def end(self) -> None:
+        with self._guard:
+            self._ended = True
+            if self._process:
+                self._process.kill()
+
+    def close(self) -> None:
+        self.end()
+        self._reap()
+        self._folder.cleanup()
+
+    def _start(self) -> None:
+        self._reap()
+        # -P: nothing is imported from the directory that one happens to be in.
+        command = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
+        with self._guard, open(self._errors, "wb") as errors:
+            self._process = subprocess.Popen(
+                command, env=self._variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, text=True,
+            )  # fmt: skip
+            if self._ended:  # while it was being started
+                self._process.kill()
+
+    def _ask(
+        self, module: str, task: Mapping[str, Any], progress: Say | None
+    ) -> dict[str, Any] | None:
+        """Have a task done; None if the process ends before it says that it is."""
+        process: Any = self._process
+        self._count += 1
+        path = Path(self._folder.name, f"{self._count}.json")
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps([module, str(path), task]) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            if str(path) in line:
+                found: dict[str, Any] = json.loads(path.read_text())
+                return found
+            if progress and line.strip():
+                progress(f"{task['run']}: {line.rstrip()}")
+        process.wait()
+        return None
+
+    def _reap(self) -> None:
+        if self._process:
+            self._process.kill()
+            with suppress(BrokenPipeError), self._process:
+                pass
+
+    def _failure(self, task: Mapping[str, Any]) -> ReplayError:
+        code = self._process.returncode if self._process else None
+        said = _said(self._errors.read_text(errors="replace"))
+        return ReplayError(
+            "compute", "a step again", path=task["run"], step=task["end"],
+            expected="a process in the recorded environment to do it",
+            got=f"exit code {code} and {said}",
+            do="See which recorded setting this machine does not know.",
+        )  # fmt: skip
 
 
 class _Children:
@@ -221,31 +305,40 @@ class _Children:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._at_work: set[subprocess.Popen[str]] = set()
+        self._children: dict[str, _Child] = {}
+        self._ambient = dict(os.environ)  # as it is now: JAX sets some when it is imported
         self._ended = False
 
-    def add(self, child: subprocess.Popen[str]) -> None:
-        with self._lock:
-            self._at_work.add(child)
-            if self._ended:  # it was started while the others were being ended
-                child.kill()
+    def __enter__(self) -> Self:
+        return self
 
-    def discard(self, child: subprocess.Popen[str]) -> None:
+    def __exit__(self, *error: object) -> None:
+        for child in self._children.values():
+            child.close()
+
+    def of(self, environment: Environment) -> _Child:
+        """Return the process with an environment; two that ask for the same variables share it."""
+        variables = _variables(environment, self._ambient)
         with self._lock:
-            self._at_work.discard(child)
+            name = json.dumps(variables, sort_keys=True)
+            if name not in self._children:
+                self._children[name] = _Child(variables)
+            if self._ended:
+                self._children[name].end()
+            return self._children[name]
 
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            for child in self._at_work:
-                child.kill()
+            for child in self._children.values():
+                child.end()
 
 
 # The children of the call that this thread works for; a thread on its own has its own.
 _OWN: ContextVar[_Children] = ContextVar("_OWN")
 
 
-def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def side_by_side[T, R](do: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Do something with each of a few items at a time; if one fails, end what the others started.
 
     Only that: what another thread computes again at the same time goes on.
@@ -259,9 +352,12 @@ def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
     Returns:
         What it returned, in the order of the items.
     """
-    children = _Children()
-    count = max(1, len(items))
-    with ThreadPoolExecutor(count, initializer=_OWN.set, initargs=(children,)) as threads:
+    with (
+        _Children() as children,
+        ThreadPoolExecutor(
+            max(1, len(items)), initializer=_OWN.set, initargs=(children,)
+        ) as threads,
+    ):
         try:
             futures = [threads.submit(do, item) for item in items]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
@@ -272,6 +368,15 @@ def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
             raise
 
 
+def import_meanwhile(module: str) -> None:
+    """Import a module in a thread, while others wait for their children. Same bits: everywhere.
+
+    Args:
+        module: its full name.
+    """
+    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Compute a stretch of a run again, in this process, and compare it with its ledger.
 
@@ -279,13 +384,16 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         task: JSON values: "run", "folder", "start" and "end"; "first" (whether the state comes
-            from the run itself), "since" (the step after which entries are kept).
+            from the run itself), "last" (whether no stretch follows, so that
+            nobody needs the state), "since" (the step after which entries are kept).
 
     Returns:
         JSON values: what is wrong ("problem", or None), how many lines of the ledger were
         "compared" and the step of the "last" of them, what a line was "lacking", "entries", and
         the "names" of the arrays that are left in the folder.
     """
+    from reproducibility.checkpoint import CheckpointStore
+
     print(f"computing step {task['end']} from {task['start']}", flush=True)
     steps = Steps(task)
     entries: dict[int, Entry] = {}
@@ -294,8 +402,9 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         if step > task["since"]:
             entries[step] = entry
     names = _keep(Path(task["folder"]) / VALUES, trees)
-    with CheckpointStore(Path(task["folder"]) / STATES) as store:
-        store.save(task["end"], steps.state)
+    if not task["last"]:  # another stretch begins with it
+        with CheckpointStore(Path(task["folder"]) / STATES) as store:
+            store.save(task["end"], steps.state)
     return {"problem": steps.problem, "compared": steps.compared, "last": steps.last,
             "lacking": steps.lacking, "entries": entries, "names": names,
             "programs": steps.programs.digests()}  # fmt: skip
@@ -336,6 +445,10 @@ class Steps:
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Entry]]:
         """Compute the next step. Same bits: as `train`."""
+        import jax
+
+        from reproducibility.fingerprint import as_text
+
         first, end = self._task["start"], self._task["end"]
         for step in range(first if first == 0 else first + 1, end + 1):
             trees, loss = self._step(step)
@@ -349,6 +462,8 @@ class Steps:
                 print(f"step {step} of {end}", flush=True)
 
     def _step(self, step: int) -> tuple[dict[str, Any], Any]:
+        from reproducibility.training import PLANNED, Programs
+
         if step == 0:
             return Programs.stages(self.state), None
         if step % PLANNED == 1:
@@ -357,6 +472,12 @@ class Steps:
         return Programs.stages(self.state, self.plan, gradient, self.programs.data), loss
 
     def _begin(self, run: Run) -> TrainState:
+        import jax
+        import jax.numpy as jnp
+
+        from reproducibility.checkpoint import CheckpointStore
+        from reproducibility.training import restore_state
+
         start, step = self.programs.start, self._task["start"]
         state: TrainState
         if step == 0:
@@ -392,12 +513,23 @@ def _difference(step: int, line: Entry, entry: Entry) -> str | None:
     return f"step {step} came out without {more[0]}, which its line has" if more else None
 
 
-@jax.jit
 def _fingerprints(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: leaf_fingerprints(tree) for name, tree in stages.items()}
+    # Each by itself: stages of one structure, and steps of fewer stages, share what is compiled.
+    return {name: _fingerprint_program()(tree) for name, tree in stages.items()}
+
+
+@functools.cache
+def _fingerprint_program() -> Callable[[Any], dict[str, Any]]:
+    import jax
+
+    from reproducibility.fingerprint import leaf_fingerprints
+
+    return jax.jit(leaf_fingerprints)
 
 
 def _programs(run: Run) -> Programs:
+    from reproducibility.training import programs_of, settings_of
+
     names = [field.name for field in dataclasses.fields(Identity)]
     programs = programs_of(Identity(**{name: run.identity[name] for name in names}))
     settings = settings_of(programs)
@@ -490,60 +622,35 @@ def _environment(run: Run, attempts: list[dict[str, Any]], step: int) -> Environ
 
 def _checkpoint(run: Run, step: int) -> int:
     """Return the newest intact checkpoint before a step; 0 is the start of the run."""
+    before = [saved for saved in saved_steps(run.checkpoints) if saved < step]
+    if not before:
+        return 0
+    from reproducibility.checkpoint import CheckpointStore  # with Orbax, which takes its time
+
     with CheckpointStore(run.checkpoints, run=run.name) as store:
-        for saved in reversed(store.steps()):
-            if saved < step:
-                with suppress(CheckpointError):
-                    store.verify(saved)
-                    return saved
+        for saved in reversed(before):
+            with suppress(CheckpointError):
+                store.verify(saved)
+                return saved
     return 0
 
 
-def _die_with_parent() -> None:
-    """End this process when the one that started it has gone, however that ended."""
-    sys.stdin.read()
+def _listen(asked: queue.SimpleQueue[str]) -> None:
+    """Hand on what comes; end this process when the one that started it has gone, however."""
+    for line in sys.stdin:
+        asked.put(line)
     os._exit(1)
 
 
 def _in_environment(
     environment: Environment, module: str, task: Mapping[str, Any], progress: Say | None
 ) -> dict[str, Any]:
-    """Run `work` of a module in a process of its own, in another environment."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, errors = Path(folder, "answer.json"), Path(folder, "errors")
-        program = (
-            f"from {module} import work; from {__name__} import answer; "
-            f"answer(work, {str(path)!r}, {json.dumps(task)!r})"
-        )
-        # -P: nothing is imported from the directory that one happens to be in.
-        command = [sys.executable, "-P", "-c", program]
-        with (
-            open(errors, "wb") as file,
-            subprocess.Popen(
-                command, env=_variables(environment), stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=file, text=True,
-            ) as child,
-        ):  # fmt: skip
-            children = _OWN.get(None) or _Children()
-            children.add(child)
-            try:
-                for line in child.stdout or ():
-                    if progress:
-                        progress(f"{task['run']}: {line.rstrip()}")
-            except BaseException:
-                child.kill()
-                raise
-            finally:
-                children.discard(child)
-        if not path.exists():
-            raise ReplayError(
-                "compute", "a step again", path=task["run"], step=task["end"],
-                expected="a process in the recorded environment to do it",
-                got=f"exit code {child.returncode} and {_said(errors.read_text(errors='replace'))}",
-                do="See which recorded setting this machine does not know.",
-            )  # fmt: skip
-        found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    """Run `work` of a module in a process with another environment."""
+    children = _OWN.get(None)
+    if children:
+        return children.of(environment).do(module, task, progress)
+    with _Children() as own:
+        return own.of(environment).do(module, task, progress)
 
 
 def _said(errors: str) -> str:
@@ -554,15 +661,15 @@ def _said(errors: str) -> str:
     return repr(re.sub(r"^[EFIW]\d{4} [^]]*\] ", "", told)[:300])
 
 
-def _variables(environment: Environment) -> dict[str, str]:
-    """Return the variables of this process, those that matter as an environment has them."""
+def _variables(environment: Environment, ambient: Mapping[str, str]) -> dict[str, str]:
+    """Return the ambient variables, those that matter as an environment has them."""
 
     def stays(name: str) -> bool:
         unknown = name.startswith("JAX_") and not environment.get(f"env.{name}")
         return name == _CACHE or not (name in _CHOSEN or unknown)
 
-    kept = {name: value for name, value in os.environ.items() if stays(name)}
-    paths = os.pathsep.join([str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    kept = {name: value for name, value in ambient.items() if stays(name)}
+    paths = os.pathsep.join([str(_PACKAGE), *filter(None, [ambient.get("PYTHONPATH")])])
     return {**kept, **variables_of(environment), "PYTHONPATH": paths}
 
 
@@ -592,6 +699,11 @@ def _judge(done: Computed, step: int) -> tuple[Answer, str]:
 
 def _keep(path: Path, trees: dict[str, Any]) -> list[tuple[str, str, str | None]]:
     """Leave the arrays of a step in a file; return stage, leaf and PRNG implementation of each."""
+    import jax
+    import numpy as np
+
+    from reproducibility.hashing import is_key, named_leaves, path_string
+
     names, arrays = [], []
     for stage, tree in trees.items():
         for leaf, value in named_leaves(tree):
@@ -603,6 +715,9 @@ def _keep(path: Path, trees: dict[str, Any]) -> list[tuple[str, str, str | None]
 
 
 def _values(path: Path, names: list[tuple[str, str, str | None]]) -> dict[str, dict[str, Any]]:
+    import jax
+    import numpy as np
+
     values: dict[str, dict[str, Any]] = {}
     with np.load(path, allow_pickle=False) as arrays:
         for number, (stage, leaf, impl) in enumerate(names):

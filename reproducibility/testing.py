@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import pytest
@@ -33,7 +33,7 @@ from reproducibility.hashing import Entry, is_key, leaf_digests, named_leaves, p
 from reproducibility.keys import root_key, stream_key
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
-Record: TypeAlias = dict[tuple[Entry, ...], tuple[str, str]]
+type Record = dict[tuple[Entry, ...], tuple[str, str]]
 
 # Set in the processes that are started here, so that they start none themselves.
 _CHILD = "REPRODUCIBILITY_TESTING_CHILD"

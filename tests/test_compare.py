@@ -5,6 +5,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from reproducibility.run import Run
 from tests.conftest import SMALL
 from tests.replaying import (
     NAME,
+    ROOT,
     VALUE,
     another,
     compute_here,
@@ -582,3 +585,45 @@ def test_recording_that_stops_takes_its_lines_along(small: Small, tmp_path: Path
         train(small(record="off"), run_dir=tmp_path / "b")
     assert [step for step, _ in Ledger(tmp_path / "b" / "ledger.jsonl")] == [0, 1, 2, 3, 4]
     assert compare(tmp_path / "a", tmp_path / "b").verdict == "same"
+
+
+LIGHT = """
+import sys
+from reproducibility.cli import main
+try:
+    main(["compare", *sys.argv[1:], "--no-replay"])
+except SystemExit as end:
+    print("code", end.code, *(name for name in ("jax", "orbax", "flax") if name in sys.modules))
+"""
+
+
+def test_records_are_compared_without_jax(trained: Path, small: Small, tmp_path: Path) -> None:
+    """Where ledgers or results decide, JAX is not imported: the answer comes in a moment.
+
+    The control: two states on disk, without ledgers and results, cannot be compared without it.
+    """
+    for name in ("one", "two"):
+        train(small(record="off", stop_after=4), run_dir=tmp_path / name)
+
+    def told(*names: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", LIGHT, *names], cwd=trained, text=True, capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=True,
+        )  # fmt: skip
+        return done.stdout.splitlines()[-1]
+
+    assert told("a", "b") == "code 0"
+    assert told("a", "fast") == "code 1"
+    assert told("a/ledger.jsonl", "fast/ledger.jsonl") == "code 1"
+    assert told("a/result.json", "fast/result.json") == "code 1"
+    assert told(str(tmp_path / "one"), str(tmp_path / "two")) == "code 0 jax orbax flax"
+
+
+def test_a_replay_begins_without_jax(tmp_path: Path) -> None:
+    """The process that starts a replay is ready before JAX is: its children import that."""
+    code = "import sys, reproducibility.replay, reproducibility.origin; print('jax' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == "False\n"

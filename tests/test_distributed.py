@@ -460,7 +460,8 @@ def free_number() -> int:
 
 
 @pytest.mark.parametrize(
-    "cluster", [*(pytest.param(mpi, marks=pytest.mark.long) for mpi in (open_mpi, open_mpi_5)), slurm]
+    "cluster",
+    [*(pytest.param(mpi, marks=pytest.mark.long) for mpi in (open_mpi, open_mpi_5)), slurm],
 )
 def test_a_cluster_tells_who_there_is(cluster: Callable[[int, int], dict[str, str]]) -> None:
     """Without settings, two processes find each other by what Open MPI or SLURM tells them."""

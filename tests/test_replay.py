@@ -18,8 +18,10 @@ from typing import Any
 
 import jax
 import numpy as np
+import psutil
 import pytest
 
+import reproducibility.training as training
 from reproducibility import TrainConfig, replay, train
 from reproducibility.environment import capture_environment
 from reproducibility.errors import ReplayError, RunError
@@ -233,7 +235,7 @@ def test_another_program_is_refused(
     run: Path, here: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where this package makes other data of the same settings, it is said, not computed."""
-    settings = replay.settings_of
+    settings = training.settings_of
     monkeypatch.setattr(
         replay, "settings_of", lambda programs: {**settings(programs), "data_digest": "other"}
     )
@@ -579,111 +581,154 @@ def test_other_code_is_not_a_refutation(run: Path, here: Asked) -> None:
 
 
 def test_a_child_ends_with_its_parent() -> None:
-    """However the process ends that started it, a child does not go on alone."""
-    code = "import threading, time; from reproducibility import replay; threading.Thread("
-    code += "target=replay._die_with_parent, daemon=True).start(); print(); time.sleep(600)"
+    """However the process ends that started it, a child does not go on alone, busy or idle."""
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-uc", code], stdin=pipe, stdout=pipe) as child:
-        assert child.stdout.readline() == b"\n"
-        child.stdin.close()  # as when the parent was killed
-        assert child.wait(60) == 1
+    busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
+    busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
+    for code in ("", busy):
+        command = [sys.executable, "-uc", f"{code}from reproducibility import replay; "
+                   "print('here'); replay.serve()"]  # fmt: skip
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
+            assert child.stdout.readline() == b"here\n"
+            if code:
+                child.stdin.write(b'["busy", "nowhere", {}]\n')
+                child.stdin.flush()
+                assert child.stdout.readline() == b"begun\n"
+            child.stdin.close()  # as when the parent was killed
+            assert child.wait(60) == 1
 
 
-SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+PIDS = """
+import os, pathlib
+
+def work(task):
+    if task["dies"]:
+        raise ValueError(task["run"])
+    if task["waits"]:
+        pathlib.Path(task["waits"]).touch()
+        import time; time.sleep(600)
+    return {"pid": os.getpid()}
+"""
 
 
-def sleeping(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
-    """Let the children of a replay be processes that sleep; return those that were started."""
-    started = []
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Have a child of ours do a task; return which process did it."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/pids.py").write_text(PIDS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
 
-    class Sleeping(subprocess.Popen):  # type: ignore[type-arg]
-        def __init__(self, command: Any, **settings: Any) -> None:
-            super().__init__(SLEEP, **settings)
-            started.append(self)
+    def start(run: str, *, dies: bool = False, waits: str = "", threads: int = 1) -> int:
+        task = {"run": run, "end": 3, "dies": dies, "waits": waits}
+        found = replay._in_environment({"threads.xla_cpu": threads}, "pids", task, None)
+        return found["pid"]
 
-    monkeypatch.setattr(replay.subprocess, "Popen", Sleeping)
-    return started
-
-
-def start(say: Callable[[str], None] = lambda text: None) -> None:
-    """Do what a replay does with a child: start it, and wait for its end."""
-    replay._in_environment({}, "ours", {"run": "R", "end": 3}, say)
+    return start
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.01)
+def test_equal_environments_share_a_process(ask: Callable[..., int]) -> None:
+    """Two runs are computed by one process where the same variables are set, and else by two."""
+    one, other = replay.side_by_side(ask, ("a", "b"))
+    assert one == other
+    one, other = replay.side_by_side(lambda n: ask("a", threads=n), (1, 2))
+    assert one != other
 
 
-def test_what_fails_on_one_side_ends_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for one side when the other one has failed already."""
-    started = sleeping(monkeypatch)
+def test_a_process_that_died_takes_no_other_run_along(ask: Callable[..., int]) -> None:
+    """Of two runs that share a process, each is told what happened to it, whichever is first."""
 
-    def work(side: str) -> None:
+    def one(run: str) -> int | str:
+        try:
+            return ask(run, dies=run.startswith("bad"))
+        except ReplayError as error:
+            return error.got
+
+    for runs in (("bad 1", "good", "bad 2"), ("good", "bad 3", "good too")):
+        for run, told in zip(runs, replay.side_by_side(one, runs), strict=True):
+            if run.startswith("bad"):
+                assert told == f"exit code 1 and 'ValueError: {run}'"
+            else:
+                assert isinstance(told, int)
+
+
+def test_what_fails_on_one_side_ends_the_other(ask: Callable[..., int], tmp_path: Path) -> None:
+    """Nobody waits for one side when the other one has failed already; other calls go on."""
+    begun = tmp_path / "begun"
+
+    def one(side: str) -> None:
         if side == "b":
-            until(lambda: bool(started))
+            while not begun.exists():
+                time.sleep(0.01)
             raise KeyError(side)
-        start()
+        ask(side, waits=str(begun))
 
+    began = time.monotonic()
     with pytest.raises(KeyError):
-        replay.side_by_side(work, ("a", "b"))
-    assert [child.wait(60) for child in started] == [-signal.SIGKILL]
+        replay.side_by_side(one, ("a", "b"))
+    assert time.monotonic() - began < 300
     assert replay.side_by_side(len, ("a", "bc")) == [1, 2]
 
 
-def test_what_fails_ends_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def ready(folder: Path, count: int) -> list[Path]:
+    """Wait until so many tasks are at work."""
+    while len(found := list(folder.glob("ready *"))) < count:
+        time.sleep(0.01)
+    return found
+
+
+def test_what_fails_ends_no_other_call(ask: Callable[..., int], tmp_path: Path) -> None:
     """Of two calls at a time in two threads, one that fails leaves the processes of the other.
 
     The same holds for a replay that no such call has started.
     """
-    started, ready = sleeping(monkeypatch), []
+    ended: list[str] = []
 
-    def killed(work: Callable[[], object]) -> None:
+    def waiting(name: str) -> None:
         with pytest.raises(ReplayError, match="got exit code -9"):
-            work()
+            ask(name, waits=str(tmp_path / f"ready {name}"))
+        ended.append(name)
 
-    both = partial(replay.side_by_side, lambda _: start(ready.append), ("c", "d"))
-    alone = partial(start, ready.append)
-    others = [threading.Thread(target=killed, args=(each,)) for each in (both, alone)]
+    both = partial(replay.side_by_side, waiting, ("c",))
+    others = [threading.Thread(target=each) for each in (both, partial(waiting, "alone"))]
+    before = set(psutil.Process().children())
     for thread in others:
         thread.start()
-    until(lambda: len(ready) == 3)
-    theirs = list(started)
+    ready(tmp_path, 2)
+    theirs = set(psutil.Process().children()) - before
 
-    def work(side: str) -> None:
+    def one(side: str) -> None:
         if side == "b":
-            until(lambda: len(started) == 4)
+            ready(tmp_path, 3)
             raise KeyError(side)
-        start()
+        ask(side, waits=str(tmp_path / "ready a"))
 
     try:
         with pytest.raises(KeyError):
-            replay.side_by_side(work, ("a", "b"))
-        [mine] = [child for child in started if child not in theirs]
-        assert mine.wait(60) == -signal.SIGKILL
-        assert [child.poll() for child in theirs] == [None] * 3
+            replay.side_by_side(one, ("a", "b"))
+        assert set(psutil.Process().children()) - before == theirs
+        assert ended == []
     finally:
         for child in theirs:
             child.kill()
         for thread in others:
             thread.join()
+    assert sorted(ended) == ["alone", "c"]
 
 
-def test_a_child_that_comes_too_late_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_comes_too_late_is_ended(
+    ask: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that one side starts while the other has failed already is not waited for."""
-    started, failed = sleeping(monkeypatch), threading.Event()
+    failed, before = threading.Event(), set(psutil.Process().children())
     end = replay._Children.end
     monkeypatch.setattr(replay._Children, "end", lambda self: (end(self), failed.set()))
 
-    def work(side: str) -> None:
+    def one(side: str) -> None:
         if side == "b":
             raise KeyError(side)
         assert failed.wait(300)
-        start()
+        ask(side, waits="begun")
 
     with pytest.raises(KeyError):
-        replay.side_by_side(work, ("a", "b"))
-    assert [child.wait(60) for child in started] == [-signal.SIGKILL]
+        replay.side_by_side(one, ("a", "b"))
+    assert set(psutil.Process().children()) - before == set()

@@ -72,7 +72,9 @@ def test_a_link_to_the_glossary_shows_its_meaning() -> None:
     """A link that a page has itself gets the meaning, and the word is linked no second time."""
     page = '<p><a href="../../reference/glossary/#seal">seal</a>, then a seal.</p>'
     links = BeautifulSoup(reading.explain_words(page, URL, ROOT), "html.parser").select("a")
-    assert [link["title"] for link in links] == [reading.glossary((ROOT / reading.GLOSSARY).read_text())["seal"][1]]
+    assert [link["title"] for link in links] == [
+        reading.glossary((ROOT / reading.GLOSSARY).read_text())["seal"][1]
+    ]
 
 
 @pytest.mark.parametrize(
