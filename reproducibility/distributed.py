@@ -206,7 +206,7 @@ class Layout:
         shapes = [leaf.shape for leaf in jax.tree.leaves(tree)]
         return self._assembled(parts, NamedSharding(self.mesh, spec), shapes)
 
-    def each(
+    def each[T](
         self, function: Callable[..., T], *, donate_argnums: int | tuple[int, ...] = ()
     ) -> Callable[..., T]:
         """Compile a function for one device, and run it on every device.
