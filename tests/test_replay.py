@@ -237,7 +237,7 @@ def test_another_program_is_refused(
     """Where this package makes other data of the same settings, it is said, not computed."""
     settings = training.settings_of
     monkeypatch.setattr(
-        replay, "settings_of", lambda programs: {**settings(programs), "data_digest": "other"}
+        training, "settings_of", lambda programs: {**settings(programs), "data_digest": "other"}
     )
     with pytest.raises(ReplayError, match=r"expected data_digest='[0-9a-f]{64}', got 'other'"):
         replay.replay(run, 5)

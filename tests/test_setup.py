@@ -320,7 +320,7 @@ def test_no_python_at_all_ends_in_one_sentence(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", SHELLS, indirect=True)
 def test_set_up_makes_the_environment_once(machine: Machine) -> None:
-    """The first call makes .venv from the lock, the second does nothing; a new lock makes it again."""
+    """The first call makes .venv from the lock, the second does nothing; a new lock, it again."""
     machine.python("python3", "3.13.0")
 
     def set_up() -> str:
