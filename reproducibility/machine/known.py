@@ -102,7 +102,10 @@ def known_faults(
         concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool,
     ):
         places = [Path(folder, str(number)) for number in range(len(groups))]
-        for answers in pool.map(_ask, groups.values(), places, [deadline] * len(groups)):
+        # Here, because what `with jax.default_prng_impl(...)` sets holds for this thread alone.
+        surroundings = [_environment(devices) for devices, _ in groups]
+        ends = [time.monotonic() + deadline] * len(groups)
+        for answers in pool.map(_ask, groups.values(), places, surroundings, ends):
             told |= answers
     return tuple(_answer(fault, told.get(fault.name)) for fault in asked)
 
@@ -127,9 +130,10 @@ def check_fault_names(names: Iterable[str]) -> None:
             )  # fmt: skip
 
 
-def _ask(faults: list[Fault], place: Path, deadline: float) -> dict[str, dict[str, Any]]:
+def _ask(
+    faults: list[Fault], place: Path, environment: dict[str, str], ends: float
+) -> dict[str, dict[str, Any]]:
     """Run what needs the same devices and processes in processes of its own."""
-    ends = time.monotonic() + deadline
     tasks = json.dumps([dataclasses.asdict(_task(fault)) for fault in faults])
     count, address = faults[0].processes, f"127.0.0.1:{_free_port()}"
     place.mkdir()
@@ -140,7 +144,7 @@ def _ask(faults: list[Fault], place: Path, deadline: float) -> dict[str, dict[st
             others = [address, str(count), str(index)] if count > 1 else []
             command = [sys.executable, "-m", "reproducibility.machine.trial", str(file), tasks]
             process = subprocess.Popen(
-                [*command, *others], env=_environment(faults[0].devices),
+                [*command, *others], env=environment,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             stack.callback(process.wait)
