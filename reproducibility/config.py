@@ -72,6 +72,8 @@ class Identity:
         _number("learning_rate", self.learning_rate, 0.0, math.inf)
         if self.learning_rate == 0:
             _refuse("learning_rate", "a finite number above 0", 0, "Try 0.001.")
+        for name in ("dropout", "learning_rate"):  # 1 and 1.0, 0.0 and -0.0 name one run
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Promises of `reproducibility.config`."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -78,6 +79,16 @@ def test_execution_is_not_identity() -> None:
     for field in dataclasses.fields(Identity):
         other = changed.get(field.name, 128 if field.name == "batch_size" else 2)
         assert dataclasses.replace(base, **{field.name: other}).identity != base.identity
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [("learning_rate", 1, 1.0), ("dropout", 0, 0.0), ("dropout", -0.0, 0.0), ("hidden", [5], (5,))],
+)
+def test_equal_identities_are_written_alike(name: str, one: object, other: object) -> None:
+    """Settings that Python calls equal are the same bytes in run.json, and so name the same run."""
+    settings = [dataclasses.asdict(Identity(seed=3, **{name: value})) for value in (one, other)]
+    assert json.dumps(settings[0]) == json.dumps(settings[1])
 
 
 def test_nothing_heavy_is_imported() -> None:
