@@ -10,7 +10,7 @@ partitionable threefry `split(k)[i]` *is* `fold_in(k, i)`, and two helpers that 
 integers into one parent hand out the same key twice.
 
 "Everywhere" below means on every machine, backend and layout. JAX itself promises the bits of a
-key from release to release no more than those of a draw; with 0.10.2 and 0.12.0 they agree, and
+key from release to release no more than those of a draw; with 0.10.2 and 0.12.0.1 they agree, and
 the golden keys in the tests show the first release with which they do not.
 """
 

@@ -124,22 +124,22 @@ esac"""
         """Put a Python where the stand-in of uv installs it."""
         return self.python(str(self.repository / "managed/bin/python3"), version)
 
-    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the repository; nothing of the real PATH is found."""
-        environment = {"PATH": str(self.bin), "HOME": str(self.home)}
+    def run(self, *command: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the repository, where nothing of the real PATH is; None is not set."""
+        default = {"PATH": str(self.bin), "HOME": str(self.home), "PYENV_ROOT": str(self.pyenv)}
         return subprocess.run(
             command,
             cwd=self.repository,
-            env=environment | {"PYENV_ROOT": str(self.pyenv)} | variables,
+            env={name: text for name, text in (default | variables).items() if text is not None},
             capture_output=True,
             text=True,
         )
 
-    def find(self, **variables: str) -> subprocess.CompletedProcess[str]:
+    def find(self, **variables: str | None) -> subprocess.CompletedProcess[str]:
         """Run find_python.sh."""
         return self.run(*self.shell, "tools/find_python.sh", **variables)
 
-    def found(self, **variables: str) -> str:
+    def found(self, **variables: str | None) -> str:
         """Return what find_python.sh prints; it says nothing else."""
         ended = self.find(**variables)
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
@@ -247,7 +247,7 @@ def test_a_shim_without_a_version_is_passed_over(machine: Machine) -> None:
 def test_the_newest_of_pyenv_that_fits_is_taken(machine: Machine) -> None:
     """By number, not by letter; broken, unfit, too old and too new ones are passed over."""
     machine.python("python3", "3.11.2")
-    for version in ("3.9.1", "3.12.1", "3.13.2", "3.13.10"):
+    for version in ("3.9.1", "3.12.1", "3.13.1", "3.13.2", "3.13.10"):
         expected = machine.below_pyenv(version, version)
     machine.below_pyenv("3.13.11", None)
     machine.below_pyenv("3.13.12t", "3.13.12", "without the GIL")
@@ -262,7 +262,7 @@ def test_pyenv_is_in_the_home_directory(machine: Machine) -> None:
     machine.pyenv = machine.home / ".pyenv"
     expected = machine.below_pyenv("3.13.1", "3.13.1")
     assert machine.found(PYENV_ROOT="") == expected
-    assert machine.found(PYENV_ROOT="", HOME=str(machine.home)) == expected
+    assert machine.found(PYENV_ROOT=None) == expected
 
 
 def test_uv_installs_one_where_there_is_none(machine: Machine) -> None:
@@ -311,7 +311,7 @@ def test_a_uv_that_installs_something_else_is_refused(machine: Machine) -> None:
 def test_no_python_at_all_ends_in_one_sentence(machine: Machine) -> None:
     """Without Python and without uv there is nothing to get uv with."""
     refused(machine.find())
-    refused(machine.find(HOME=""))
+    refused(machine.find(HOME=None, PYENV_ROOT=None))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_no_python_at_all_ends_in_one_sentence(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", SHELLS, indirect=True)
 def test_set_up_makes_the_environment_once(machine: Machine) -> None:
-    """The first call makes .venv from the lock, the second does nothing; a new lock, it again."""
+    """The first call makes .venv from the lock, the second nothing; a new lock makes it again."""
     machine.python("python3", "3.13.0")
 
     def set_up() -> str:
