@@ -25,9 +25,9 @@ type Value = str | int | bool | None
 type Environment = dict[str, Value]
 type Effect = Literal["changes bits", "may change bits", "not known to change bits"]
 
-# What is known, one fact a line. "Measured" is with jax 0.12.0.1 on XLA:CPU, x86-64. This is also the
-# list of what to capture: an option of JAX (`config.`) or an environment variable (`env.`) is
-# recorded because it stands here.
+# What is known, one fact a line. "Measured" is with jax 0.12.0.1 on XLA:CPU, x86-64. This is also
+# the list of what to capture: an option of JAX (`config.`) or an environment variable (`env.`) is
+# recorded because it is listed here.
 CHANGES_BITS = {
     "version.jax": "JAX promises neither numerics nor draws across versions (API compatibility).",
     "version.jaxlib": "It holds the compiler, whose numerics may change (API compatibility).",

@@ -58,7 +58,7 @@ key = jax.random.key(0)
 probes = {
     "key": digest(jax.random.key_data(key)),
     "normal": digest(jax.random.normal(key, (10_000,))),
-    "convolution": digest(jax.grad(lambda filters: jnp.sum(convolve(images, filters) ** 2))(filters)),
+    "convolution": digest(jax.grad(lambda f: jnp.sum(convolve(images, f) ** 2))(filters)),
 }
 print(json.dumps({"environment": capture_environment(), "probes": probes}))
 """
