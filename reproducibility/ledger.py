@@ -40,6 +40,8 @@ LOSS = "loss"  # it decides only where no stage does
 FIELDS = (*STAGES, LOSS)  # all that a line may hold beside its step
 LEVELS = ("leaf", "group")
 DIGITS = 16  # of a fingerprint
+_HEX = "0123456789abcdef"
+_KNOWN = {*FIELDS, "step"}
 _BEGIN = b'{"chain":"'  # of every line
 _DO = {
     "read": "Something other than this version of the package wrote it.",
@@ -332,7 +334,7 @@ class Writer:
                     "write", "a header", path=self.path, step=step, got=str(error),
                     expected=f"one of format {FORMAT}", do="Put it into a stage that there is.",
                 ) from error  # fmt: skip
-            _entry(line, header, "write")
+            _check_line(line, header, "write")
             last, checked = step, header
 
     def _mend(self) -> None:
@@ -456,43 +458,46 @@ def read_entry(body: bytes, header: Header) -> Entry:
         LedgerError: it is not what the header describes, or holds something else, though its chain
             holds.
     """
-    return _entry(_object(body), header, "read")
+    line = _object(body)
+    _check_line(line, header, "read")
+    found = {stage: _fingerprints(line, stage, header) for stage in STAGES if stage in line}
+    return found if LOSS not in line else {**found, LOSS: {"": float.fromhex(line[LOSS]).hex()}}
 
 
-def _entry(line: dict[str, Any], header: Header, verb: str) -> Entry:
-    """Take apart all that a line holds; refuse a field that nothing would be done with."""
+def _check_line(line: dict[str, Any], header: Header, verb: str) -> None:
+    """Refuse a line that its header does not describe, or with a field that nobody compares."""
+    if not line.keys() <= _KNOWN or "step" not in line:
+        got = min(line.keys() - _KNOWN, default="no step")
+        raise _refusal("a line", f"a step and fields out of {', '.join(FIELDS)}", got, line, verb)
+    for stage in STAGES:
+        if stage in line:
+            text, many = line[stage], len(_names(stage, header))
+            if not (isinstance(text, str) and len(text) == DIGITS * many and not text.strip(_HEX)):
+                expected = f"{many} fingerprints of {DIGITS} digits"
+                raise _refusal(f"the {stage} of a line", expected, repr(text), line, verb)
+    if LOSS in line:
+        try:
+            float.fromhex(line[LOSS])
+        except (TypeError, ValueError, OverflowError):
+            got = repr(line[LOSS])
+            raise _refusal("the loss of a line", "a hexadecimal float", got, line, verb) from None
+
+
+def _refusal(thing: str, expected: str, got: str, line: dict[str, Any], verb: str) -> LedgerError:
     step = line.get("step")
-    unknown = sorted(line.keys() - {*FIELDS, "step"})
-    if unknown or step is None:
-        raise LedgerError(
-            verb, "a line", step=step, expected=f"a step and fields out of {', '.join(FIELDS)}",
-            got=unknown[0] if unknown else "no step", do=_DO[verb],
-        )  # fmt: skip
-    found = {stage: _fingerprints(line, stage, header, verb) for stage in STAGES if stage in line}
-    return found if LOSS not in line else {**found, LOSS: {"": _number(line, verb)}}
+    return LedgerError(verb, thing, step=step, expected=expected, got=got, do=_DO[verb])
 
 
-def _fingerprints(line: dict[str, Any], stage: str, header: Header, verb: str) -> dict[str, str]:
-    text, leaves = line[stage], header.leaves.get(stage, [])
-    names = leaves if header.level == "leaf" else [""] * (stage in header.leaves)
-    is_text = isinstance(text, str) and not text.strip("0123456789abcdef")
-    if not is_text or len(text) != DIGITS * len(names):
-        raise LedgerError(
-            verb, f"the {stage} of a line", step=line["step"],
-            expected=f"{len(names)} fingerprints of {DIGITS} digits", got=repr(text), do=_DO[verb],
-        )  # fmt: skip
-    return {name: text[at : at + DIGITS] for name, at in zip(names, count(0, DIGITS), strict=False)}
+def _names(stage: str, header: Header) -> list[str]:
+    """Return what the fingerprints of a stage are of, one after the other."""
+    leaves = header.leaves.get(stage, [])
+    return leaves if header.level == "leaf" else [""] * (stage in header.leaves)
 
 
-def _number(line: dict[str, Any], verb: str) -> str:
-    """Return the loss in the one spelling that its value has."""
-    try:
-        return float.fromhex(line[LOSS]).hex()
-    except (TypeError, ValueError, OverflowError) as error:
-        raise LedgerError(
-            verb, "the loss of a line", step=line["step"], expected="a hexadecimal float",
-            got=repr(line[LOSS]), do=_DO[verb],
-        ) from error  # fmt: skip
+def _fingerprints(line: dict[str, Any], stage: str, header: Header) -> dict[str, str]:
+    places = count(0, DIGITS)
+    names = _names(stage, header)
+    return {n: line[stage][at : at + DIGITS] for n, at in zip(names, places, strict=False)}
 
 
 def differing(a: Entry, b: Entry) -> dict[str, tuple[str, ...]]:
@@ -636,7 +641,7 @@ def _out_of_place(line: dict[str, Any], expected: int) -> str:
     """Say why the line of a step is not the one that is read next."""
     if line["step"] != expected:
         return f"is of step {line['step']}, not {expected}"
-    unknown = sorted(line.keys() - {*FIELDS, "step"})
+    unknown = sorted(line.keys() - _KNOWN)
     return f"has {unknown[0]!r}, which is none of {', '.join(FIELDS)}" if unknown else "is no line"
 
 
