@@ -194,7 +194,7 @@ class _Check:
             findings += self._foreign_checkpoints(name)
             findings += self._records(name)
             findings += self._ledger(name)
-        findings.sort(key=lambda finding: get_args(Kind).index(finding.kind))
+        findings.sort(key=lambda finding: get_args(Kind.__value__).index(finding.kind))
         steps = tuple(sorted(self.seals))
         return Report(name, steps, self.files, self.bytes, tuple(findings))
 

@@ -224,6 +224,7 @@ def test_however_the_rows_are_added_it_is_one_sum(
 
 
 SHARDED = """
+import sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from reproducibility import fingerprint, root_key
@@ -237,7 +238,7 @@ layouts = [dict(w=("d",), b=("d",), large=("d",), long=("d",)),
            dict(w=(None, "d"), b=(), large=(None, "d"), long=()),
            dict(w=(), b=("d",), large=(), long=("d",))]
 found, moved = set(), set()
-for count in (1, 2, 4, 8):
+for count in map(int, sys.argv[1:]):
     for kind in kinds[: 1 + (count == 8)]:
         mesh = jax.make_mesh((count,), ("d",), devices=jax.devices()[:count], axis_types=(kind,))
         for layout in layouts:
@@ -252,13 +253,14 @@ print(*found, *moved)
 """
 
 
-def test_the_same_for_any_sharding() -> None:
+@pytest.mark.parametrize("counts", ["8", pytest.param("1 2 4 8", marks=pytest.mark.long)])
+def test_the_same_for_any_sharding(counts: str) -> None:
     """Replicated or sharded by rows or columns, on 1, 2, 4 and 8 devices: one fingerprint.
 
     And nothing is gathered: devices exchange sums only.
     """
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED], capture_output=True, text=True, timeout=240, check=True,
+        [sys.executable, "-c", SHARDED, *counts.split()], capture_output=True, text=True, timeout=240, check=True,
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     )  # fmt: skip
     tree = {

@@ -63,6 +63,7 @@ def test_the_operation_is_found_in_two_environments(
     assert any("tracing step 1" in text for text in said)
 
 
+@pytest.mark.long
 def test_a_step_is_traced_from_the_state_before_it(runs: tuple[Path, Path], here: None) -> None:
     """The whole step is traced, every shard and the update, and its results are those of a step."""
     found = trace_steps(runs[:1], 2)

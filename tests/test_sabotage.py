@@ -230,6 +230,7 @@ def outcome(row: str, folder: Path, reference: Path, patch: pytest.MonkeyPatch) 
     return [how, f"another digest; `compare`: {found.verdict}", named]
 
 
+@pytest.mark.long
 def test_whatever_is_changed_is_refused_or_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
