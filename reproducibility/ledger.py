@@ -472,7 +472,8 @@ def _check_line(line: dict[str, Any], header: Header, verb: str) -> None:
     for stage in STAGES:
         if stage in line:
             text, many = line[stage], len(_names(stage, header))
-            if not (isinstance(text, str) and len(text) == DIGITS * many and not text.strip(_HEX)):
+            good = isinstance(text, str) and len(text) == DIGITS * many and not text.strip(_HEX)
+            if not good or stage not in header.leaves:
                 expected = f"{many} fingerprints of {DIGITS} digits"
                 raise _refusal(f"the {stage} of a line", expected, repr(text), line, verb)
     if LOSS in line:

@@ -146,6 +146,7 @@ def test_keys_by_process_or_place_have_other_bits(found: Found, layout: str) -> 
 def pairwise(trees: Sequence[Any]) -> Any:
     """Add neighbours, then their sums, and divide: the tree, written out."""
     count = len(trees)
+    trees = [jax.tree.map(floating, tree) for tree in trees]
     if count == 1:
         return trees[0]
     while len(trees) > 1:
@@ -157,10 +158,14 @@ def pairwise(trees: Sequence[Any]) -> Any:
         return jax.tree.map(lambda total: halved(total, count), trees[0])
 
 
+def floating(leaf: np.ndarray) -> np.ndarray:
+    """Give booleans and whole numbers the dtype of their mean, before they are added."""
+    return leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf.astype(np.float32)
+
+
 def halved(total: np.ndarray, count: int) -> np.ndarray:
-    """Divide by a power of two, as JAX does: whole numbers become float32."""
-    kind = np.float32 if total.dtype == np.int32 else total.dtype
-    return np.asarray(total.astype(kind) / np.asarray(count, kind))
+    """Divide by a power of two."""
+    return np.asarray(total / np.asarray(count, total.dtype))
 
 
 @pytest.mark.parametrize("count", COUNTS)

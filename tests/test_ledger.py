@@ -378,7 +378,12 @@ def headers() -> st.SearchStrategy[Header]:
     )  # fmt: skip
 
 
-@hypothesis.settings(max_examples=400, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.settings(
+    max_examples=400,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @given(headers(), bodies())
 def test_what_the_writer_accepts_the_reader_reads(about: Header, body: dict[str, Any]) -> None:
     """Whatever is written is refused by the writer, or read back whole; it is never damage.
