@@ -14,7 +14,7 @@ import faulthandler
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,6 +43,7 @@ TRAINED = {
 DATASETS = ("synthetic", "digits")
 SHARDS = 8
 SIZES = {"mlp": (8,), "convolution": (1, 8, 64), "attention": (1, 8, 64)}  # examples in a shard
+QUICK = {"mlp": (8,), "convolution": (8,), "attention": (1,)}  # and the first data set
 STEPS = 3
 COUNTS = (1, 2, 4, 8, 16)  # shards of which the mean is taken
 Tree = Any
@@ -118,12 +119,14 @@ def adam(layout: Layout) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
     return begin, layout.each(update, donate_argnums=0)
 
 
-def through_shard_gradients(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Train each network with each size of a shard."""
+def through_shard_gradients(
+    layout: Layout, sizes: dict[str, tuple[int, ...]]
+) -> Iterator[tuple[str, str]]:
+    """Train each network with some sizes of a shard."""
     for name, (loss_fn, params) in NETWORKS.items():
         begin, update = adam(layout)
         gradients = shard_gradients(loss_fn, shards=SHARDS, layout=layout)
-        for size in SIZES[name]:
+        for size in sizes[name]:
             state, losses = begin(layout.replicate(params)), []
             for step, batch in enumerate(batches(size)):
                 mine = jax.tree.map(lambda x: x[layout.part(len(x))], batch)
@@ -310,9 +313,9 @@ def ways_to_call(layout: Layout) -> Iterator[tuple[str, str]]:
     )
 
 
-def trained(devices: int, folder: Path) -> Iterator[tuple[str, str]]:
-    """Train on both data sets, with a directory."""
-    for dataset in DATASETS:
+def trained(devices: int, folder: Path, datasets: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Train on data sets, with a directory."""
+    for dataset in datasets:
         config = TrainConfig(**TRAINED, dataset=dataset, devices=devices)
         done = train(config, run_dir=folder / dataset)
         ledger = (folder / dataset / "ledger.jsonl").read_bytes()
@@ -345,6 +348,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--devices", type=int, required=True)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process-index", type=int)
     parser.add_argument("--coordinator")
@@ -360,12 +364,12 @@ def main() -> None:
     found: dict[str, Any] = {}
     if layout.processes == 1 and asked.devices < SHARDS:
         found["control: ordinary"] = ordinary(layout)
-    found |= through_shard_gradients(layout)
+    found |= through_shard_gradients(layout, QUICK if asked.quick else SIZES)
     if f"{layout.processes}x{asked.devices}" in THOROUGH:
         found["control: keys by place"] = with_keys_by_place(layout)
         for work in (means, moved, devices_that_err, ways_to_call):
             found |= work(layout)
-    found |= trained(asked.devices, asked.folder)
+    found |= trained(asked.devices, asked.folder, DATASETS[: 1 if asked.quick else None])
     if jax.process_index() == 0:
         (asked.folder / "found.json").write_text(json.dumps(found, indent=1))
 

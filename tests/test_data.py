@@ -233,7 +233,13 @@ def at_step_five(dataset: Any = None, **change: Any) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     "pipeline",
-    [numbers, lambda: alone(numbers()), mixed, augmented, in_a_process],
+    [
+        numbers,
+        lambda: alone(numbers()),
+        mixed,
+        augmented,
+        pytest.param(in_a_process, marks=pytest.mark.long),
+    ],
     ids=["read ahead", "alone", "mixed", "augmented", "in a process"],
 )
 def test_a_resumed_pipeline_reads_the_batches_of_the_uninterrupted_one(

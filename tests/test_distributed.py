@@ -31,6 +31,7 @@ from reproducibility.distributed import Layout, shard_gradients
 from reproducibility.errors import ConfigError, IdentityMismatchError
 from reproducibility.launch import launch
 from reproducibility.run import Run
+from tests.layouts import QUICK as QUICK_SIZES
 from tests.layouts import (
     COUNTS,
     DATASETS,
@@ -76,7 +77,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def found(place: Path) -> Found:
+def quick(pytestconfig: pytest.Config) -> bool:
+    """Say whether the long tests are left out; what is computed for the others is less then."""
+    return pytestconfig.getoption("markexpr") == "not long"
+
+
+@pytest.fixture(scope="session")
+def found(place: Path, quick: bool) -> Found:
     """Return a function of a layout: what tests/layouts.py computed on it, once in a session."""
 
     def compute(layout: str) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def found(place: Path) -> Found:
         with open(folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "found.json").exists():
-                command = [str(folder), "--devices", str(devices)]
+                command = [str(folder), "--devices", str(devices), *["--quick"] * quick]
                 assert launch(command, processes, program=PROGRAM) == 0
         values: dict[str, Any] = json.loads((folder / "found.json").read_text())
         return values
@@ -99,27 +106,30 @@ def fixed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("layout", each(LAYOUTS[1:]))
-def test_one_digest_on_every_layout(found: Found, layout: str) -> None:
+def test_one_digest_on_every_layout(found: Found, layout: str, quick: bool) -> None:
     """Trainings on both data sets, of an MLP with 8 examples in a shard, and of a convolution and
-    attention with 1, 8 and 64, end with the bits they have on one device; the ledgers too."""
+    attention with 1, 8 and 64, end with the bits they have on one device; the ledgers too.
+
+    Without the long tests: on one data set, and with one size of a shard for each network."""
     alone, here = fixed(found("1x1")), fixed(found(layout))
     processes, devices = sizes(layout)
     few = {f"mean {count}" for count in COUNTS if count % (processes * devices)}
     if layout in THOROUGH:
         assert here.keys() == alone.keys() - few
     assert here == {name: alone[name] for name in here}
-    networks = {f"{network} {size}" for network in NETWORKS for size in SIZES[network]}
-    trainings = {f"{what} {name}" for what in ("train", "ledger") for name in DATASETS}
+    shards, datasets = (QUICK_SIZES, DATASETS[:1]) if quick else (SIZES, DATASETS)
+    networks = {f"{network} {size}" for network in NETWORKS for size in shards[network]}
+    trainings = {f"{what} {name}" for what in ("train", "ledger") for name in datasets}
     assert networks | trainings <= here.keys()
 
 
 @pytest.mark.parametrize("layout", each(LAYOUTS))
-def test_a_run_of_any_layout_is_whole(found: Found, place: Path, layout: str) -> None:
+def test_a_run_of_any_layout_is_whole(found: Found, place: Path, layout: str, quick: bool) -> None:
     """A run directory that several processes wrote has one writer, one line of each event, and
     passes `check`; it says on which layout it was computed."""
     found(layout)
     processes, devices = sizes(layout)
-    for dataset in DATASETS:
+    for dataset in DATASETS[:1] if quick else DATASETS:
         folder = place / f"layout-{layout}" / dataset
         report = check(folder)
         assert report.findings == ()
@@ -389,6 +399,7 @@ except ReproducibilityError as error:
 """
 
 
+@pytest.mark.long
 def test_processes_go_on_together(tmp_path: Path) -> None:
     """A save is over when it is committed, for all; one process alone mends the ledger; and one
     that sees another directory is refused."""

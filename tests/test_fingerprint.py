@@ -260,7 +260,8 @@ def test_the_same_for_any_sharding(counts: str) -> None:
     And nothing is gathered: devices exchange sums only.
     """
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, *counts.split()], capture_output=True, text=True, timeout=240, check=True,
+        [sys.executable, "-c", SHARDED, *counts.split()], capture_output=True, text=True,
+        timeout=240, check=True,
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     )  # fmt: skip
     tree = {

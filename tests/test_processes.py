@@ -341,6 +341,7 @@ def test_jax_has_begun(tmp_path: Path) -> None:
         assert said.endswith("Call initialize first, and once.")
 
 
+@pytest.mark.long
 def test_a_training_is_the_same_everywhere(tmp_path: Path) -> None:
     """Another seed, cadence, version or flag on one process is named on all.
 

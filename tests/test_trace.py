@@ -430,6 +430,7 @@ def other_instruction_set(isa: str) -> Trace:
     return Trace.from_json(json.loads(done.stdout))
 
 
+@pytest.mark.long
 def test_another_instruction_set_is_found_in_the_operation_that_it_changes() -> None:
     """Of what differs between two instruction sets, `exp` comes first, and its line is named."""
     known, other = (other_instruction_set(isa) for isa in ("AVX2", "SSE4_2"))

@@ -51,6 +51,7 @@ def shifts_in_place() -> bool:
     return np.asarray(got).ravel().tolist() == [1, 1, 2, 3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_program_runs_on_the_cpu(fault: Fault, everywhere: dict[str, FaultAnswer]) -> None:
     """Every program gives an answer here, and it is the right one but where JAX has the fault."""
