@@ -31,7 +31,6 @@ from reproducibility.distributed import Layout, shard_gradients
 from reproducibility.errors import ConfigError, IdentityMismatchError
 from reproducibility.launch import launch
 from reproducibility.run import Run
-from tests.layouts import QUICK as QUICK_SIZES
 from tests.layouts import (
     COUNTS,
     DATASETS,
@@ -44,6 +43,7 @@ from tests.layouts import (
     mlp,
     numbers,
 )  # fmt: skip
+from tests.layouts import QUICK as QUICK_SIZES
 
 pytestmark = pytest.mark.timeout(900)  # the first to ask for a layout waits until it is computed
 
