@@ -207,7 +207,7 @@ def _recompute(
     progress: Callable[[str], None] | None,
 ) -> Comparison:  # fmt: skip
     """Compute the first step that differs again on both sides, and measure the distance."""
-    from reproducibility.replay import import_meanwhile, replay, side_by_side
+    from reproducibility.replay import replay, side_by_side
 
     parting: Parting = walked.parting  # type: ignore[assignment]
     if not (left.run and right.run):
@@ -216,9 +216,8 @@ def _recompute(
 
     def both(step: int, since: int) -> list[Replay | Recomputed]:
         one = partial(_attempt, partial(replay, since=since, progress=progress), step)
-        return side_by_side(one, (left.path, right.path))
+        return side_by_side(one, (left.path, right.path), load="reproducibility.distance")
 
-    import_meanwhile("reproducibility.distance")
     sides = both(parting.step, parting.since)
     one, other = (Recomputed(side.answer, side.reason) for side in sides)
     found = dataclasses.replace(found, recomputed=(one, other))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ReplayError
 from reproducibility.ledger import differing
-from reproducibility.replay import Steps, compute, import_meanwhile, recorded, side_by_side
+from reproducibility.replay import Steps, compute, recorded, side_by_side
 from reproducibility.run import Run
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def trace_steps(
 
         return Trace.from_json(answer["trace"]), answer["problem"]
 
-    import_meanwhile("reproducibility.trace")
-    sides = side_by_side(one, opened)
+    sides = side_by_side(one, opened, load="reproducibility.trace")
     traces = tuple(found for found, _ in sides)
     notes = tuple(
         f"{run.path}: computed again, {problem}; the trace is of what was computed now."

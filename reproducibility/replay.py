@@ -338,7 +338,9 @@ class _Children:
 _OWN: ContextVar[_Children] = ContextVar("_OWN")
 
 
-def side_by_side[T, R](do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def side_by_side[T, R](
+    do: Callable[[T], R], items: Sequence[T], *, load: str | None = None
+) -> list[R]:
     """Do something with each of a few items at a time; if one fails, end what the others started.
 
     Only that: what another thread computes again at the same time goes on.
@@ -348,6 +350,7 @@ def side_by_side[T, R](do: Callable[[T], R], items: Sequence[T]) -> list[R]:
     Args:
         do: what to do.
         items: with what.
+        load: a module to import meanwhile, while this process waits.
 
     Returns:
         What it returned, in the order of the items.
@@ -359,6 +362,9 @@ def side_by_side[T, R](do: Callable[[T], R], items: Sequence[T]) -> list[R]:
         ) as threads,
     ):
         try:
+            # After `_Children`, which looks at the variables: JAX sets some when it is imported.
+            if load:
+                threading.Thread(target=importlib.import_module, args=(load,), daemon=True).start()
             futures = [threads.submit(do, item) for item in items]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()  # raises what went wrong, if something did
@@ -366,15 +372,6 @@ def side_by_side[T, R](do: Callable[[T], R], items: Sequence[T]) -> list[R]:
         except BaseException:  # Ctrl-C reaches this thread, not those that wait
             children.end()
             raise
-
-
-def import_meanwhile(module: str) -> None:
-    """Import a module in a thread, while others wait for their children. Same bits: everywhere.
-
-    Args:
-        module: its full name.
-    """
-    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:

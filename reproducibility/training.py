@@ -292,9 +292,8 @@ class _Optimiser:
         return TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
 
 
-# Compiled once a process. By type as well: 1 and 1.0 are equal in Python, and two settings.
-_network_of = functools.lru_cache(maxsize=8, typed=True)(_Network)
-_optimiser_of = functools.lru_cache(maxsize=8, typed=True)(_Optimiser)
+_network_of = functools.lru_cache(maxsize=8)(_Network)  # compiled once a process
+_optimiser_of = functools.lru_cache(maxsize=8)(_Optimiser)
 
 
 @functools.partial(jax.jit, static_argnames="shards")
