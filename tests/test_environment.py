@@ -51,14 +51,15 @@ images, filters = (
 layout = jax.lax.conv_dimension_numbers(images.shape, filters.shape, ("NHWC", "HWIO", "NHWC"))
 
 @jax.jit
-def convolve(images, filters):
-    return jax.lax.conv_general_dilated(images, filters, (1, 1), "SAME", dimension_numbers=layout)
+def loss(filters):
+    out = jax.lax.conv_general_dilated(images, filters, (1, 1), "SAME", dimension_numbers=layout)
+    return jnp.sum(out**2)
 
 key = jax.random.key(0)
 probes = {
     "key": digest(jax.random.key_data(key)),
     "normal": digest(jax.random.normal(key, (10_000,))),
-    "convolution": digest(jax.grad(lambda f: jnp.sum(convolve(images, f) ** 2))(filters)),
+    "convolution": digest(jax.grad(loss)(filters)),
 }
 print(json.dumps({"environment": capture_environment(), "probes": probes}))
 """
