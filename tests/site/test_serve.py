@@ -33,7 +33,7 @@ validation:
   links: {anchors: warn}
 markdown_extensions:
   - toc: {permalink: true}
-  - pymdownx.snippets: {base_path: [.], auto_append: [docs/words.txt]}
+  - pymdownx.snippets: {base_path: [!relative $config_dir], auto_append: [docs/words.txt], check_paths: true}
   - abbr
 """
 KEEPING = f"""\
