@@ -33,7 +33,10 @@ validation:
   links: {anchors: warn}
 markdown_extensions:
   - toc: {permalink: true}
-  - pymdownx.snippets: {base_path: [!relative $config_dir], auto_append: [docs/words.txt], check_paths: true}
+  - pymdownx.snippets:
+      base_path: [!relative $config_dir]
+      auto_append: [docs/words.txt]
+      check_paths: true
   - abbr
 """
 KEEPING = f"""\
