@@ -196,13 +196,21 @@ def capture_environment() -> Environment:
         **_devices(),
         **_cpu(),
         **_threads(),
-        **{name: _option(name.removeprefix("config.")) for name in _recorded("config.")},
+        **jax_settings(),
         **_variables(),
         **_flags(),
         **_git(),
         "os.name": platform.system(),
         "os.machine": platform.machine(),
     }
+
+
+def jax_settings() -> Environment:
+    """Return the options of JAX that are recorded, as `config.<option>`.
+
+    Same bits: not a computation.
+    """
+    return {name: _option(name.removeprefix("config.")) for name in _recorded("config.")}
 
 
 def differences(a: Mapping[str, Value], b: Mapping[str, Value]) -> list[Difference]:

@@ -25,7 +25,7 @@ from reproducibility.checkpoint import CheckpointStore
 from reproducibility.config import Identity, TrainConfig
 from reproducibility.data import Dataset, load_dataset
 from reproducibility.distributed import Layout
-from reproducibility.environment import CHANGES_BITS, capture_environment
+from reproducibility.environment import CHANGES_BITS, Value, capture_environment, jax_settings
 from reproducibility.errors import (
     CheckpointMismatchError,
     ConfigError,
@@ -103,6 +103,8 @@ class TrainResult:
     """What `result.json` holds; None unless the run is finished and has a directory."""
 
 
+type Ambient = tuple[tuple[str, Value], ...]  # options of JAX
+
 SHARED = "Give all processes one --run-dir, which all of them see."
 PLANNED = 64  # steps that one plan covers; it is made anew at every multiple
 
@@ -134,8 +136,9 @@ class Programs:
         )
         # Neither is given the seed, so what they compile is shared by the runs of all seeds.
         features, classes = self.data.x.shape[1], self.data.classes
-        self._network = _network_of(features, identity.hidden, classes, identity.dropout)
-        self._optimiser = _optimiser_of(identity.learning_rate, self.layout)
+        ambient = _ambient()
+        self._network = _network_of(features, identity.hidden, classes, identity.dropout, ambient)
+        self._optimiser = _optimiser_of(identity.learning_rate, self.layout, ambient)
         self.shards = [jnp.uint32(shard) for shard in mine]
         key = root_key(identity.seed)
         self.graph, params = self.initial(key)
@@ -292,12 +295,37 @@ class _Optimiser:
         return TrainState(state.step + jnp.uint32(1), params, opt_state, state.key)
 
 
-_network_of = functools.lru_cache(maxsize=8)(_Network)  # compiled once a process
-_optimiser_of = functools.lru_cache(maxsize=8)(_Optimiser)
+def _ambient() -> Ambient:
+    """Return the settings of JAX: what was compiled under others is not used again.
+
+    JAX itself looks at a part of them only; `jax_disable_most_optimizations` is none of those.
+    """
+    return tuple(sorted(jax_settings().items()))
 
 
-@functools.partial(jax.jit, static_argnames="shards")
+@functools.lru_cache(maxsize=8)
+def _network_of(
+    features: int, hidden: tuple[int, ...], classes: int, dropout: float, ambient: Ambient
+) -> _Network:
+    return _Network(features, hidden, classes, dropout)
+
+
+@functools.lru_cache(maxsize=8)
+def _optimiser_of(learning_rate: float, layout: Layout, ambient: Ambient) -> _Optimiser:
+    return _Optimiser(learning_rate, layout)
+
+
 def _planned(key: Key[Array, ""], step: UInt[Array, ""], data: Dataset, *, shards: int) -> Plan:
+    plan: Plan = _plan_of(shards, _ambient())(key, step, data)
+    return plan
+
+
+@functools.lru_cache(maxsize=8)
+def _plan_of(shards: int, ambient: Ambient) -> Callable[..., Plan]:
+    return jax.jit(functools.partial(_each_shard, shards=shards))
+
+
+def _each_shard(key: Key[Array, ""], step: UInt[Array, ""], data: Dataset, *, shards: int) -> Plan:
     """Give each shard of each step its rows and its key, both by global numbers."""
     dropout, size = stream_key(key, "dropout"), data.batch_size
 
@@ -310,9 +338,8 @@ def _planned(key: Key[Array, ""], step: UInt[Array, ""], data: Dataset, *, shard
     return plan
 
 
-@functools.lru_cache(maxsize=4)
 def programs_of(identity: Identity, layout: Layout | None = None) -> Programs:
-    """Return the programs of an identity, made once a process.
+    """Return the programs of an identity, made once a process and for each settings of JAX.
 
     **Same bits:** those of a new `Programs(identity)`, whatever the layout.
 
@@ -320,6 +347,11 @@ def programs_of(identity: Identity, layout: Layout | None = None) -> Programs:
         identity: what determines the bits.
         layout: the devices to compute on; by default one.
     """
+    return _programs_of(identity, layout, _ambient())
+
+
+@functools.lru_cache(maxsize=4)
+def _programs_of(identity: Identity, layout: Layout | None, ambient: Ambient) -> Programs:
     return Programs(identity, layout)
 
 

@@ -28,7 +28,7 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.keys import stream_key
-from reproducibility.training import Plan, programs_of
+from reproducibility.training import Plan
 from tests.conftest import SMALL
 from tests.sabotage import reseal
 
@@ -183,7 +183,7 @@ def sabotage(row: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, di
 
 def forget_programs() -> None:
     """Let the next run make and compile its programs from scratch, of the code as it is then."""
-    programs_of.cache_clear()
+    training._programs_of.cache_clear()
     jax.clear_caches()
 
 

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ from reproducibility.keys import index_key, step_key, stream_key
 from reproducibility.replay import replay
 from reproducibility.run import Run, read_result, write_result
 from reproducibility.training import PLANNED, Plan, Programs, programs_of, restore_state
+from tests.conftest import SMALL
 
 Small = Callable[..., TrainConfig]
 
@@ -157,7 +160,7 @@ def test_a_new_seed_compiles_nothing(small: Small, compiled: list[str]) -> None:
 def test_programs_know_nothing_of_earlier_seeds(small: Small) -> None:
     """A run after one of another seed has the digest that it has in a process that ran nothing."""
     one, other = train(small(steps=3)).digest, train(small(steps=3, seed=8)).digest
-    for cache in (programs_of, training._network_of, training._optimiser_of):
+    for cache in (training._programs_of, training._network_of, training._optimiser_of):
         cache.cache_clear()
     jax.clear_caches()
     assert train(small(steps=3, seed=8)).digest == other != one
@@ -500,3 +503,28 @@ def test_a_damaged_result_is_made_again(small: Small, tmp_path: Path) -> None:
     with pytest.warns(SetAsideWarning, match=r"damaged-result\.json"):
         second = train(small(), run_dir=tmp_path / "run").result
     assert dataclasses.replace(second, seconds=first.seconds) == first
+
+
+UNDER_OTHER_SETTINGS = """
+import sys, jax
+from reproducibility import TrainConfig, train
+from tests.conftest import SMALL
+settings = dict(steps=2, **SMALL)
+if "first" in sys.argv:
+    train(TrainConfig(seed=7, **settings)), train(TrainConfig(seed=8, **settings))
+jax.config.update("jax_disable_most_optimizations", True)
+print(*(train(TrainConfig(seed=seed, **settings)).digest for seed in (7, 8)))
+"""
+
+
+def test_nothing_compiled_under_other_settings_is_used() -> None:
+    """A run computes with the settings of JAX that it records, whatever ran before in the process:
+    the same seed, and another one. The control: the setting changes the bits."""
+    code = [sys.executable, "-c", UNDER_OTHER_SETTINGS]
+    alone, second = (
+        subprocess.check_output([*code, *more], text=True).split() for more in ([], ["first"])
+    )
+    assert second == alone
+    settings = {"steps": 2, **SMALL}
+    plain = [train(TrainConfig(seed=seed, **settings)).digest for seed in (7, 8)]
+    assert plain != alone
