@@ -31,7 +31,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reproducibility.errors import LedgerError, RunSaveError, SetAsideWarning
-from reproducibility.files import AT_ONCE, Chain, append_bytes, chained, flush, in_common, set_aside
+from reproducibility.files import (
+    AT_ONCE,
+    Chain,
+    append_bytes,
+    canonical_json,
+    chained,
+    flush,
+    in_common,
+    set_aside,
+)
 
 FORMAT = 1
 LEDGER = "ledger.jsonl"
@@ -43,6 +52,7 @@ DIGITS = 16  # of a fingerprint
 _HEX = "0123456789abcdef"
 _KNOWN = {*FIELDS, "step"}
 _BEGIN = b'{"chain":"'  # of every line
+_EMPTY = b'{"step":'  # of a line, without its chain, that tells nothing: all fields come before it
 _DO = {
     "read": "Something other than this version of the package wrote it.",
     "write": "Put it into the stage it belongs to, as fingerprints.",
@@ -76,6 +86,10 @@ class Header:
         """Return the line, without its chain. Same bits: everywhere."""
         return {"format": FORMAT, "run": self.run, "level": self.level, "every": self.every,
                 "from": self.first, "leaves": self.leaves}  # fmt: skip
+
+    def reads_as(self, other: Header) -> bool:
+        """Say whether a line means the same under both. Same bits: everywhere."""
+        return self.level == other.level and self.leaves == other.leaves
 
     def describes(self, other: Header) -> bool:
         """Say whether lines of `other` can follow under this header. Same bits: everywhere."""
@@ -112,7 +126,7 @@ class Walk:
     parting: Parting | None
     """Where they part, if they do."""
     last: int
-    """The last step that both record, -1 if there is none."""
+    """The last step of which both tell something in common, -1 if there is none."""
     losses: Losses
     """Losses of both, by step: the last before they part, and ever fewer after that."""
     problems: tuple[str | None, str | None]
@@ -195,6 +209,8 @@ class Ledger:
         """Read a line that is not the one of the expected step; say what is wrong with it."""
         try:
             found = json.loads(body)
+            if canonical_json(found) != body:  # a name twice, say, of which only one would be read
+                raise ValueError("not as it is written")
             if isinstance(found, dict) and type(found.get("step")) is int:
                 self.problem = f"line {number} {_out_of_place(found, expected)}"
                 return False
@@ -460,6 +476,8 @@ def read_entry(body: bytes, header: Header) -> Entry:
     """
     line = _object(body)
     _check_line(line, header, "read")
+    if canonical_json(line) != body:
+        raise _refusal("a line", "each name once, as it is written", "another form", line, "read")
     found = {stage: _fingerprints(line, stage, header) for stage in STAGES if stage in line}
     return found if LOSS not in line else {**found, LOSS: {"": float.fromhex(line[LOSS]).hex()}}
 
@@ -541,15 +559,19 @@ def walk(a: Ledger, b: Ledger) -> Walk:
     """
     recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
     a.at_once = b.at_once = AT_ONCE
+    last = -1
     for bodies in in_common(a.chain, b.chain):
-        recent.extend((step, body, body) for step, body in a.take(bodies))
+        for step, body in a.take(bodies):
+            recent.append((step, body, body))
+            if body[: len(_EMPTY)] != _EMPTY:
+                last = step
         if a.problem:
             break
     if a.chain.number:
         b.follow(a)
     if a.problem:
-        return Walk(None, -1 if a.last is None else a.last, [], (a.problem, b.problem))
-    parting, last, far = None, -1 if a.last is None else a.last, 0
+        return Walk(None, last, [], (a.problem, b.problem))
+    parting, far = None, 0
     alone: set[str] = set()
     left, right = iter(a), iter(b)
     x, y = next(left, None), next(right, None)
@@ -562,16 +584,18 @@ def walk(a: Ledger, b: Ledger) -> Walk:
         if step > y[0]:
             y = next(right, None)
             continue
+        told = not x[1].startswith(_EMPTY)
         if parting is None:
             recent.append((step, x[1], y[1]))
-            if x[1] != y[1]:
+            if x[1] != y[1] or not a.header.reads_as(b.header):
                 entries = read_entry(x[1], a.header), read_entry(y[1], b.header)
                 alone |= entries[0].keys() ^ entries[1].keys()
+                told = not entries[0].keys().isdisjoint(entries[1])
                 parting, far = _parting(step, last, *entries), 1
         elif step - parting.step >= far:
             far = max(far + 1, int(far * GROWTH))
             losses.append((step, _loss(x[1]), _loss(y[1])))
-        last = step
+        last = step if told else last  # nothing was compared where they hold nothing in common
         x, y = next(left, None), next(right, None)
     for rest in (left, right):
         deque(rest, maxlen=0)
@@ -623,6 +647,8 @@ def _header(found: Any) -> Header:
     values: list[Any] = [found.get(name) for name in names] if isinstance(found, dict) else []
     if [type(value) for value in values] != [str, str, int, int, dict]:
         raise ValueError("a header that lacks something")
+    if found.keys() - {"chain", "format", *names}:
+        raise ValueError("a header that holds something else")
     header = Header(*values)
     lists = all(_is_names(leaves) for leaves in header.leaves.values())
     numbers = header.every >= 1 and header.first >= 0
@@ -635,7 +661,8 @@ def _header(found: Any) -> Header:
 
 
 def _is_names(leaves: Any) -> bool:
-    return isinstance(leaves, list) and all(isinstance(name, str) for name in leaves)
+    names = isinstance(leaves, list) and all(isinstance(name, str) for name in leaves)
+    return names and len(set(leaves)) == len(leaves)
 
 
 def _out_of_place(line: dict[str, Any], expected: int) -> str:

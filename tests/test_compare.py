@@ -628,3 +628,26 @@ def test_a_replay_begins_without_jax(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=True,
     )  # fmt: skip
     assert done.stdout == "False\n"
+
+
+def test_steps_that_have_nothing_in_common_are_not_the_same(tmp_path: Path) -> None:
+    """Two ledgers agree only as far as both tell something of the same kind of a step.
+
+    The control: with one stage in common the last step counts.
+    """
+
+    def record(name: str, *, common: bool, params: bool) -> Path:
+        with Recorder(tmp_path / name) as recorder:
+            recorder.record(0, params={"w": np.zeros(3)})
+            for step in range(1, 6):
+                parts: dict[str, Any] = {"batch": np.arange(step)} if common else {}
+                parts |= {"params": {"w": np.full(3, step)}} if params else {"loss": step * 7.0}
+                recorder.record(step, **parts)
+        return tmp_path / name
+
+    a, b = (record(f"{params}", common=False, params=params) for params in (True, False))
+    found = compare(a, b)
+    assert (found.verdict, found.step) == ("cannot be told", 0)
+    a, b = (record(f"common {params}", common=True, params=params) for params in (True, False))
+    found = compare(a, b)
+    assert (found.verdict, found.step) == ("same", 5)

@@ -405,7 +405,7 @@ def test_what_the_writer_accepts_the_reader_reads(about: Header, body: dict[str,
         entry = read_entry(raw, read.header)
         assert {*entry, "step"} == body.keys()
         assert entry.keys() - read.header.leaves.keys() <= {"loss"}
-        write(path, [(about, {"step": step + 1})], first=step + 1)
+        write(path, [(about, {**body, "step": step + 1})], first=step + 1)
         assert len(list(Ledger(path, RUN))) == 2
 
 
@@ -912,3 +912,51 @@ def test_a_run_on_a_full_disk(
     assert (tmp_path / "run/ledger.jsonl").read_bytes() == (
         tmp_path / "whole/ledger.jsonl"
     ).read_bytes()
+
+
+def forge(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Change the bytes of each line, whatever they are then, and compute the chain from scratch."""
+    head, content = RUN, b""
+    for line in path.read_bytes().splitlines():
+        body = change(line[: line.find(b'"chain":')] + line[line.find(b'"chain":') + 75 :])
+        head = hashlib.sha256(head.encode() + body).hexdigest()
+        at = body.find(b'"every"') if b'"every"' in body else 1
+        content += body[:at] + b'"chain":"%b",' % head.encode() + body[at:] + b"\n"
+    forged = path.with_name("forged.jsonl")
+    forged.write_bytes(content)
+    return forged
+
+
+FORGED = {
+    "a name of a leaf twice": lambda line: line.replace(b'["b","w"]', b'["b","b","w"]').replace(
+        b'"params":"', b'"params":"deadbeefdeadbeef'
+    ),
+    "a stage twice": lambda line: line.replace(b'"params":"', b'"params":"00","params":"'),
+    "more in the header": lambda line: line.replace(b'"level"', b'"extra":1,"level"'),
+    "leaves in another order": lambda line: line.replace(b'["b","w"]', b'["w","b"]'),
+    "a space": lambda line: line.replace(b'"params":"', b'"params": "'),
+}
+
+
+@pytest.mark.parametrize("how", ["as it is", "nothing but steps", *FORGED])
+def test_what_is_not_as_it_is_written_is_not_the_same(tmp_path: Path, how: str) -> None:
+    """A ledger with bytes that no comparison looks at, whose chain was computed again, is refused
+    or different: it is never the same as the one it was made of. The control: unchanged, it is."""
+    header = Header("", "leaf", 1, 0, {"params": ["b", "w"]})
+    lines = [(header, {"params": f"{step:032x}", "step": step}) for step in range(4)]
+    write(tmp_path / "true.jsonl", lines)
+
+    def emptied(line: bytes) -> bytes:
+        step = json.loads(line).get("step")
+        return line if step is None else b'{"step":%d}' % step
+
+    changes = {"as it is": lambda line: line, "nothing but steps": emptied, **FORGED}
+    forged = forge(tmp_path / "true.jsonl", changes[how])
+    others = [tmp_path / "true.jsonl"]
+    others += [forged] if how == "nothing but steps" else []  # which tell of no step that it agrees
+    for other in others:
+        try:
+            verdict = compare(other, forged).verdict
+        except LedgerError:
+            verdict = "refused"
+        assert (verdict == "same") == (how == "as it is")
