@@ -352,13 +352,13 @@ class Doctor:
     It also runs small programs that computed wrong values on some version or platform, after
     published issues, and says what this machine makes of them.
 
-    Exit code: 0 it does, 1 it does not or computes wrong values, 3 cannot be told.
+    Exit code: 0 it does, 1 it does not or computes wrong values, 2 refused, 3 cannot be told.
 
-    Example: reproducibility doctor
+    Example: reproducibility doctor --accept xla-49176
     """
 
     accept: tuple[str, ...] = ()
-    """Published faults, by name, that are reported and do not count: jax-39103."""
+    """Published faults, by name, that are reported and do not count."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -366,22 +366,17 @@ class Doctor:
         """Diagnose, print the environment and the answers."""
         from reproducibility.doctor import diagnose
 
-        answers = {True: "yes", False: "no", None: "cannot be told"}
         found = diagnose(accept=self.accept, progress=lambda text: _say(f"{text} …"))
         if self.json:
             _print_json(found.to_json())
         else:
             _print_rows([(name, _text(value)) for name, value in found.environment.items()])
             print()
-            _print_rows([(check.question, answers[check.passed]) for check in found.checks])
+            _print_rows([(check.question, check.answer) for check in found.checks])
             print()
             _print_faults(found)
-        for check in found.checks:
-            if not check.passed:
-                _say(f"{check.question} {answers[check.passed].capitalize()}: {check.detail}.")
-        for fault in found.counted:
-            if fault.verdict in ("wrong", "cannot be told"):
-                _say(f"{fault.name}, {fault.fault}: {fault.text}. {fault.detail}.")
+        for reason in found.reasons:
+            _say(reason)
         return found.exit_code
 
 
@@ -485,16 +480,22 @@ def _registry() -> Any:
             except ValueError:
                 raise ValueError(f"expected {words[kind]}, got {texts[0]!r}") from None
 
+        def fits(value: Any) -> bool:
+            return type(value) is kind or (optional and value is None)
+
         return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=kind.__name__.upper(),
-            instance_from_str=read,
-            is_instance=lambda value: (
-                (isinstance(value, kind) and not isinstance(value, bool))
-                or (optional and value is None)
-            ),
-            str_from_instance=lambda value: [str(value)],
+            1, kind.__name__.upper(), read, fits, lambda value: [str(value)]
         )
+
+    @registry.primitive_rule
+    def names(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        def read(texts: list[str]) -> tuple[str, ...]:
+            if not texts:
+                raise ValueError("expected a name or more, got none")
+            return tuple(texts)
+
+        spec = PrimitiveConstructorSpec("*", "NAME [NAME ...]", read, lambda value: True, list)
+        return spec if info.type == tuple[str, ...] else None
 
     return registry
 
@@ -743,12 +744,13 @@ def _print_comparison(found: Comparison) -> None:
 
 
 def _print_faults(found: Diagnosis) -> None:
-    rows = []
-    for fault in found.faults:
-        text = f"{fault.text}, accepted" if fault.name in found.accepted else fault.text
-        rows.append((fault.name, text, fault.fault, fault.source))
+    here = [fault for fault in found.faults if fault.verdict != "does not apply"]
+    accepted = dict.fromkeys(found.accepted, ", accepted")
+    rows = [(f.name, f.text + accepted.get(f.name, ""), f.fault, f.source) for f in here]
     _print_rows(rows, ("published fault", "here", "what goes wrong", "issue"))
-    for fault in found.faults:
+    if rest := len(found.faults) - len(here):
+        print(f"{rest} more that do not apply to this platform and these settings")
+    for fault in here:
         if fault.verdict == "wrong":
             lines = [("wrong", fault.detail), ("so", fault.consequence), ("cure", fault.cure)]
             print()

@@ -6,27 +6,27 @@ Chapter: docs/fundamentals/reproducibility_basics.md
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from reproducibility.children import last_words, python, with_package
 from reproducibility.config import TrainConfig
 from reproducibility.environment import capture_environment
-from reproducibility.machine.known import FaultAnswer, check_fault_names, known_faults
+from reproducibility.machine.known import FaultAnswer, asking, check_fault_names
 from reproducibility.training import train
 
 SEED = 7
 STEPS = 60
 STOP_AFTER = 25  # not a multiple of the checkpoint cadence, and in the middle of an epoch
-DEADLINE = 120  # seconds a child process may take on a machine that is very slow
+DEADLINE = 120  # seconds to wait for a child process on a machine that is very slow
 
 _CHILD = """
 import sys
@@ -48,6 +48,11 @@ class Check:
     """The answer; None if the question could not be asked."""
     detail: str
     """The digests that were compared, or why there are none."""
+
+    @property
+    def answer(self) -> str:
+        """The answer in words."""
+        return {True: "yes", False: "no", None: "cannot be told"}[self.passed]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +92,21 @@ class Diagnosis:
             return "different" if False in [check.passed for check in self.checks] else "wrong"
         return "cannot be told" if self.exit_code else "same"
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """A sentence for each answer that keeps the exit code from being 0, and what to do."""
+        asked = [c for c in self.checks if not c.passed]
+        counted = [f for f in self.counted if f.verdict in ("wrong", "cannot be told")]
+        wrong = [f.name for f in counted if f.verdict == "wrong"]
+        told = [f"{c.question} {c.answer.capitalize()}: {c.detail}." for c in asked]
+        told += [f"{f.name}, {f.fault}: {f.text}. {f.detail}." for f in counted]
+        if self.verdict == "wrong":
+            told.append(
+                f"Exit code 1 is for {' and '.join(wrong)} alone. If your code does not do that: "
+                f"reproducibility doctor --accept {' '.join([*self.accepted, *wrong])}"
+            )
+        return tuple(told)
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields and the verdict as JSON values.
 
@@ -119,9 +139,8 @@ def diagnose(
     check_fault_names(accept)
     tell = progress or (lambda text: None)
     config = TrainConfig(seed=SEED, steps=STEPS)
-    with concurrent.futures.ThreadPoolExecutor(2) as beside:
-        tell("Training in a fresh process, and running the programs of published faults")
-        elsewhere, published = beside.submit(_in_a_fresh_process), beside.submit(known_faults)
+    tell("Training in a fresh process, and running the programs of published faults")
+    with _in_a_fresh_process() as elsewhere, asking() as published:
         tell("Training once")
         reference = train(config).digest
         forget: Any = jax.clear_caches  # without types in JAX
@@ -131,7 +150,7 @@ def diagnose(
         tell("Training interrupted, and resumed from the checkpoint")
         resumed = _interrupted_and_resumed()
         tell("Waiting for the other processes")
-        (fresh, trouble), faults = elsewhere.result(), published.result()
+        (fresh, trouble), faults = elsewhere(), published()
     checks = (
         _check("Does training twice give the same digest?", reference, again),
         _check("Does a fresh process give the same digest?", reference, fresh, trouble),
@@ -154,13 +173,27 @@ def _interrupted_and_resumed() -> str:
     return last.digest
 
 
-def _in_a_fresh_process() -> tuple[str | None, str]:
-    environment = os.environ | {"PYTHONHASHSEED": "1"}
+@contextlib.contextmanager
+def _in_a_fresh_process() -> Iterator[Callable[[], tuple[str | None, str]]]:
+    """Train beside other work; leaving ends the process."""
+    child = subprocess.Popen(
+        python("-c", _CHILD, str(SEED), str(STEPS)),
+        env=with_package(os.environ | {"PYTHONHASHSEED": "1"}),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+    with child:
+        try:
+            yield lambda: _digest_of(child)
+        finally:
+            child.kill()
+
+
+def _digest_of(child: subprocess.Popen[str]) -> tuple[str | None, str]:
+    """Wait for the digest that a process prints; None, and why, if it prints none."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD, str(SEED), str(STEPS)],
-            env=environment, capture_output=True, text=True, timeout=DEADLINE, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
-        return None, f"The process did not finish: {error}"
-    return done.stdout.split()[-1], ""
+        out, errors = child.communicate(timeout=DEADLINE)
+    except subprocess.TimeoutExpired:
+        return None, f"the process did not end within {DEADLINE} s"
+    if child.returncode:
+        return None, f"the process ended with exit code {child.returncode} and {last_words(errors)}"
+    return out.split()[-1], ""

@@ -20,7 +20,6 @@ import importlib
 import json
 import os
 import queue
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from reproducibility.children import last_words, python, with_package
 from reproducibility.config import Identity
 from reproducibility.environment import (
     CODE,
@@ -66,7 +66,6 @@ type Line = tuple[int, bytes, Header]
 type Say = Callable[[str], None]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
-_PACKAGE = Path(__file__).parent.parent
 _FACTS = [name.partition(".") for facts in KNOWN.values() for name in facts]
 _CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
 # The variables through which an environment is chosen.
@@ -254,8 +253,7 @@ class _Child:
 
     def _start(self) -> None:
         self._reap()
-        # -P: nothing is imported from the directory that one happens to be in.
-        command = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
+        command = python("-c", f"from {__name__} import serve; serve()")
         with self._guard, open(self._errors, "wb") as errors:
             self._process = subprocess.Popen(
                 command, env=self._variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -291,7 +289,7 @@ class _Child:
 
     def _failure(self, task: Mapping[str, Any]) -> ReplayError:
         code = self._process.returncode if self._process else None
-        said = _said(self._errors.read_text(errors="replace"))
+        said = last_words(self._errors.read_text(errors="replace"))
         return ReplayError(
             "compute", "a step again", path=task["run"], step=task["end"],
             expected="a process in the recorded environment to do it",
@@ -650,14 +648,6 @@ def _in_environment(
         return own.of(environment).do(module, task, progress)
 
 
-def _said(errors: str) -> str:
-    """Pick what a process died of: the exception, or else the first thing that XLA complained."""
-    lines = errors.strip().splitlines()
-    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
-    told = (raised[-1:] or lines[:1] or ["nothing"])[0]
-    return repr(re.sub(r"^[EFIW]\d{4} [^]]*\] ", "", told)[:300])
-
-
 def _variables(environment: Environment, ambient: Mapping[str, str]) -> dict[str, str]:
     """Return the ambient variables, those that matter as an environment has them."""
 
@@ -666,8 +656,7 @@ def _variables(environment: Environment, ambient: Mapping[str, str]) -> dict[str
         return name == _CACHE or not (name in _CHOSEN or unknown)
 
     kept = {name: value for name, value in ambient.items() if stays(name)}
-    paths = os.pathsep.join([str(_PACKAGE), *filter(None, [ambient.get("PYTHONPATH")])])
-    return {**kept, **variables_of(environment), "PYTHONPATH": paths}
+    return with_package({**kept, **variables_of(environment)})
 
 
 def _relevant(then: Environment, now: Environment) -> list[Difference]:

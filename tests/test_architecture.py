@@ -19,7 +19,7 @@ PACKAGE = ROOT / "reproducibility"
 LAYERS = {
     "errors": 0,
     "config": 1, "environment": 1, "files": 1, "keys": 1, "hashing": 1,
-    "lifeline": 1,
+    "lifeline": 1, "children": 0,
     "machine.reproducers": 1, "machine.faults": 2, "machine.trial": 2, "machine.known": 3,
     "model": 2, "data": 2, "fingerprint": 2, "distance": 2, "processes": 2,
     "launch": 2,

@@ -1,10 +1,16 @@
 """Promises of `reproducibility.doctor`."""
 
+import contextlib
 import dataclasses
 import json
+import signal
 import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 from reproducibility import cli, doctor
@@ -29,17 +35,26 @@ class Done:
     digest: str
 
 
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every training of the doctor end the same at once."""
+    elsewhere = contextlib.nullcontext(lambda: ("same", ""))
+    monkeypatch.setattr(doctor, "train", lambda *a, **k: Done("same"))
+    monkeypatch.setattr(doctor, "_in_a_fresh_process", lambda: elsewhere)
+
+
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command without its trainings, on a table of planted faults."""
-    monkeypatch.setattr(doctor, "train", lambda *a, **k: Done("same"))
-    monkeypatch.setattr(doctor, "_in_a_fresh_process", lambda: ("same", ""))
+    untrained(monkeypatch)
 
     def run(
-        capsys: pytest.CaptureFixture[str], *arguments: str, **reproducers: object
+        capsys: pytest.CaptureFixture[str],
+        *arguments: str,
+        platforms: tuple[str, ...] = ("cpu",),
+        **reproducers: object,
     ) -> tuple[int, str, str]:
         table = [
-            Fault(f"jax-{number}", f"fault {number}", ("cpu",), program, "So it is.", "Do this.")
+            Fault(f"jax-{number}", f"fault {number}", platforms, program, "So it is.", "Do this.")
             for number, program in reproducers.items()
         ]
         monkeypatch.setattr(known, "FAULTS", tuple(table))
@@ -100,19 +115,68 @@ def test_what_is_accepted_does_not_count() -> None:
 
 
 def test_a_machine_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where each training ends differently, and no process can be started, the answers say so."""
+    """Where each training ends differently, and a process does not end, the answers say so."""
     digests = iter("abcdefgh")
-
-    def refuse(*arguments: object, **settings: object) -> None:
-        raise subprocess.TimeoutExpired("python", 120)
-
     monkeypatch.setattr(doctor, "train", lambda *a, **k: Done(next(digests)))
-    monkeypatch.setattr(doctor.subprocess, "run", refuse)
+    monkeypatch.setattr(doctor, "_CHILD", "import time; time.sleep(600)")
+    monkeypatch.setattr(doctor, "DEADLINE", 0.1)
     monkeypatch.setattr(known, "FAULTS", ())
     found = diagnose()
     assert [check.passed for check in found.checks] == [False, None, False]
-    assert "timed out" in found.checks[1].detail
+    assert found.checks[1].detail == "the process did not end within 0.1 s"
     assert found.exit_code == 1
+
+
+def test_what_a_fresh_process_died_of_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that fails, the exit code and the error are said, and not its program."""
+    monkeypatch.setattr(doctor, "_CHILD", "import sys; raise ImportError('planted')")
+    with doctor._in_a_fresh_process() as told:
+        assert told() == (None, "the process ended with exit code 1 and 'ImportError: planted'")
+
+
+def test_a_fresh_process_ignores_what_lies_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tempfile.py in the user's directory is not what the fresh process imports."""
+    Path(tmp_path, "tempfile.py").write_text("raise RuntimeError('planted')")
+    monkeypatch.chdir(tmp_path)
+    child = "import tempfile, reproducibility; print(tempfile.__file__, 'digest')"
+    monkeypatch.setattr(doctor, "_CHILD", child)
+    with doctor._in_a_fresh_process() as told:
+        assert told() == ("digest", "")
+
+
+def test_settings_made_in_python_are_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that holds for the calling thread alone is the one that is asked about."""
+    untrained(monkeypatch)
+    monkeypatch.setattr(known, "FAULTS", tuple(f for f in FAULTS if f.name == "jax-19085"))
+    assert [fault.verdict for fault in diagnose().faults] == ["does not apply"]
+    with jax.default_prng_impl("rbg"):
+        assert [fault.verdict for fault in diagnose().faults] == ["wrong"]
+
+
+def test_interrupted_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C does not wait for processes that would go on: all of them are killed."""
+    children = []
+    start = subprocess.Popen
+
+    def started(*arguments: Any, **settings: Any) -> Any:
+        children.append(start(*arguments, **settings))
+        return children[-1]
+
+    def interrupted(*arguments: object, **settings: object) -> None:
+        while len(children) < 2:  # the other one is started in a thread
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    endless = Fault("jax-1", "f", ("cpu",), planted.endless, "So it is.", "Do this.")
+    monkeypatch.setattr(known, "FAULTS", (endless,))
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(doctor, "_CHILD", "import time; time.sleep(600)")
+    monkeypatch.setattr(doctor, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        diagnose()
+    assert [child.returncode for child in children] == [-signal.SIGKILL] * 2
 
 
 def test_a_planted_fault_makes_the_doctor_say_wrong(
@@ -130,6 +194,8 @@ def test_a_planted_fault_makes_the_doctor_say_wrong(
     assert after[2:] == ["so So it is.", "cure Do this."]
     assert "jax-2, fault 2: wrong. try 0: 1 of 4 wrong" in err
     assert "jax-1, " not in err
+    last = err.splitlines()[-1]
+    assert "jax-2 alone. If your code does not do that: reproducibility doctor --accept " in last
 
 
 def test_without_the_planted_fault_all_is_well(
@@ -140,6 +206,44 @@ def test_without_the_planted_fault_all_is_well(
     assert code == 0
     assert "wrong" not in out.replace("what goes wrong", "")
     assert "jax-1" not in err
+
+
+def test_what_does_not_apply_is_a_number(plain: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Faults of other platforms are counted in one line; the JSON has them all."""
+    _, out, _ = plain(capsys, **{"1": planted.right, "2": planted.wrong}, platforms=("tpu",))
+    assert out.endswith("2 more that do not apply to this platform and these settings\n")
+    assert "fault 1" not in out
+    _, out, _ = plain(capsys, "--json", **{"1": planted.right}, platforms=("tpu",))
+    assert [fault["verdict"] for fault in json.loads(out)["faults"]] == ["does not apply"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "faults", "advised"),
+    [
+        (True, ["right", "wrong"], True),
+        (True, ["wrong", "cannot be told"], True),
+        (False, ["wrong"], False),
+        (True, ["cannot be told"], False),
+        (True, ["right"], False),
+    ],
+)
+def test_accepting_is_advised_where_it_helps(
+    answer: bool, faults: list[str], advised: bool
+) -> None:
+    """Only where wrong faults alone make the exit code 1; what was accepted stays so."""
+    answers = [told(verdict, f"jax-{number}") for number, verdict in enumerate(faults)]
+    found = Diagnosis({}, (Check("?", answer, ""),), (*answers, told("wrong", "jax-9")), ("jax-9",))
+    names = [f"jax-{n}" for n, verdict in enumerate(faults) if verdict == "wrong"]
+    command = f"reproducibility doctor --accept {' '.join(['jax-9', *names])}"
+    assert any(reason.endswith(command) for reason in found.reasons) == advised
+
+
+def test_accepting_nothing_is_refused(plain: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--accept` without a name accepts nothing and is no doctor that goes on: exit code 2."""
+    for arguments in (["--accept"], ["--accept", "--json"]):
+        code, out, err = plain(capsys, *arguments, **{"1": planted.right})
+        assert (code, out) == (2, "")
+        assert "--accept: expected a name or more, got none" in err
 
 
 def test_a_fault_that_cannot_be_asked_is_code_3(

@@ -79,6 +79,8 @@ class Fault:
             return f"the report names no release; this is jax {version}"
         bounds = sorted(self.wrong_in, key=_release)
         span = " to ".join(dict.fromkeys((bounds[0], bounds[-1])))
+        if version in (bounds[0], bounds[-1]):
+            return f"reported for jax {span}"
         if _release(bounds[0]) <= _release(version) <= _release(bounds[-1]):
             return f"reported for jax {span}, which includes {version}"
         return f"reported for jax {span}; this is {version}"
@@ -91,7 +93,7 @@ FAULTS = (
         "jax-39103", "sums and maxima of vmapped matrix-vector products, from row 32,768 on",
         ("cpu",), programs.vmapped_products,
         "Losses and gradients of large batches are wrong by any amount, without an error.",
-        "Use jax 0.11 or newer, or smaller batches.",
+        "Use jax 0.12 or newer, or smaller batches.",
         wrong_in=("0.9.2", "0.10.0", "0.10.1", "0.10.2"),
         right_in=("0.6.2", "0.7.2", "0.8.3", "0.12.0.1"),
     ),

@@ -15,15 +15,16 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import jax
 
+from reproducibility.children import python, with_package
 from reproducibility.errors import ConfigError
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.trial import Task
@@ -91,12 +92,36 @@ def known_faults(
         >>> answer.verdict, answer.source  # on a CPU
         ('does not apply', 'https://github.com/jax-ml/jax/issues/27796')
     """
+    with asking(names, deadline=deadline) as answers:
+        return answers()
+
+
+@contextlib.contextmanager
+def asking(
+    names: Collection[str] | None = None, *, deadline: float = DEADLINE
+) -> Iterator[Callable[[], tuple[FaultAnswer, ...]]]:
+    """Ask as `known_faults` does, beside other work.
+
+    The settings are those of the thread that enters. Leaving ends the processes that still run.
+
+    **Same bits:** as `known_faults`.
+
+    Args:
+        names: as there.
+        deadline: as there; it begins here.
+
+    Yields:
+        A function that waits for the answers.
+
+    Raises:
+        ConfigError: there is no fault of that name.
+    """
     check_fault_names(names or ())
     asked = [fault for fault in FAULTS if names is None or fault.name in names]
     groups: dict[tuple[int, int], list[Fault]] = {}
     for fault in asked:
         groups.setdefault((fault.devices, fault.processes), []).append(fault)
-    told: dict[str, dict[str, Any]] = {}
+    leaving = Event()
     with (
         tempfile.TemporaryDirectory(prefix="reproducibility-known-") as folder,
         concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool,
@@ -105,9 +130,17 @@ def known_faults(
         # Here, because what `with jax.default_prng_impl(...)` sets holds for this thread alone.
         surroundings = [_environment(devices) for devices, _ in groups]
         ends = [time.monotonic() + deadline] * len(groups)
-        for answers in pool.map(_ask, groups.values(), places, surroundings, ends):
-            told |= answers
-    return tuple(_answer(fault, told.get(fault.name)) for fault in asked)
+        left = [leaving] * len(groups)
+        found = pool.map(_ask, groups.values(), places, surroundings, ends, left)
+
+        def answers() -> tuple[FaultAnswer, ...]:
+            told = {name: each for group in found for name, each in group.items()}
+            return tuple(_answer(fault, told.get(fault.name)) for fault in asked)
+
+        try:
+            yield answers
+        finally:
+            leaving.set()
 
 
 def check_fault_names(names: Iterable[str]) -> None:
@@ -131,18 +164,29 @@ def check_fault_names(names: Iterable[str]) -> None:
 
 
 def _ask(
-    faults: list[Fault], place: Path, environment: dict[str, str], ends: float
+    faults: list[Fault], place: Path, environment: dict[str, str], ends: float, leaving: Event
 ) -> dict[str, dict[str, Any]]:
     """Run what needs the same devices and processes in processes of its own."""
     tasks = json.dumps([dataclasses.asdict(_task(fault)) for fault in faults])
-    count, address = faults[0].processes, f"127.0.0.1:{_free_port()}"
     place.mkdir()
-    files = [place / str(index) for index in range(count)]
+    files = [place / str(index) for index in range(faults[0].processes)]
+    _run(tasks, files, environment, ends, leaving)
+    if len(files) > 1 and not any(file.exists() for file in files):
+        _run(tasks, files, environment, ends, leaving)  # they did not meet: the port was taken
+    return _merged([_read(file) for file in files])
+
+
+def _run(
+    tasks: str, files: list[Path], environment: dict[str, str], ends: float, leaving: Event
+) -> None:
+    """Run tasks in processes that write a file each, until they end or must."""
+    count = len(files)
+    address = f"127.0.0.1:{_free_port()}" if count > 1 else ""
     with contextlib.ExitStack() as stack:
         running = []
         for index, file in enumerate(files):
             others = [address, str(count), str(index)] if count > 1 else []
-            command = [sys.executable, "-m", "reproducibility.machine.trial", str(file), tasks]
+            command = python("-m", "reproducibility.machine.trial", str(file), tasks)
             process = subprocess.Popen(
                 [*command, *others], env=environment,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -151,8 +195,8 @@ def _ask(
             stack.callback(process.kill)  # SIGKILL: jax.distributed ignores SIGTERM
             running.append(process)
         while time.monotonic() < ends and not _ended([process.poll() for process in running]):
-            time.sleep(0.02)
-    return _merged([_read(file) for file in files])
+            if leaving.wait(0.02):
+                break
 
 
 def _ended(codes: list[int | None]) -> bool:
@@ -224,7 +268,7 @@ def _environment(devices: int) -> dict[str, str]:
     What was set in Python is passed on as well. A GPU is shared with this process, so its memory
     must not be taken whole.
     """
-    variables = dict(os.environ)
+    variables = with_package(os.environ)
     variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     variables["JAX_DEFAULT_PRNG_IMPL"] = str(jax.config.jax_default_prng_impl)
     if jax.config.jax_platforms:

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import importlib
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from reproducibility.children import python
 
 ROWS = 33_000  # jax#39103: wrong from row 32,768 on
 CHUNK = 2**20  # jax#40830: a result of 4 MiB for each device
@@ -61,8 +62,13 @@ class Computed:
         if not len(wrong):
             return None
         first = tuple(int(i) for i in wrong[0])
-        values = f"{self.got[first]} instead of {self.right[first]}"
+        values = f"{self._got(first)} instead of {self.right[first]}"
         return f"{self.what}: {len(wrong)} of {self.got.size} wrong, first at {first}: {values}"
+
+    def _got(self, place: tuple[int, ...]) -> str:
+        """Write an integer as one where what is right is one."""
+        kinds, value = self.got.dtype.kind + self.right.dtype.kind, self.got[place]
+        return str(int(value) if kinds in ("fi", "fu") and value.is_integer() else value)
 
 
 def vmapped_products(tries: int) -> Iterator[Computed]:
@@ -288,7 +294,7 @@ def compiled_elsewhere(tries: int) -> Iterator[Computed]:
 
     Same bits: one machine; never on a GPU where kernels are chosen by timing them.
     """
-    command = [sys.executable, "-c", _SUM]
+    command = python("-c", _SUM)
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(tries + 1)
     ]

@@ -36,9 +36,10 @@ def test_an_entry_is_whole(entry: Fault) -> None:
 @pytest.mark.parametrize(
     ("version", "told"),
     [
-        ("0.9.2", "reported for jax 0.9.2 to 0.10.2, which includes 0.9.2"),
+        ("0.9.2", "reported for jax 0.9.2 to 0.10.2"),
         ("0.10.1", "reported for jax 0.9.2 to 0.10.2, which includes 0.10.1"),
         ("0.11.0.dev20260101", "reported for jax 0.9.2 to 0.10.2; this is 0.11.0.dev20260101"),
+        ("0.10.2", "reported for jax 0.9.2 to 0.10.2"),
         ("0.9.1", "reported for jax 0.9.2 to 0.10.2; this is 0.9.1"),
         ("0.12.0.1", "measured to be right in 0.12.0.1"),
     ],

@@ -1,7 +1,9 @@
 """Promises of `reproducibility.machine.known`."""
 
 import dataclasses
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -104,6 +106,30 @@ def test_each_verdict_has_its_planted_cause(ask: Ask) -> None:
     assert told["wrong"].detail.startswith("try 0: 1 of 4 wrong, first at (2,): 3.0 instead of 1.0")
     assert told["once"].detail.startswith("try 29: ")
     assert told["fails"].detail == "RuntimeError: planted"
+
+
+def test_what_lies_in_the_directory_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tempfile.py where the user happens to be costs no answer."""
+    Path(tmp_path, "tempfile.py").write_text("raise RuntimeError('planted')")
+    monkeypatch.chdir(tmp_path)
+    [answer] = known_faults(["jax-9604"])
+    assert answer.verdict == "right"
+
+
+def test_a_port_is_taken_for_several_processes_alone(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process needs no port; where two cannot have theirs, they get another, once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken, free = server.getsockname()[1], known._free_port
+        ports: list[Callable[[], int]] = []
+        monkeypatch.setattr(known, "_free_port", lambda: ports.pop()())
+        assert ask(one={"reproduce": planted.right})["one"].verdict == "right"
+        ports[:] = [free, lambda: taken]
+        assert ask(two={"reproduce": planted.right, "processes": 2})["two"].verdict == "right"
+        assert ports == []
 
 
 def test_a_version_is_no_excuse(ask: Ask) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,3 +100,27 @@ def test_another_shape_is_wrong() -> None:
 def test_a_nan_that_is_right_is_refused_as_well() -> None:
     """No program has NaN as its right result: such a one would be wrong, not passed over."""
     assert Computed("x", np.array([math.nan]), np.array([math.nan])).problem() is not None
+
+
+def test_what_is_wrong_is_written_as_what_is_right_is() -> None:
+    """Beside an integer stands an integer, if it is one; a float beside a float."""
+    for got, right, told in (
+        (1.0, 17, "1 instead of 17"),
+        (1.5, 17, "1.5 instead of 17"),
+        (math.inf, 17, "inf instead of 17"),
+        (1.0, 17.0, "1.0 instead of 17.0"),
+    ):
+        problem = Computed("x", np.array(got), np.array(right)).problem()
+        assert problem is not None
+        assert problem.endswith(told)
+
+
+def test_processes_of_a_program_import_nothing_that_lies_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tempfile.py in the directory of a process is not what its own processes import."""
+    Path(tmp_path, "tempfile.py").write_text("raise RuntimeError('planted')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproducers, "_SUM", "import tempfile; print(float(1).hex())")
+    sums = [float(computed.got) for computed in reproducers.compiled_elsewhere(1)]
+    assert sums == [1.0, 1.0]
