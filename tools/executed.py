@@ -8,6 +8,7 @@ Run as a program, it executes the labs that are named.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -37,9 +38,12 @@ NOT_RUN = """
 <p class="admonition-title">Not run yet</p>
 <p>Something that this page depends on has changed since its cells ran, or they never ran here. So
 their outputs are missing. <code>make serve</code> runs them in the background and then reloads this
-page; if they fail, its log says why. <code>make site</code> always runs them.</p>
+page; if they fail, its log says why. <code>mkdocs serve</code> runs no lab. <code>make site</code>
+always runs them.</p>
 </div>
 """
+
+log = logging.getLogger("mkdocs.labs")
 
 
 def places(root: Path = ROOT) -> dict[Path, Path]:
@@ -82,26 +86,40 @@ class Shown:
         return html.replace("</h1>", f"</h1>{NOT_RUN}", 1)
 
 
-def execute(chosen: Iterable[Path], root: Path = ROOT) -> None:
-    """Execute labs as a build of the site does, and keep all of them once the last one has run.
+def execute(chosen: Iterable[Path], root: Path = ROOT) -> list[Path]:
+    """Execute labs as a build of the site does, and keep them once the last one has run.
 
-    A lab whose sources changed meanwhile is not kept: nobody knows which of the two it saw.
+    A lab whose sources changed meanwhile is not kept: nobody knows which of the two it saw. Nor is
+    one that failed: the log says why, and the labs that failed are returned.
     """
     labs.use_own_settings(root / "build")
-    before, texts = places(root), {}
+    before, texts, failed = places(root), {}, []
     for source in chosen:
-        notebook = jupytext.read(source)
-        ExecutePreprocessor(kernel_name="python3", store_widget_state=True).preprocess(notebook)
-        texts[source] = nbformat.writes(notebook)
+        try:
+            texts[source] = _executed(source)
+        except Exception as error:  # whatever a lab can do: the others are kept all the same
+            log.error(f"Lab {source.relative_to(root).as_posix()} failed: {error}")
+            failed.append(source)
     after = places(root)
     for source, text in texts.items():
-        if after[source] == before[source]:
+        if source in after and after[source] == before.get(source):
             _keep(after[source], text)
+    return failed
+
+
+def _executed(source: Path) -> str:
+    notebook = jupytext.read(source)
+    ExecutePreprocessor(kernel_name="python3", store_widget_state=True).preprocess(notebook)
+    return str(nbformat.writes(notebook))
+
+
+def _lab(place: Path) -> str:
+    return place.stem.rpartition("-")[0]  # without the SHA-256
 
 
 def _keep(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    kept = target.parent.glob(f"{target.stem.rpartition('-')[0]}-*.ipynb")
+    kept = [path for path in target.parent.glob("*.ipynb") if _lab(path) == _lab(target)]
     for old in sorted(kept, key=lambda path: path.stat().st_mtime)[: 1 - KEPT]:
         old.unlink()
     half = target.with_suffix(".half")
@@ -111,4 +129,4 @@ def _keep(target: Path, text: str) -> None:
 
 if __name__ == "__main__":
     os.nice(10)  # whoever waits for a page comes first
-    execute(ROOT / name for name in sys.argv[1:])
+    sys.exit(bool(execute(ROOT / name for name in sys.argv[1:])))

@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parent.parent
-if str(ROOT) not in sys.path:  # `mkdocs serve` does not put the working directory there
+if str(ROOT) not in sys.path:  # the program `mkdocs` does not put it there
     sys.path.append(str(ROOT))
 
 from tools import (  # noqa: E402
@@ -49,7 +49,7 @@ def on_startup(command: str, dirty: bool) -> None:
 
 
 def on_pre_build(config: MkDocsConfig) -> None:
-    """While serving, run no lab: show those that have run with everything as it is."""
+    """While serving, run no lab: show those that `make serve` has run with everything as it is."""
     for shown, kept in serving:
         shown.look(ROOT)
         kept.look(ROOT)

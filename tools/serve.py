@@ -46,7 +46,8 @@ class Site:
         """Return the SHA-256 of all that a build by this process is made of."""
         addresses = [os.environ.get(name) for name in ADDRESSES]
         files = made_of.files(self.root, CONTENT)
-        return made_of.digest(files, self.code, addresses, made_of.surroundings())
+        ran = sorted(place.name for place in (self.root / LABS).glob("*.ipynb"))
+        return made_of.digest(files, self.code, addresses, ran, made_of.surroundings())
 
     def is_current(self) -> bool:
         """Whether the last build was made of what is there now."""
@@ -77,6 +78,8 @@ class Labs:
         self.root = root
         self.given_up: dict[Path, Path] = {}
         self.busy = threading.Lock()
+        self.starting = threading.Lock()
+        self.stopping = False
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -84,9 +87,11 @@ class Labs:
         threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
-        """End what is running."""
-        if self.process:
-            self.process.kill()
+        """End what is running, and start nothing more."""
+        with self.starting:
+            self.stopping = True
+            if self.process:
+                self.process.kill()
 
     def _run(self) -> None:
         from tools import executed  # late, like MkDocs above
@@ -97,10 +102,18 @@ class Labs:
             while missing := dict(executed.missing(self.root).items() - self.given_up.items()):
                 names = [source.relative_to(self.root).as_posix() for source in sorted(missing)]
                 log.info(f"Running in the background: {', '.join(names)}")
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "tools.executed", *names], cwd=ROOT
-                )
-                if self.process.wait():
+                with self.starting:
+                    if self.stopping:
+                        return
+                    self.process = subprocess.Popen(
+                        [sys.executable, "-m", "tools.executed", *names],
+                        cwd=ROOT,
+                        process_group=0,  # so that Ctrl-C reaches it through `stop` only
+                    )
+                failed = self.process.wait()
+                if self.stopping:
+                    return
+                if failed:
                     log.error("A lab failed: it is shown without outputs until something changes.")
                 # What has not changed and is still missing would be missing again.
                 self.given_up |= dict(missing.items() & executed.missing(self.root).items())
@@ -117,7 +130,8 @@ def serve(host: str, port: int, root: Path = ROOT) -> None:
             labs.stop()
             log.info("The tools changed: starting again")
             os.execv(sys.executable, sys.orig_argv)
-        site.build()
+        if not site.is_current():  # a file that was only touched changes no page
+            site.build()
         labs.start()
 
     server = LiveReloadServer(build, host, port, str(site.folder))
@@ -143,12 +157,18 @@ def main(root: Path = ROOT) -> None:
     to_stderr.setFormatter(logging.Formatter("%(levelname)-8s-  %(message)s"))
     logging.getLogger("mkdocs").addHandler(to_stderr)
     logging.getLogger("mkdocs").setLevel(logging.INFO)
-    host, _, port = sys.argv[1].rpartition(":")
-    try:
-        socket.create_server((host or "(none)", int(port))).close()
-    except (OSError, ValueError) as error:
+    address = sys.argv[1]
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 2**16):
         sys.exit(
-            f"Cannot serve the site: expected a free address, got {sys.argv[1]} ({error}). "
+            f"Cannot serve at {address}: expected HOST:PORT, got {address}. "
+            "Name both: make serve HOST=127.0.0.1:8000"
+        )
+    try:
+        socket.create_server((host, int(port))).close()
+    except OSError as error:
+        sys.exit(
+            f"Cannot serve at {address}: expected a free address, got {error}. "
             "Name another: make serve HOST=127.0.0.1:8001"
         )
     log.info("Left out: social cards, the page to print, the zip. `make site` makes them.")

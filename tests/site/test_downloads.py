@@ -134,10 +134,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.timeout(900)  # a cell has a limit of its own, as a block has
 @pytest.mark.parametrize("name", PAGES)
 def test_a_notebook_prints_what_its_page_shows(name: str, execute) -> None:
-    """Run from top to bottom in an empty directory, each cell prints what its block did on the
-
-    page, and that is what the notebook shows before it is run.
-    """
+    """In an empty directory each cell prints what its block did, which the notebook shows."""
     notebook = chapter(name)
     shown, ran = printed(notebook), printed(execute(notebook))
     blocks = {f"line-{block.line}": on_file for block, on_file in on_record(name)}

@@ -18,7 +18,6 @@ import nbformat
 import pytest
 from mkdocs.structure.pages import Page
 from mkdocs_jupyter import convert
-from nbconvert.preprocessors import CellExecutionError
 
 from reproducibility.environment import KNOWN
 from tests.building import ADDRESSES
@@ -158,13 +157,16 @@ def test_what_changed_while_a_lab_ran_is_not_kept(root: Path) -> None:
     assert not list(root.glob("build/labs/*"))
 
 
-def test_a_lab_that_fails_is_not_kept(root: Path) -> None:
-    """An error in a cell ends the execution, and leaves nothing to show."""
-    lab = root / "docs/labs/adding.py"
+def test_a_lab_that_fails_is_not_kept(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A lab with an error is named and leaves nothing to show; the labs around it are kept."""
+    lab, other, gone = (root / f"docs/labs/{name}.py" for name in ("adding", "nothing", "gone"))
     lab.write_text("# %%\n1 / 0\n")
-    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        executed.execute([lab], root)
-    assert not list(root.glob("build/labs/*"))
+    gone.write_text(f"# %%\nimport os\nos.unlink({str(gone)!r})\n")
+    assert executed.execute([lab, gone, other], root) == [lab]
+    assert list(root.glob("build/labs/*")) == [executed.places(root)[other]]
+    [said] = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said.startswith("Lab docs/labs/adding.py failed: ")
+    assert "ZeroDivisionError" in said
 
 
 def test_few_executions_are_kept(root: Path) -> None:
@@ -186,6 +188,18 @@ def test_few_executions_are_kept(root: Path) -> None:
     assert other.exists()
 
 
+def test_a_lab_whose_name_goes_on_is_another(root: Path) -> None:
+    """Keeping `adding` over and over leaves the notebook of `adding-more` where it is."""
+    lab = executed.places(root)[root / "docs/labs/adding.py"]
+    longer = lab.with_name(lab.name.replace("adding", "adding-more"))
+    executed._keep(longer, "")
+    os.utime(longer, (1, 1))
+    for name in "abcdef":
+        executed._keep(lab.with_name(f"adding-{name}.ipynb"), "")
+    assert longer.exists()
+    assert len(list(lab.parent.glob("*"))) == 1 + executed.KEPT
+
+
 def test_a_lab_shows_its_outputs_or_says_that_it_has_none(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +219,7 @@ def test_a_lab_shows_its_outputs_or_says_that_it_has_none(
     assert page() == f"<h1>X</h1>{place}"  # one build, one answer
     shown.look(root)
     assert page() == f"<h1>X</h1>{executed.NOT_RUN}{lab}"
+    assert "<code>mkdocs serve</code> runs no lab" in executed.NOT_RUN  # it shows the same page
 
 
 def test_each_state_of_a_lab_is_tried_once(
@@ -215,7 +230,7 @@ def test_each_state_of_a_lab_is_tried_once(
     kept = executed.places(root)[root / "docs/labs/nothing.py"]
 
     class Failing:
-        def __init__(self, command: list[str], cwd: Path) -> None:
+        def __init__(self, command: list[str], **options: Any) -> None:
             ran.append(command[3:])
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text("{}")
@@ -235,6 +250,75 @@ def test_each_state_of_a_lab_is_tried_once(
     assert ran[1:] == [["docs/labs/adding.py"]]
 
 
+EXECUTE = """
+import sys
+from pathlib import Path
+from tools import executed
+
+root, *labs = map(Path, sys.argv[1:])
+sys.exit(bool(executed.execute(labs, root)))
+"""
+
+
+def test_a_broken_lab_hides_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two labs that run in the background, one with an error, the other one is shown."""
+    lab, other = root / "docs/labs/adding.py", root / "docs/labs/nothing.py"
+    lab.write_text("# %%\n1 / 0\n")
+    popen, ended = subprocess.Popen, []
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        labs = [str(root / name) for name in command[3:]]
+        ended.append(popen([sys.executable, "-c", EXECUTE, str(root), *labs], **options))
+        return ended[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    serve.Labs(root)._run()
+    assert executed.missing(root).keys() == {lab}
+    assert executed.places(root)[other].is_file()
+    assert [process.returncode for process in ended] == [1]
+
+
+def test_a_lab_that_was_stopped_has_not_failed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `stop` ends is not said to have failed, and after it nothing starts."""
+    labs, popen = serve.Labs(root), subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Sleeping(popen):  # type: ignore[type-arg, misc, valid-type]
+        def __init__(self, command: list[str], **options: Any) -> None:
+            super().__init__([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, **options)
+            started.append(self)
+
+        def wait(self, timeout: float | None = None) -> int:
+            if not labs.stopping:
+                assert os.getpgid(self.pid) == self.pid  # the terminal's Ctrl-C passes it by
+                labs.stop()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Sleeping)
+    labs._run()
+    labs._run()
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+    assert "failed" not in caplog.text
+    for process in started:
+        assert process.stdin
+        process.stdin.close()
+
+
+def test_a_stop_before_the_start_holds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `stop` between finding what to run and running it leaves nothing running."""
+    labs, missing = serve.Labs(root), executed.missing
+
+    def stopped(where: Path) -> dict[Path, Path]:
+        labs.stop()
+        return missing(where)
+
+    monkeypatch.setattr(executed, "missing", stopped)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    labs._run()
+
+
 def test_what_was_built_is_current_until_something_changes(root: Path) -> None:
     """A build is current for the next process, too, until a page or a tool changes."""
     site = serve.Site(root)
@@ -248,6 +332,17 @@ def test_what_was_built_is_current_until_something_changes(root: Path) -> None:
     assert site.is_current()
     (root / "tools/labs.py").write_text("x = 1\n")
     assert not serve.Site(root).is_current()
+
+
+def test_a_lab_that_has_run_since_makes_another_site(root: Path) -> None:
+    """A site that says "Not run yet" is not current once that lab is kept, for no process."""
+    site = serve.Site(root)
+    site.build()
+    executed._keep(executed.places(root)[root / "docs/labs/adding.py"], "{}")
+    assert not site.is_current()
+    assert not serve.Site(root).is_current()
+    site.build()
+    assert site.is_current()
 
 
 def test_another_address_of_the_repository_is_another_site(
@@ -432,6 +527,18 @@ def test_a_site_that_is_current_is_not_built(root: Path, serving: Callable[[], S
     assert "Building documentation" in third.end()
 
 
+def test_a_touched_file_builds_nothing(root: Path, serving: Callable[[], Server]) -> None:
+    """A file with a new time and the same bytes is noticed, and the pages are left as they are."""
+    server = serving()
+    page = server.get("/")
+    epoch = int(re.findall(r"livereload\((\d+), \d+\);", page)[0])
+    (root / "docs/other.md").touch()
+    server.get(f"/livereload/{epoch}/0", lambda now: int(now) > epoch)
+    log = server.end()
+    assert "Detected file changes" in log
+    assert log.count("Building documentation") == 1
+
+
 def test_changed_tools_are_used(root: Path, serving: Callable[[], Server]) -> None:
     """What the process has loaded cannot be loaded again, so that it starts from scratch."""
     server = serving()
@@ -444,19 +551,31 @@ def test_changed_tools_are_used(root: Path, serving: Callable[[], Server]) -> No
     assert log.count("Left out") == 2
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:TAKEN", "8001", "127.0.0.1"])
-def test_an_address_that_is_none_is_said(root: Path, address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:TAKEN", "a free address"),
+        ("8001", "HOST:PORT"),
+        (":8001", "HOST:PORT"),
+        ("127.0.0.1", "HOST:PORT"),
+        ("127.0.0.1:65536", "HOST:PORT"),
+    ],
+)
+def test_an_address_that_is_none_is_said(root: Path, address: str, expected: str) -> None:
     """Where nothing can be served, one sentence says so before anything is built."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+        address = address.replace("TAKEN", str(taken.getsockname()[1]))
         ended = subprocess.run(
-            [sys.executable, "-m", "tools.serve", address.replace("TAKEN", str(port))],
+            [sys.executable, "-m", "tools.serve", address],
             cwd=ROOT,
             capture_output=True,
             text=True,
+            timeout=60,  # or it serves
         )
     assert ended.returncode == 1
-    assert re.fullmatch(r"Cannot serve the site: expected .*, got .*\. Name .*\n", ended.stderr)
+    begin = f"Cannot serve at {address}: expected {expected}, got "
+    assert re.fullmatch(re.escape(begin) + r".*\. Name .*\n", ended.stderr)
+    assert "(none)" not in ended.stderr
 
 
 # ------------------------------------------------------------------------------------------------
@@ -467,7 +586,7 @@ import sys
 from pathlib import Path
 from tools import executed, serve
 
-executed.execute([serve.ROOT / "docs/reference/built_with.py"])
+assert not executed.execute([serve.ROOT / "docs/reference/built_with.py"])
 site = serve.Site()
 site.folder, site.address = Path(sys.argv[1]), sys.argv[2]
 site.stamp = site.folder.with_suffix(".made-of")
