@@ -271,6 +271,7 @@ def test_a_broken_lab_hides_no_other(root: Path, monkeypatch: pytest.MonkeyPatch
         ended.append(popen([sys.executable, "-c", EXECUTE, str(root), *labs], **options))
         return ended[-1]
 
+    made_of.surroundings()  # the first time, it starts a process
     monkeypatch.setattr(subprocess, "Popen", start)
     serve.Labs(root)._run()
     assert executed.missing(root).keys() == {lab}
@@ -296,6 +297,7 @@ def test_a_lab_that_was_stopped_has_not_failed(
                 labs.stop()
             return super().wait(timeout)
 
+    made_of.surroundings()  # the first time, it starts a process
     monkeypatch.setattr(subprocess, "Popen", Sleeping)
     labs._run()
     labs._run()
@@ -314,6 +316,7 @@ def test_a_stop_before_the_start_holds(root: Path, monkeypatch: pytest.MonkeyPat
         labs.stop()
         return missing(where)
 
+    made_of.surroundings()  # the first time, it starts a process
     monkeypatch.setattr(executed, "missing", stopped)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
     labs._run()
