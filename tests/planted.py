@@ -55,3 +55,20 @@ def endless(tries: int) -> Iterator[Computed]:
     """Take longer than any deadline of a test."""
     time.sleep(600)
     yield from right(tries)
+
+
+def wrong_then_raising(tries: int) -> Iterator[Computed]:
+    """Fail after something that is wrong."""
+    yield from wrong(tries)
+    raise RuntimeError("planted")
+
+
+def leaving(tries: int) -> Iterator[Computed]:
+    """End the process as a script would."""
+    raise SystemExit(0)
+    yield from right(tries)
+
+
+def nothing_to_compare(tries: int) -> Iterator[Computed]:
+    """Compute arrays without elements."""
+    yield Computed("empty", np.zeros(0), np.zeros(0))

@@ -71,8 +71,9 @@ def known_faults(
     """Ask this machine about published faults of JAX and XLA that compute wrong bits.
 
     Each fault has a small program whose right result is known. The programs run in fresh
-    processes, with this environment, so that one that crashes or does not end costs its own answer
-    only. Those of another platform, or of a setting that is not in use, do not apply.
+    processes, with this environment. One that crashes costs its own answer only; one that does not
+    end costs the answers of those after it, too. Those of another platform, or of a setting that
+    is not in use, do not apply.
 
     **Same bits:** this is what is asked; "right" speaks of these programs and no others.
 
@@ -167,13 +168,23 @@ def _ask(
     faults: list[Fault], place: Path, environment: dict[str, str], ends: float, leaving: Event
 ) -> dict[str, dict[str, Any]]:
     """Run what needs the same devices and processes in processes of its own."""
-    tasks = json.dumps([dataclasses.asdict(_task(fault)) for fault in faults])
     place.mkdir()
     files = [place / str(index) for index in range(faults[0].processes)]
-    _run(tasks, files, environment, ends, leaving)
-    if len(files) > 1 and not any(file.exists() for file in files):
-        _run(tasks, files, environment, ends, leaving)  # they did not meet: the port was taken
-    return _merged([_read(file) for file in files])
+    told: dict[str, dict[str, Any]] = {}
+    silent = 0  # processes in a row that answered nothing: then it is not the fault's doing
+    while faults and silent < 2 and time.monotonic() < ends and not leaving.is_set():
+        tasks = json.dumps([dataclasses.asdict(_task(fault)) for fault in faults])
+        _run(tasks, files, environment, ends, leaving)
+        if len(files) > 1 and not any(file.exists() for file in files):
+            _run(tasks, files, environment, ends, leaving)  # they did not meet: port was taken
+        answers = _merged([_read(file) for file in files])
+        silent = 0 if answers else silent + 1
+        told |= answers
+        # The first without an answer took the process along; those after it get another one.
+        faults = [fault for fault in faults if fault.name not in told][1:]
+        for file in files:
+            file.unlink(missing_ok=True)
+    return told
 
 
 def _run(
@@ -274,9 +285,11 @@ def _environment(devices: int) -> dict[str, str]:
     if jax.config.jax_platforms:
         variables["JAX_PLATFORMS"] = str(jax.config.jax_platforms)
     variables.pop("JAX_NUM_CPU_DEVICES", None)
-    flags = re.sub(
-        r"--xla_force_host_platform_device_count=\S+", "", variables.get("XLA_FLAGS", "")
-    )
+    flags = variables.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):  # the name of a file of them, to XLA
+        with contextlib.suppress(OSError):
+            flags = Path(flags).read_text()
+    flags = re.sub(r"--xla_force_host_platform_device_count=\S+", "", flags)
     variables["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
     return variables
 

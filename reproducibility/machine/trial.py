@@ -60,13 +60,16 @@ class Task:
         return None
 
 
-def judge(computed: Iterable[Computed]) -> dict[str, str | None]:
+def judge(
+    computed: Iterable[Computed], problems: dict[str, str | None] | None = None
+) -> dict[str, str | None]:
     """Compare what was computed with what is right.
 
     Same bits: everywhere, for the same arrays.
 
     Args:
         computed: what a reproducer yields.
+        problems: where to put what is wrong, so that it is there also if the reproducer fails.
 
     Returns:
         What is wrong, by pattern or try; None where nothing is.
@@ -74,8 +77,10 @@ def judge(computed: Iterable[Computed]) -> dict[str, str | None]:
     Raises:
         ValueError: nothing was computed.
     """
-    problems: dict[str, str | None] = {}
+    problems = {} if problems is None else problems
     for each in computed:  # of several devices, one wrong is enough
+        if not each.right.size:
+            raise ValueError(f"{each.what}: there is nothing to compare")
         problems[each.what] = problems.get(each.what) or each.problem()
     if not problems:
         raise ValueError("The reproducer computed nothing.")
@@ -91,9 +96,11 @@ def answer(task: Task) -> dict[str, Any]:
         task: which.
 
     Returns:
-        "problems" as from `judge`, "obstacle" if it does not apply, or "error" if it failed.
+        "problems" as from `judge`, "obstacle" if it does not apply, or "error" if it failed; then
+        "problems" holds what it had found until then.
     """
     told: dict[str, Any] = {"name": task.name, "jax": jax.__version__}
+    problems: dict[str, str | None] = {}
     try:
         obstacle = task.obstacle()
         if obstacle:
@@ -101,9 +108,9 @@ def answer(task: Task) -> dict[str, Any]:
         module, _, function = task.function.partition(":")
         reproduce: Callable[[int], Iterable[Computed]]
         reproduce = getattr(importlib.import_module(module), function)
-        return told | {"problems": judge(reproduce(task.tries))}
-    except Exception as error:  # whatever it is, nothing can be told about this fault
-        return told | {"error": f"{type(error).__name__}: {error}"[:500]}
+        return told | {"problems": judge(reproduce(task.tries), problems)}
+    except (Exception, SystemExit) as error:  # whatever it is, nothing can be told about this fault
+        return told | {"problems": problems, "error": f"{type(error).__name__}: {error}"[:500]}
 
 
 def main(arguments: list[str]) -> None:

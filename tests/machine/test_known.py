@@ -139,17 +139,6 @@ def test_a_version_is_no_excuse(ask: Ask) -> None:
     assert f"measured to be right in {jax.__version__}" in told["wrong"].detail
 
 
-def test_a_crash_costs_no_answer_that_was_given(ask: Ask) -> None:
-    """A process that crashes leaves what it said before; about the rest nothing can be told."""
-    told = ask(
-        before={"reproduce": planted.right},
-        crash={"reproduce": planted.crashing},
-        after={"reproduce": planted.right},
-    )
-    verdicts = [answer.verdict for answer in told.values()]
-    assert verdicts == ["right", "cannot be told", "cannot be told"]
-
-
 def test_what_does_not_end_is_ended(ask: Ask) -> None:
     """At the deadline a process is killed, and its fault cannot be told."""
     told = ask(deadline=3.0, endless={"reproduce": planted.endless})  # pytest's limit is shorter
@@ -171,3 +160,37 @@ def test_a_name_that_is_not_known_is_refused() -> None:
     """Asking about a fault that is not in the table is an error, not silence."""
     with pytest.raises(ConfigError, match=r"Cannot find a published fault: expected .*, got jax-0"):
         known_faults(["jax-0"])
+
+
+def test_a_crash_costs_its_own_answer_only(ask: Ask) -> None:
+    """Whatever stands behind a program that takes its process along is asked in another one."""
+    verdicts = {
+        name: answer.verdict
+        for name, answer in ask(
+            first={"reproduce": planted.right}, crash={"reproduce": planted.crashing},
+            leave={"reproduce": planted.leaving}, last={"reproduce": planted.wrong},
+        ).items()
+    }  # fmt: skip
+    untold = "cannot be told"
+    assert verdicts == {"first": "right", "crash": untold, "leave": untold, "last": "wrong"}
+
+
+def test_what_was_wrong_before_a_failure_is_wrong(ask: Ask) -> None:
+    """A program that fails after it has computed something wrong has said enough.
+
+    One that has nothing to compare has said nothing.
+    """
+    found = ask(
+        wrong={"reproduce": planted.wrong_then_raising}, right={"reproduce": planted.raising},
+        empty={"reproduce": planted.nothing_to_compare},
+    )  # fmt: skip
+    verdicts = [answer.verdict for answer in found.values()]
+    assert verdicts == ["wrong", "cannot be told", "cannot be told"]
+
+
+def test_flags_may_be_in_a_file(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where XLA_FLAGS names a file, as XLA allows, its flags are used as they are elsewhere."""
+    (tmp_path / "flags").write_text("--xla_cpu_multi_thread_eigen=false")
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
+    [answer] = ask(one={"reproduce": planted.right}).values()
+    assert answer.verdict == "right"
