@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 from reproducibility.errors import ConfigError
@@ -65,6 +66,8 @@ class Identity:
                 self.batch_size,
                 f"Use {_nearest_multiple(self.batch_size, self.shards)}, or fewer shards.",
             )
+        if not isinstance(self.hidden, (list, tuple)):
+            _refuse("hidden", "a tuple of widths", self.hidden, "For example (64, 32).")
         object.__setattr__(self, "hidden", tuple(self.hidden))  # a list is as good
         for width in self.hidden:
             _integer("hidden", width, 1, MAX_WIDTH)
@@ -166,7 +169,7 @@ def _integer(name: str, value: Any, low: int, high: int) -> None:
 
 def _number(name: str, value: Any, low: float, below: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and low <= value < below):
+    if not (number and low <= value < below and value <= sys.float_info.max):
         span = f"from {low:g} to below {below:g}" if math.isfinite(below) else f"above {low:g}"
         _refuse(name, f"a finite number {span}", value, "Choose one in that range.")
 

@@ -425,10 +425,14 @@ def _flags() -> Environment:
 def _git() -> Environment:
     """Describe the repository of the script that runs; all None where there is none."""
     script = _script()
-    # Nothing the repository configures may run, or write to it.
-    safe = ("--literal-pathspecs", "--no-optional-locks", "-c", "core.fsmonitor=false")
+    # No monitor and no diff program of the repository may run, nor anything write to it (filters,
+    # such as those of LFS, run as in `git status`); and no setting may change what a diff is.
+    plain = ("core.fsmonitor=false", "diff.noprefix=false", "diff.mnemonicPrefix=false")
+    chosen = [word for name in (*plain, "diff.ignoreSubmodules=none") for word in ("-c", name)]
+    safe = ("--literal-pathspecs", "--no-optional-locks", *chosen)
     git = ("git", "-C", str(script.parent), *safe)
-    exact = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
+    exact = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative",
+             "--submodule=diff")  # fmt: skip
     listed = ("--porcelain", "--ignored", "--untracked-files=all", "--", script.name)
     state = _output(*git, "status", *listed) if script.is_file() else None
     ours = state is not None and not state.startswith("!!")

@@ -79,6 +79,17 @@ REFUSED = {
 }
 
 
+def test_a_platform_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """JAX without the device that was asked for is a sentence with code 2, and no traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "reproducibility", "train", "--run-dir", str(tmp_path / "run")],
+        env={**os.environ, "JAX_PLATFORMS": "nonsense"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Cannot start a run on these devices: expected a platform" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("flags", REFUSED)
 def test_bad_settings_are_refused(call: Call, tmp_path: Path, flags: str) -> None:
     """A bad setting gives one sentence on stderr that names it, code 2, and no training."""

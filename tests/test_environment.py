@@ -409,6 +409,24 @@ def test_edits_are_told_apart(repositories, monkeypatch):
     again = environment._git()
     assert (edited["git.commit"], edited["git.dirty"]) == (clean["git.commit"], True)
     assert edited["git.diff"] != again["git.diff"]
+    for name in ("noprefix", "mnemonicPrefix"):  # how somebody likes to see it is not the code
+        git(a, "config", f"diff.{name}", "true")
+    assert environment._git() == again
+
+
+def test_what_is_inside_of_a_submodule_counts(repositories, monkeypatch):
+    """Two edits inside of a submodule are two states, whatever is set to be left out."""
+    a, b = repositories["a"], repositories["b"]
+    git(a, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(b), "module")
+    git(a, "commit", "-qm", "with a module")
+    git(a, "config", "diff.ignoreSubmodules", "all")
+    run_as(monkeypatch, a / "script.py")
+    found = [environment._git()]
+    for text in ("one", "two"):
+        (a / "module/script.py").write_text(text)
+        found.append(environment._git())
+    assert [each["git.dirty"] for each in found] == [False, True, True]
+    assert found[1]["git.diff"] != found[2]["git.diff"]
 
 
 def test_no_git_is_none(monkeypatch):
