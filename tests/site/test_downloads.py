@@ -20,11 +20,11 @@ from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import get_files
 from mkdocs.structure.nav import get_navigation
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
 
+from tests import kernels
 from tools import notebooks
 from tools.downloads import CHAPTERS, DIRECTORY, FLAGS, SHELL, script
 from tools.labs import use_own_settings
@@ -124,7 +124,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def run(notebook: NotebookNode) -> NotebookNode:
         ran = nbformat.from_dict(notebook)
-        NotebookClient(ran, kernel_name="python3", timeout=240).execute(cwd=str(empty))
+        kernels.execute(ran, empty, 240)
         return ran
 
     return run

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import jupytext
-import nbclient
 import pytest
 from bs4 import BeautifulSoup
 from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
 from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 
+from tests import kernels
 from tools.downloads import CHAPTERS, script
 from tools.labs import SOURCES, description, drawing, simplify, use_own_settings
 from tools.pages import console_list, read_page
@@ -88,7 +88,7 @@ def test_every_page_of_the_site_is_looked_at(site: Path) -> None:
 def executed(lab: Path, folder: Path) -> list[Cell]:
     """The code cells of a lab, executed in an empty folder by a kernel of its own."""
     notebook = jupytext.read(lab)
-    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=200).execute(cwd=str(folder))
+    kernels.execute(notebook, folder, 200)
     # A kernel sends what is printed in pieces, cut by the clock; a reader sees them as one.
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
