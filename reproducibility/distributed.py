@@ -76,12 +76,20 @@ class Layout:
                 has not begun, it can have as many as are asked for.
 
         Raises:
-            ConfigError: there are not as many.
+            ConfigError: there are not as many, or none of the platform that was asked for.
         """
         if devices is not None:
             _offer(devices)
         chosen: list[Any] = []
-        order = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        try:
+            found = jax.devices()
+        except RuntimeError as error:
+            raise ConfigError(
+                "use", "devices", expected="a platform that JAX finds here",
+                got=str(error).splitlines()[0].rstrip("."),
+                do="Look at JAX_PLATFORMS, and at which jaxlib is installed.",
+            ) from error  # fmt: skip
+        order = sorted(found, key=lambda device: (device.process_index, device.id))
         for process, group in itertools.groupby(order, key=lambda device: device.process_index):
             there = list(group)
             if devices is not None and len(there) < devices:

@@ -86,7 +86,7 @@ def test_a_platform_that_is_not_there_is_refused(tmp_path: Path) -> None:
         env={**os.environ, "JAX_PLATFORMS": "nonsense"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert "Cannot start a run on these devices: expected a platform" in done.stderr
+    assert "Cannot use devices: expected a platform that JAX finds here" in done.stderr
     assert "Traceback" not in done.stderr
 
 
