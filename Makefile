@@ -38,8 +38,9 @@ test: setup      ## Run the tests: package, pages, README, docstrings, guards, b
 	  --ignore tests/site --ignore tests/browser
 	$(BIN)/pytest -m "not long" -n 2 --dist loadgroup tests/site
 
+LONG ?= long
 test-all: test   ## Run the long tests as well: every layout, kills, every notebook and program.
-	$(BIN)/pytest -m long -n 2 --dist worksteal $(ORDER) tests --ignore tests/browser
+	$(BIN)/pytest -m "$(LONG)" -n 2 --dist worksteal $(ORDER) tests --ignore tests/browser
 
 test-docs: setup ## Run the code blocks of the pages and the docstring examples only.
 	$(BIN)/pytest -n 2 docs README.md reproducibility

@@ -60,7 +60,9 @@ Found = Callable[[str], dict[str, Any]]
 
 def each(layouts: Iterable[str]) -> list[Any]:
     """Return layouts as parameters of a test, with a mark on those that take long."""
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in layouts]
+    long = [pytest.mark.long]
+    marks = {**dict.fromkeys(QUICK, []), "2x4": [*long, pytest.mark.nightly]}
+    return [pytest.param(name, marks=marks.get(name, long)) for name in layouts]
 
 
 def sizes(layout: str) -> tuple[int, int]:

@@ -130,9 +130,16 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+# Pages that start dozens of processes: their notebooks take as long as all the others together.
+LONGEST = {"guide/flight_recorder", "guide/using_the_project", "scale/scaling_out"}
+NOTEBOOKS = [
+    pytest.param(name, marks=pytest.mark.nightly) if name in LONGEST else name for name in PAGES
+]
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)  # a cell has a limit of its own, as a block has
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_prints_what_its_page_shows(name: str, execute) -> None:
     """In an empty directory each cell prints what its block did, which the notebook shows."""
     notebook = chapter(name)
