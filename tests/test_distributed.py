@@ -61,7 +61,7 @@ Found = Callable[[str], dict[str, Any]]
 def each(layouts: Iterable[str]) -> list[Any]:
     """Return layouts as parameters of a test, with a mark on those that take long."""
     long = [pytest.mark.long]
-    marks = {**dict.fromkeys(QUICK, []), "2x4": [*long, pytest.mark.nightly]}
+    marks = {**dict.fromkeys(QUICK, ()), "2x4": [*long, pytest.mark.nightly]}
     return [pytest.param(name, marks=marks.get(name, long)) for name in layouts]
 
 
