@@ -25,19 +25,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 
-from reproducibility.config import TrainConfig
 from reproducibility.errors import (
     ConfigError,
     ReplayError,
     ReproducibilityError,
     SetAsideWarning,
 )
+from reproducibility.reference.config import TrainConfig
 
 if TYPE_CHECKING:
-    from reproducibility.check import Finding
-    from reproducibility.compare import Comparison
-    from reproducibility.doctor import Diagnosis
-    from reproducibility.origin import Origin
+    from reproducibility.explain.compare import Comparison
+    from reproducibility.explain.origin import Origin
+    from reproducibility.reference.check import Finding
+    from reproducibility.reference.doctor import Diagnosis
 
 INTERRUPTED = 130
 FAILED = 4
@@ -84,8 +84,8 @@ class Train(TrainConfig):
             _check_out(self.out, self.run_dir)
         with contextlib.ExitStack() as stack:
             progress, stop = stack.enter_context(_progress(self.steps))
-            from reproducibility.launch import end_with_parent
-            from reproducibility.processes import here, initialize
+            from reproducibility.scale.launch import end_with_parent
+            from reproducibility.scale.processes import here, initialize
 
             end_with_parent()
             count = initialize(
@@ -95,8 +95,8 @@ class Train(TrainConfig):
             if count > 1:
                 _keep_stdout()
                 progress, stop = _together(progress, stop)
-            from reproducibility.run import write_result
-            from reproducibility.training import train
+            from reproducibility.reference.run import write_result
+            from reproducibility.reference.training import train
 
             done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
@@ -138,7 +138,7 @@ class Launch:
 
     def __call__(self, command: Sequence[str] = ()) -> int:
         """Start them with what follows `--`, wait for them."""
-        from reproducibility.launch import launch
+        from reproducibility.scale.launch import launch
 
         if self.processes < 1:
             raise ConfigError(
@@ -186,13 +186,13 @@ class Compare:
 
     def __call__(self) -> int:
         """Compare, print the verdict and the explanations."""
-        from reproducibility.compare import compare
+        from reproducibility.explain.compare import compare
 
         if self.html:
             _check_file("--html", self.html, outside=(self.a, self.b))
         found = compare(self.a, self.b, replay=not self.no_replay, progress=_patiently())
         if self.html:
-            from reproducibility.report import write_report
+            from reproducibility.explain.report import write_report
 
             write_report(self.html, found, names=(str(self.a), str(self.b)))
         if self.json:
@@ -229,7 +229,7 @@ class Trace:
 
     def __call__(self) -> int:
         """Trace, print the operation."""
-        from reproducibility.origin import trace_steps
+        from reproducibility.explain.origin import trace_steps
 
         runs = [self.run] if self.against is None else [self.run, self.against]
         found = trace_steps(runs, self._step(), progress=_patiently())
@@ -250,7 +250,7 @@ class Trace:
     def _step(self) -> int:
         """Return the step that was named, or the first that differs."""
         if self.step is None and self.against:
-            from reproducibility.compare import compare
+            from reproducibility.explain.compare import compare
 
             found = compare(self.run, self.against)
             if found.stage and found.since + 1 != found.step:  # not every step has a line
@@ -285,9 +285,9 @@ class Digest:
 
     def __call__(self) -> int:
         """Restore, hash, print."""
-        from reproducibility.hashing import leaf_digests, tree_digest
-        from reproducibility.run import Run
-        from reproducibility.training import restore_state
+        from reproducibility.reference.run import Run
+        from reproducibility.reference.training import restore_state
+        from reproducibility.same.hashing import leaf_digests, tree_digest
 
         if self.step is not None and self.step < 0:
             raise ConfigError(
@@ -320,7 +320,7 @@ class Check:
 
     def __call__(self) -> int:
         """Check, print what is intact and what is not."""
-        from reproducibility.check import check
+        from reproducibility.reference.check import check
 
         found = check(self.run, repair=self.repair, progress=_patiently())
         if self.json:
@@ -364,7 +364,7 @@ class Doctor:
 
     def __call__(self) -> int:
         """Diagnose, print the environment and the answers."""
-        from reproducibility.doctor import diagnose
+        from reproducibility.reference.doctor import diagnose
 
         found = diagnose(accept=self.accept, progress=lambda text: _say(f"{text} …"))
         if self.json:
@@ -419,7 +419,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _fail(reason: str, error: BaseException, code: int) -> int:
     """Say why this process ends; where it is one of several, all end."""
-    processes = sys.modules.get("reproducibility.processes")
+    processes = sys.modules.get("reproducibility.scale.processes")
     if processes:
         processes.give_way()
     _say(reason)
@@ -635,7 +635,7 @@ def _together(
 
     JAX hears SIGTERM, in any of them, and finds a step after which all can stop.
     """
-    from reproducibility.processes import here, stop_together
+    from reproducibility.scale.processes import here, stop_together
 
     reached, passed_on, first = 0, False, here()[0] == 0
 

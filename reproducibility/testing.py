@@ -27,10 +27,10 @@ import jax
 import pytest
 from jaxtyping import Array, Key, PyTree
 
-from reproducibility.distance import distance
-from reproducibility.environment import capture_environment, differences
-from reproducibility.hashing import Entry, is_key, leaf_digests, named_leaves, path_string
 from reproducibility.keys import root_key, stream_key
+from reproducibility.machine.environment import capture_environment, differences
+from reproducibility.same.distance import distance
+from reproducibility.same.hashing import Entry, is_key, leaf_digests, named_leaves, path_string
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
 type Record = dict[tuple[Entry, ...], tuple[str, str]]
@@ -176,7 +176,7 @@ def assert_resumable(
 pass this test. Run it with settings under which the part is read, or take it out of the state.
     """
     # Not at the top: it imports Orbax, for which no fresh process should wait.
-    from reproducibility.checkpoint import CheckpointStore
+    from reproducibility.storage.checkpoint import CheckpointStore
 
     if not 0 < stop < steps:
         raise ValueError(f"Cannot resume after {stop} of {steps} updates: choose 0 < stop < steps.")

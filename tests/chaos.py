@@ -29,10 +29,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from reproducibility import ReproducibilityError, TrainConfig, root_key, train
-from reproducibility.check import check
-from reproducibility.checkpoint import saved_steps
 from reproducibility.errors import SetAsideWarning
-from reproducibility.run import LEDGER, LOCK, Run
+from reproducibility.reference.check import check
+from reproducibility.reference.run import LEDGER, LOCK, Run
+from reproducibility.storage.checkpoint import saved_steps
 from tests.conftest import SMALL
 
 STEPS = 4_000  # of a run that is killed twenty times

@@ -1,4 +1,4 @@
-"""Compute the same things on one layout: what tests/test_distributed.py starts.
+"""Compute the same things on one layout: what tests/scale/test_distributed.py starts.
 
     python -m tests.layouts --devices 4 FOLDER
 
@@ -27,11 +27,18 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from reproducibility import TrainConfig, index_key, process_key, root_key, train, tree_digest
-from reproducibility.distributed import Layout, initialize, shard_gradients
+from reproducibility import (
+    TrainConfig,
+    index_key,
+    process_key,
+    root_key,
+    train,
+    tree_digest,
+)
 from reproducibility.errors import NotReproducedError, ProcessMismatchError
-from reproducibility.fingerprint import fingerprint
-from reproducibility.launch import end_with_parent
+from reproducibility.same.fingerprint import fingerprint
+from reproducibility.scale.distributed import Layout, initialize, shard_gradients
+from reproducibility.scale.launch import end_with_parent
 from tests.conftest import SMALL
 
 # Each device compiles all for itself, so what no layout could change alone is not asked of all.

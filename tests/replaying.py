@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from reproducibility import TrainConfig, capture_environment, replay
-from reproducibility.environment import facts_of
-from reproducibility.files import chained
-from reproducibility.run import Run
+from reproducibility import TrainConfig, capture_environment
+from reproducibility.explain import replay
+from reproducibility.machine.environment import facts_of
+from reproducibility.reference.run import Run
+from reproducibility.storage.files import chained
 
 ROOT = Path(__file__).parents[1]
 X86 = platform.machine() in ("x86_64", "AMD64")

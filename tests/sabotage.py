@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reproducibility import CheckpointStore, TrainState
-from reproducibility.run import Run
-from reproducibility.training import restore_state
+from reproducibility.reference.run import Run
+from reproducibility.reference.training import restore_state
 
 
 def reseal(folder: Path, change: Callable[[TrainState], TrainState]) -> None:

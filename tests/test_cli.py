@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reproducibility import cli, train
-from reproducibility.check import check
-from reproducibility.run import Run, read_result
-from reproducibility.training import restore_state
+from reproducibility.reference.check import check
+from reproducibility.reference.run import Run, read_result
+from reproducibility.reference.training import restore_state
 from tests.replaying import compute_here
 
 SMALL = ["--batch-size", "32", "--shards", "2", "--hidden", "8"]

@@ -18,9 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import reproducibility.training as training
-from reproducibility import CheckpointStore, TrainConfig, TrainState, compare, root_key, train
-from reproducibility.data import Dataset, load_dataset
+import reproducibility.reference.training as training
+from reproducibility import (
+    CheckpointStore,
+    TrainConfig,
+    TrainState,
+    compare,
+    root_key,
+    train,
+)
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointMismatchError,
@@ -28,7 +34,8 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.keys import stream_key
-from reproducibility.training import Plan
+from reproducibility.reference.data import Dataset, load_dataset
+from reproducibility.reference.training import Plan
 from tests.conftest import SMALL
 from tests.sabotage import reseal
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from reproducibility import testing
 from reproducibility.errors import CheckpointMismatchError, LeafError
-from reproducibility.hashing import tree_digest
 from reproducibility.keys import root_key, step_key, stream_key
+from reproducibility.same.hashing import tree_digest
 from reproducibility.testing import (
     assert_bitwise_equal,
     assert_reproducible,
@@ -514,7 +514,9 @@ def test_state_outside_of_the_state() -> None:
 @pytest.mark.parametrize("part", ["w", "momentum", "step", "key"])
 def test_lost_in_the_checkpoint(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The resumed state is what a store restores: one that loses a part is found out."""
-    from reproducibility.checkpoint import CheckpointStore  # no fresh process waits for Orbax
+    from reproducibility.storage.checkpoint import (
+        CheckpointStore,  # no fresh process waits for Orbax
+    )
 
     restore = CheckpointStore.restore
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
-# Variables that Python, JAX or a library below it reads: those that `reproducibility.environment`
+# Variables that Python, JAX or a library below it reads: those that `machine.environment`
 # records, and their kin.
 VARIABLES = re.compile(
     r"CUDA|GOTO|JAX|LANG|LC_|LIBTPU|MKL|NCCL|NPROC|NVIDIA|OMP|OPENBLAS|PJRT|PYTHON|TF_|TPU|XLA"

@@ -34,9 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from reproducibility import TrainConfig
-from reproducibility.distance import distance
-from reproducibility.model import apply
-from reproducibility.training import PLANNED, Programs
+from reproducibility.reference.model import apply
+from reproducibility.reference.training import PLANNED, Programs
+from reproducibility.same.distance import distance
 
 UPDATES = 440
 LOOKS = [*range(1, 40), *range(40, UPDATES + 1, 10)]

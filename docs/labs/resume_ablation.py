@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from reproducibility import TrainConfig, leaf_digests, root_key, tree_digest
-from reproducibility.training import Programs
+from reproducibility.reference.training import Programs
 
 STEPS, STOP = 120, 50
 programs = Programs(TrainConfig(seed=7, dataset="digits", shards=2).identity)

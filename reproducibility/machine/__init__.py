@@ -4,7 +4,8 @@ The rule: a machine is asked, not believed. What is published about a version ex
 it never replaces the question.
 Chapter: docs/guide/using_the_project.md
 
-Read in this order: `reproducers` (small programs that came out wrong somewhere), `faults` (the
-table of published faults, and what to do about each), `trial` (one process that runs them),
-`known` (asks this machine about all of them).
+Read in this order: `environment` (what surrounds a run, as data, and what of it can change bits),
+`children` (fresh processes of Python), `reproducers` (small programs that came out wrong
+somewhere), `faults` (the table of published faults, and what to do about each), `trial` (one
+process that runs them), `known` (asks this machine about all of them).
 """

@@ -24,8 +24,8 @@ from typing import Any, Literal
 
 import jax
 
-from reproducibility.children import python, with_package
 from reproducibility.errors import ConfigError
+from reproducibility.machine.children import python, with_package
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.trial import Task
 

@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from reproducibility.children import python
+from reproducibility.machine.children import python
 
 ROWS = 33_000  # jax#39103: wrong from row 32,768 on
 CHUNK = 2**20  # jax#40830: a result of 4 MiB for each device

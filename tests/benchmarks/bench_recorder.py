@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import psutil
 
-from reproducibility.config import TrainConfig
-from reproducibility.files import chained
-from reproducibility.ledger import STAGES, Header
-from reproducibility.recorder import Recorder
-from reproducibility.training import PLANNED, Programs
+from reproducibility.recording.ledger import STAGES, Header
+from reproducibility.recording.recorder import Recorder
+from reproducibility.reference.config import TrainConfig
+from reproducibility.reference.training import PLANNED, Programs
+from reproducibility.storage.files import chained
 from tests.benchmarks.bench_training import Loop, ours, ratio
 
 STEPS = 1_000_000  # in each of the two ledgers that are compared

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from reproducibility.config import TrainConfig
-from reproducibility.distributed import Layout
 from reproducibility.keys import root_key, step_key, stream_key
-from reproducibility.training import Programs
+from reproducibility.reference.config import TrainConfig
+from reproducibility.reference.training import Programs
+from reproducibility.scale.distributed import Layout
 from tests.benchmarks.bench_training import Loop, by_hand, ours, ratio
 
 DEVICES = (1, 2, 4, 8)

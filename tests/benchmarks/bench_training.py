@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from reproducibility.config import TrainConfig
 from reproducibility.keys import root_key, step_key, stream_key
-from reproducibility.training import PLANNED, Programs
+from reproducibility.reference.config import TrainConfig
+from reproducibility.reference.training import PLANNED, Programs
 
 REPETITIONS = 9
 Loop = Callable[[int], None]

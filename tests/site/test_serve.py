@@ -19,7 +19,7 @@ import pytest
 from mkdocs.structure.pages import Page
 from mkdocs_jupyter import convert
 
-from reproducibility.environment import KNOWN
+from reproducibility.machine.environment import KNOWN
 from tests.building import ADDRESSES
 from tools import executed, made_of, serve
 

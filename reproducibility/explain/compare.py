@@ -1,0 +1,442 @@
+"""Two runs in; the first step, stage and leaf that differ out, how far, and what may explain it.
+
+The rule: the verdict comes from digests and fingerprints alone. A difference of settings or
+environment explains; it never decides.
+Chapter: docs/guide/flight_recorder.md
+
+What is on disk as text is compared without JAX. It is imported where arrays are: to compute a step
+again, or to restore two states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from reproducibility.errors import LedgerError, ReplayError
+from reproducibility.machine.environment import Difference, differences, facts_of
+from reproducibility.recording.ledger import (
+    FIELDS,
+    LEDGER,
+    Ledger,
+    Losses,
+    Parting,
+    Walk,
+    differing,
+    walk,
+)
+from reproducibility.reference.run import IDENTITY, Result, Run, read_result
+from reproducibility.storage.files import saved_steps
+
+if TYPE_CHECKING:
+    from reproducibility.explain.replay import Replay
+    from reproducibility.same.distance import Distance
+
+type Verdict = Literal["same", "different", "cannot be told"]
+EXIT_CODES: dict[Verdict, int] = {"same": 0, "different": 1, "cannot be told": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recomputed:
+    """What came of computing the first step that differs again, for one of the two runs.
+
+    Same bits: not a computation.
+    """
+
+    answer: str
+    """ "confirmed", "refuted" or "cannot be told"; see `replay`."""
+    reason: str
+    """The answer in one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Same bits: decided by digests and fingerprints alone.
+    """
+
+    verdict: Verdict
+    """ "same", "different" or "cannot be told"."""
+    reason: str
+    """The verdict in one sentence."""
+    step: int | None
+    """Completed updates at which the two were found to differ, or were compared."""
+    stage: str | None = None
+    """The first stage of that step that differs, in the order of cause and effect: "batch",
+    "key", "gradients", "opt_state" or "params"; None where no ledger tells."""
+    stages: tuple[str, ...] = ()
+    """All stages of that step that differ."""
+    leaves: tuple[str, ...] = ()
+    """Leaves that differ: of that stage, or of the whole state where there is no stage."""
+    distances: Mapping[str, Distance] = dataclasses.field(default_factory=dict)
+    """How far those leaves are apart, where the step was computed again or a state is on disk."""
+    recomputed: tuple[Recomputed, Recomputed] | None = None
+    """What came of computing the step again; None where it was not tried."""
+    digests: tuple[str | None, str | None] = (None, None)
+    """Digests of the two states that were compared, or of the last that are known."""
+    settings: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    """Settings of the identity that differ, where both are run directories."""
+    environment: tuple[Difference, ...] = ()
+    """Recorded differences of environment, layout and programs, the gravest first."""
+    notes: tuple[str, ...] = ()
+    """What limits the answer, such as a ledger that is damaged."""
+    since: int = -1
+    """The last step before `step` that was found to agree; -1 if there is none."""
+    losses: Losses = dataclasses.field(default_factory=list)
+    """Losses of both by step, as hexadecimal floats, around the step where they part and after."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 the same, 1 different, 3 cannot be told."""
+        return EXIT_CODES[self.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values.
+
+        Same bits: everywhere.
+        """
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """One of the two things to compare: a run directory, a ledger or a result file."""
+
+    path: Path
+    run: Run | None = None
+    result: Result | None = None
+    ledger: Ledger | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> set[int]:
+        """Steps of which a state is on disk."""
+        return set(saved_steps(self.run.checkpoints)) if self.run else set()
+
+
+def compare(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *,
+    replay: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Compare two runs: run directories, ledgers, or result files that `train --out` wrote.
+
+    Ledgers tell the first step, stage and leaf that differ. Without them, finished runs of the
+    same length are compared by their results; others at the newest step of which both have a
+    checkpoint.
+
+    **Same bits:** "same" by digests means that every bit of both states is equal: parameters,
+    optimiser state, step and key. By ledgers it means that all recorded fingerprints of 64 bits
+    are, which other values have by chance once in 2**64.
+
+    Args:
+        a: a run directory, a `ledger.jsonl` or a result file.
+        b: another one.
+        replay: compute the first step that differs again for both runs, each in a process with its
+            recorded environment, to tell how many elements differ and by how much.
+        progress: called with what is being done.
+
+    Returns:
+        The verdict, where the two part, and what differs in settings and environment.
+
+    Raises:
+        RunError: one of the two is none of these; the message says which.
+
+    Examples:
+        >>> import tempfile
+        >>> from reproducibility import TrainConfig, train
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, rate in {"a": 0.001, "b": 0.002}.items():
+        ...     config = TrainConfig(seed=7, steps=2, shards=1, learning_rate=rate)
+        ...     _ = train(config, run_dir=folder / name)
+        >>> found = compare(folder / "a", folder / "b")
+        >>> found.verdict, found.step, found.stage, found.settings
+        ('different', 1, 'params', {'learning_rate': (0.001, 0.002)})
+    """
+    left, right = _open(Path(a)), _open(Path(b))
+    walked = walk(left.ledger, right.ledger) if left.ledger and right.ledger else None
+    found = _by_ledger(left, right, walked) if walked and walked.parting else None
+    if walked and found and replay:
+        found = _recompute(found, left, right, walked, progress)
+    settings, environment = _explanations(left, right)
+    return dataclasses.replace(
+        found or _by_state(left, right, walked),
+        settings=settings,
+        environment=environment,
+        notes=(*left.notes, *right.notes, *_problems(left, right, walked)),
+        losses=walked.losses if walked else [],
+    )
+
+
+def _open(path: Path) -> _Side:
+    """See what there is at a path."""
+    file = path / LEDGER if path.is_dir() else path
+    if path.is_dir() and ((path / IDENTITY).exists() or not file.is_file()):
+        run, ledger, notes = Run.read(path), None, []
+        try:
+            ledger = Ledger(file, run.name)
+        except LedgerError as error:
+            notes.append(f"The ledger of {path} tells nothing: {error.got}.")
+        return _Side(path, run, run.result(), ledger, tuple(notes))
+    try:
+        return _Side(path, ledger=Ledger(file))
+    except LedgerError as error:
+        if file.suffix == ".jsonl" or error.got.startswith("format"):
+            raise
+    return _Side(path, result=read_result(path))
+
+
+def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
+    """Say where two ledgers part."""
+    parting: Parting = walked.parting  # type: ignore[assignment]
+    when = f"step {parting.step}" if parting.step else "the start"
+    first = max(parting.since, 0) + 1
+    if first < parting.step:
+        when = f"a step from {first} to {parting.step}"
+    where = f"{parting.stage}{_of(parting.leaves)}"
+    one, other = left.result, right.result
+    digests = (one.digest if one else None, other.digest if other else None)
+    return Comparison(
+        "different", f"They part at {when}, first in {where}.", parting.step, parting.stage,
+        parting.stages, parting.leaves, digests=digests, since=parting.since,
+    )  # fmt: skip
+
+
+def _recompute(
+    found: Comparison, left: _Side, right: _Side, walked: Walk,
+    progress: Callable[[str], None] | None,
+) -> Comparison:  # fmt: skip
+    """Compute the first step that differs again on both sides, and measure the distance."""
+    from reproducibility.explain.replay import replay, side_by_side
+
+    parting: Parting = walked.parting  # type: ignore[assignment]
+    if not (left.run and right.run):
+        told = Recomputed("cannot be told", "A ledger alone cannot be computed again.")
+        return dataclasses.replace(found, recomputed=(told, told))
+
+    def both(step: int, since: int) -> list[Replay | Recomputed]:
+        one = partial(_attempt, partial(replay, since=since, progress=progress), step)
+        return side_by_side(one, (left.path, right.path), load="reproducibility.same.distance")
+
+    sides = both(parting.step, parting.since)
+    one, other = (Recomputed(side.answer, side.reason) for side in sides)
+    found = dataclasses.replace(found, recomputed=(one, other))
+    exact = _first_exact(sides)
+    if exact and exact[0] != parting.step:  # not every step is recorded
+        sides = both(exact[0], exact[0] - 1)
+    if not exact or any(isinstance(side, Recomputed) for side in sides):
+        return found
+    return _measured(found, exact, sides)
+
+
+def _attempt(replay: Callable[[Path, int], Replay], step: int, path: Path) -> Replay | Recomputed:
+    try:
+        return replay(path, step)
+    except ReplayError as error:
+        return Recomputed("cannot be told", str(error))
+
+
+def _first_exact(
+    sides: Sequence[Replay | Recomputed],
+) -> tuple[int, dict[str, tuple[str, ...]]] | None:
+    """Return the first step of both that came out different now, and in what.
+
+    Nothing, unless both came out as recorded: else these are not the runs that are compared.
+    """
+    if [side.answer for side in sides] != ["confirmed", "confirmed"]:
+        return None
+    one, other = (side.entries for side in sides)  # type: ignore[union-attr]
+    for step in sorted(one.keys() & other.keys()):
+        if stages := differing(one[step], other[step]):
+            return step, stages
+    return None
+
+
+def _measured(
+    found: Comparison, exact: tuple[int, dict[str, tuple[str, ...]]], sides: Any
+) -> Comparison:
+    """Say how far the leaves of the first stage are apart, from the arrays of both sides."""
+    step, stages = exact
+    stage = next(iter(stages))
+    leaves = stages[stage]
+    one, other = (side.values.get(stage, {}) for side in sides)  # of the loss there are none
+    distances = _distances(one, other, leaves)
+    when = f"step {step}" if step else "the start"
+    reason = f"They part at {when}, first in {stage}{_of(leaves)}."
+    return dataclasses.replace(
+        found, reason=reason, step=step, since=step - 1, stage=stage, stages=tuple(stages),
+        leaves=leaves, distances=distances,
+    )  # fmt: skip
+
+
+def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
+    """Compare digests; where there are none in common, ledgers that agree are the answer."""
+    step, digests, leaves, distances = _common_state(left, right)
+    if step is not None and digests[0] == digests[1]:
+        recorded = all(side.result and side.result.steps == step for side in (left, right))
+        by = ", by their results" if recorded else ""
+        reason = f"Every bit of both states agrees after {step} updates{by}."
+        return Comparison("same", reason, step, digests=digests)
+    if step is not None:
+        since = f"; their ledgers agree up to step {walked.last}" if walked else ""
+        reason = f"The states differ after {step} updates{_in(leaves)}{since}."
+        return Comparison(
+            "different", reason, step, leaves=leaves, distances=distances, digests=digests
+        )
+    if walked and not set.intersection(*_stages(left, right)):
+        reason = "The two ledgers have no stage in common."
+        return Comparison("cannot be told", reason, None, digests=digests)
+    reach = min(_reach(left), _reach(right))
+    if walked and 0 <= walked.last < max(reach, 1) and not any(walked.problems):
+        reason = (
+            f"What both recorded agrees, up to step {walked.last}; both went on to step {reach}, "
+            "of which no common record tells."
+        )
+        return Comparison("cannot be told", reason, walked.last, digests=digests)
+    if walked and walked.last >= 0 and not any(walked.problems):
+        reason = f"All that both recorded agrees, up to step {walked.last}."
+        return Comparison("same", reason, walked.last, digests=digests)
+    if walked and walked.last >= 0:
+        reason = f"A ledger is damaged; what both recorded before that agrees, to {walked.last}."
+        return Comparison("cannot be told", reason, walked.last, digests=digests)
+    reason = "The two have no step in common of which both states are known."
+    return Comparison("cannot be told", reason, None, digests=digests)
+
+
+def _reach(side: _Side) -> int:
+    """Return the last step that one side is known to have computed."""
+    steps = [0, *side.steps]
+    steps += [side.ledger.last] if side.ledger and side.ledger.last else []
+    steps += [side.result.steps] if side.result else []
+    steps += [line.get("to_step", 0) for line in side.run.attempts()] if side.run else []
+    return max(steps)
+
+
+def _common_state(
+    left: _Side, right: _Side
+) -> tuple[int | None, tuple[str | None, str | None], tuple[str, ...], dict[str, Distance]]:
+    """Find the newest step whose states both sides know; compare there."""
+    a, b = left.result, right.result
+    digests = (a.digest if a else None, b.digest if b else None)
+    alike = bool(a and b and a.steps == b.steps)
+    common = left.steps & right.steps
+    if a and alike and (digests[0] == digests[1] or not common):
+        return a.steps, digests, (), {}
+    if not (common and left.run and right.run):
+        return None, digests, (), {}
+    from reproducibility.reference.training import restore_state
+    from reproducibility.same.hashing import leaf_digests, named_leaves, path_string, tree_digest
+
+    step = max(common)
+    states = [restore_state(run, step=step) for run in (left.run, right.run)]
+    first, second = map(leaf_digests, states)
+    names = tuple(sorted(n for n in {**first, **second} if first.get(n) != second.get(n)))
+    one, other = ({path_string(p): leaf for p, leaf in named_leaves(s)} for s in states)
+    return (
+        step,
+        (tree_digest(states[0]), tree_digest(states[1])),
+        names,
+        _distances(one, other, names),
+    )
+
+
+def _distances(
+    a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Distance]:
+    """Measure the leaves that both sides have, with one shape and dtype."""
+    from reproducibility.same.distance import distance
+
+    kinds = {n: [(x[n].shape, x[n].dtype.name) for x in (a, b) if n in x] for n in names}
+    return {
+        n: distance(a[n], b[n]) for n in names if len(kinds[n]) == 2 == kinds[n].count(kinds[n][0])
+    }
+
+
+def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
+    """Say up to where a ledger was used that is not intact, and what only one of the two has."""
+    if not walked:
+        return []
+    notes = []
+    for side, problem in zip((left, right), walked.problems, strict=True):
+        last: int | None = side.ledger.last  # type: ignore[union-attr]
+        upto = "not read" if last is None else f"read up to step {last}"
+        notes += [f"The ledger of {side.path} was {upto}: {problem}."] if problem else []
+    one, other = _stages(left, right)
+    alone = [name for name in FIELDS if name in one ^ other | walked.alone]
+    if alone and not any(walked.problems):
+        notes.append(f"Only one of the two ledgers has {', '.join(alone)}.")
+    return notes
+
+
+def _stages(left: _Side, right: _Side) -> tuple[set[str], set[str]]:
+    """Return what is recorded in each of two ledgers that were read."""
+    one, other = (set(side.ledger.header.leaves) for side in (left, right) if side.ledger)
+    return one, other
+
+
+def _explanations(
+    left: _Side, right: _Side
+) -> tuple[dict[str, tuple[Any, Any]], tuple[Difference, ...]]:
+    """List the settings and the recorded environments that differ."""
+    if not (left.run and right.run):
+        return {}, ()
+    a, b = left.run.identity, right.run.identity
+    names = sorted(a.keys() | b.keys())
+    settings = {n: (a.get(n), b.get(n)) for n in names if a.get(n) != b.get(n)}
+    found = [
+        difference
+        for here, there in itertools.product(_environments(left.run), _environments(right.run))
+        for difference in differences(here, there)
+    ]
+    return settings, tuple(dict.fromkeys(found))
+
+
+def _environments(run: Run) -> list[dict[str, Any]]:
+    """Return what is recorded about each attempt on a run, without repeats."""
+    starts = [line for line in run.attempts() if line.get("event") == "start"]
+    unique: list[dict[str, Any]] = []
+    for line in starts:
+        facts = facts_of(line)
+        if facts not in unique:
+            unique.append(facts)
+    return unique
+
+
+def loss_of(text: str | None) -> float:
+    """Read a loss of `Comparison.losses`; NaN where there is none, or no number.
+
+    **Same bits:** everywhere.
+
+    Args:
+        text: a hexadecimal float or None.
+
+    Examples:
+        >>> loss_of("0x1.8p+1")
+        3.0
+    """
+    try:
+        return float.fromhex(text or "nan")
+    except (TypeError, ValueError):  # a chain can be computed of anything
+        return math.nan
+
+
+def _of(leaves: tuple[str, ...]) -> str:
+    """Name the leaves of a stage; a stage that is one bare array has no name to add."""
+    return f", {_some(leaves)}" if leaves and leaves != (".",) else ""
+
+
+def _in(leaves: tuple[str, ...]) -> str:
+    return f", in {_some(leaves)}" if leaves else ""
+
+
+def _some(leaves: tuple[str, ...]) -> str:
+    return leaves[0] + (f" and {len(leaves) - 1} more" if len(leaves) > 1 else "")

@@ -1,0 +1,166 @@
+"""One step of a run, or of two, operation by operation, each in its recorded environment.
+
+The rule: the same state and the same operations go in; so the first operation that comes out
+different is where two runs part.
+Chapter: docs/guide/flight_recorder.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from reproducibility.errors import ReplayError
+from reproducibility.explain.replay import Steps, compute, recorded, side_by_side
+from reproducibility.recording.ledger import differing
+from reproducibility.reference.run import Run
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+    from reproducibility.explain.trace import Parting, Trace
+    from reproducibility.reference.training import Plan, TrainState
+
+type Say = Callable[[str], None]
+EXIT_CODES = {"same": 0, "different": 1, "cannot be told": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What `trace_steps` found.
+
+    Same bits: it finds a place and verifies nothing: compiled, the operations are fused.
+    """
+
+    verdict: Literal["same", "different", "cannot be told"]
+    """Whether every operation agrees, one differs, or what is recorded shows in no operation."""
+    reason: str
+    """The verdict in one sentence."""
+    parting: Parting | None
+    """Where the traces part; None if there is only one."""
+    traces: tuple[Trace, ...]
+    """The traces themselves."""
+    notes: tuple[str, ...]
+    """What limits the answer: a state before the step that is not the recorded one."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 every operation agrees, 1 one differs, 3 cannot be told."""
+        return EXIT_CODES[self.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values.
+
+        Same bits: everywhere.
+        """
+        parting = dataclasses.asdict(self.parting) if self.parting else None
+        return {"verdict": self.verdict, "reason": self.reason, "parting": parting,
+                "notes": list(self.notes),
+                "traces": [each.to_json() for each in self.traces]}  # fmt: skip
+
+
+def trace_steps(
+    runs: Sequence[str | os.PathLike[str]], step: int, *, progress: Say | None = None
+) -> Origin:
+    """Trace one step of one run or of two, and find the operation where they part.
+
+    **Same bits:** as `trace`; each run in a process with the environment that it recorded.
+
+    Args:
+        runs: one run directory, or two.
+        step: the step, by completed updates after it; 0 is the initialisation.
+        progress: called with what is being done.
+
+    Returns:
+        The operation, its source line, and the traces.
+
+    Raises:
+        RunError: there is no run.
+        ReplayError: the step was never computed; or a child process failed.
+    """
+    opened = [Run.read(run) for run in runs]
+
+    def one(run: Run) -> tuple[Trace, str | None]:
+        with tempfile.TemporaryDirectory() as folder:
+            answer = compute(run, step, Path(folder), {}, module=__name__, progress=progress).answer
+        if "trace" not in answer:  # an earlier stretch did not come out as recorded
+            raise ReplayError(
+                "trace", "a step", path=run.path, step=step, got=answer["problem"],
+                expected="the steps before it to come out as they were recorded",
+                do="See what `reproducibility compare` says about that step.",
+            )  # fmt: skip
+        from reproducibility.explain.trace import Trace
+
+        return Trace.from_json(answer["trace"]), answer["problem"]
+
+    sides = side_by_side(one, opened, load="reproducibility.explain.trace")
+    traces = tuple(found for found, _ in sides)
+    notes = tuple(
+        f"{run.path}: computed again, {problem}; the trace is of what was computed now."
+        for run, (_, problem) in zip(opened, sides, strict=True)
+        if problem
+    )
+    if len(traces) == 1:
+        reason = f"{len(traces[0].operations)} operations in step {step}."
+        return Origin("same", reason, None, traces, notes)
+    from reproducibility.explain.trace import first_parting
+
+    parting = first_parting(*traces)
+    return Origin(*_judge(parting, opened, step), parting, traces, notes)
+
+
+def work(task: dict[str, Any]) -> dict[str, Any]:
+    """Compute a run up to a step, then trace that step, in this process.
+
+    **Same bits:** as `replay` up to the step; as `trace` in it.
+
+    Args:
+        task: as for `replay.work`.
+
+    Returns:
+        JSON values: the "trace", and as from `replay.work` "problem" and "compared".
+    """
+    from reproducibility.explain.trace import trace
+    from reproducibility.keys import root_key
+
+    print(f"tracing step {task['end']}", flush=True)
+    steps = Steps({**task, "end": max(0, task["end"] - 1)})
+    programs = steps.programs
+    if task["end"] == 0:
+        key = root_key(programs.identity.seed)
+        found = trace(lambda key: programs.initial(key)[1], key)
+        return {"trace": found.to_json(), "problem": None, "compared": 0,
+                "programs": programs.digests()}  # fmt: skip
+    for _ in steps:
+        pass
+
+    def step(state: TrainState, plan: Plan, x: Array, y: Array) -> PyTree:
+        parts = [
+            programs.gradient(state.params, state.step, plan, x, y, shard)
+            for shard in programs.shards
+        ]
+        loss, gradient = programs.total(parts)
+        return loss, programs.update(state, gradient)
+
+    data = programs.data
+    found = trace(step, steps.state, programs.plan(steps.state), data.x, data.y)
+    return {"trace": found.to_json(), "problem": steps.problem, "compared": steps.compared,
+            "programs": programs.digests()}  # fmt: skip
+
+
+def _judge(
+    parting: Parting, runs: Sequence[Run], step: int
+) -> tuple[Literal["same", "different", "cannot be told"], str]:
+    if parting.kind != "none":
+        return "different", parting.reason
+    lines = [recorded(run, step) for run in runs]
+    if all(lines) and differing(*lines):  # type: ignore[arg-type]
+        return "cannot be told", (
+            f"The runs differ in step {step}, and no operation does on its own: the difference "
+            "comes from how they are compiled together."
+        )
+    return "same", parting.reason

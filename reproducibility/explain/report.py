@@ -1,0 +1,416 @@
+"""A comparison as a page: one file of HTML that needs nothing else, to read, print and send.
+
+The rule: the page shows what the comparison says and computes nothing but places to draw at. What
+comes from a run is text and stays text: it is escaped, and the page allows itself no script and no
+request.
+Chapter: docs/guide/flight_recorder.md
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reproducibility.explain.compare import Comparison, loss_of
+from reproducibility.recording.ledger import STAGES
+from reproducibility.same.distance import distance
+from reproducibility.storage.files import write_atomically
+
+SIGNS = {"same": "=", "different": "≠", "cannot be told": "?"}
+ANSWERS = {"confirmed": "✓", "refuted": "✗", "cannot be told": "?"}
+MEANINGS = {
+    "batch": "the examples",
+    "key": "the random key",
+    "gradients": "of the loss",
+    "opt_state": "optimiser's state",
+    "params": "the parameters",
+    "loss": "the number alone",
+}
+LONG = 1000  # steps; a picture of more has them by their logarithm
+HEIGHT, TOP, BOTTOM = 280, 48.0, 208.0  # of the picture; of its logarithmic part: in pixels
+NO_NUMBER, EQUAL = 20.0, 236.0  # where a distance is drawn that is no number, or zero
+
+
+def write_report(
+    path: str | os.PathLike[str], comparison: Comparison, *, names: tuple[str, str] = ("a", "b")
+) -> None:
+    """Write a comparison as a page in one file.
+
+    **Same bits:** everywhere, for the same comparison and names.
+
+    Args:
+        path: the file, replaced if it exists.
+        comparison: what `compare` returned.
+        names: what the two are called on the page.
+
+    Raises:
+        RunSaveError: it cannot be written.
+    """
+    page = report(comparison, names=names)
+    # The name of a file may be no text: what UTF-8 has no bytes for is spelled out.
+    write_atomically(Path(path), page.encode(errors="backslashreplace"))
+
+
+def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> str:
+    """Return a comparison as a page.
+
+    **Same bits:** everywhere, for the same comparison and names.
+
+    Args:
+        comparison: what `compare` returned.
+        names: what the two are called on the page.
+
+    Returns:
+        HTML that refers to nothing outside of itself.
+
+    Examples:
+        >>> page = report(Comparison("same", "Every bit of both states agrees.", 40))
+        >>> page.partition("<title>")[2].partition("</title>")[0]
+        '= Same: a and b'
+    """
+    found, sign = comparison, SIGNS[comparison.verdict]
+    verdict, kind = found.verdict.capitalize(), found.verdict.partition(" ")[0]
+    digests = [digest or "not known" for digest in found.digests]
+    sections = {
+        "Step by step": _where(found),
+        "How the distance grows": _growth(found),
+        "What differs": _leaves(found),
+        "Computed again": _again(found, names),
+        "Differences on record": _explanations(found),
+        "What limits the answer": _list(found.notes),
+    }
+    body = "\n".join(f"<section><h2>{h}</h2>\n{t}</section>" for h, t in sections.items() if t)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{sign} {verdict}: {_text(names[0])} and {_text(names[1])}</title>
+<style>{STYLE}</style></head>
+<body><main>
+<header class="{kind}"><h1><span aria-hidden="true">{sign}</span> {verdict}</h1>
+<p>{_text(found.reason)}</p>
+{_table(("", "compared", "digest"), zip("ab", names, digests, strict=True))}</header>
+{body}
+<footer>Written by <code>reproducibility compare --html</code>. The same comparison gives the same
+page.</footer>
+</main></body></html>
+"""
+
+
+def _where(found: Comparison) -> str:
+    """Draw a strip of steps, and the stages of the one at which the two part."""
+    recorded = [step for step, _, _ in found.losses]  # by both
+    if found.stage is None or found.step is None:
+        strip = _strip(recorded[-1], recorded[-1] + 1, recorded[-1]) if recorded else ""
+        none = "<p>No ledger tells a step at which they part.</p>"
+        return strip if found.verdict == "same" else strip + none
+    agreed = max((step for step in recorded if step < found.step), default=-1)
+    stages = "\n".join(
+        _stage(name, found) for name in dict.fromkeys((*STAGES, *found.stages, found.stage))
+    )
+    return (
+        f"{_strip(agreed, found.step, max([found.step, *recorded]))}\n"
+        f"<h3>Step {found.step:,}, from cause to effect</h3>\n<ol class='stages'>{stages}</ol>"
+    )
+
+
+def _strip(agreed: int, parting: int, last: int) -> str:
+    """Draw the steps from 0 to `last`: those that agree, those after the parting."""
+    parts = [
+        ("agreed", 0, agreed + 1, f"the same up to step {agreed:,}"),
+        ("unknown", agreed + 1, parting, f"steps {agreed + 1:,} to {parting - 1:,}: not recorded"),
+        ("parted", parting, last + 1, f"apart from step {parting:,} on"),
+    ]
+    parts = [part for part in parts if part[1] < part[2]]
+    said = "; ".join(words for _, _, _, words in parts)
+    bars = legend = ""
+    for kind, start, end, words in parts:
+        x, width = _part(start, last + 1), _part(end - start, last + 1)
+        bars += f"<rect class='{kind}' x='{x}' y='0' width='{width}' height='28'/>"
+        swatch = f"<rect class='{kind}' width='14' height='14'/>"
+        legend += f"<li><svg width='14' height='14' aria-hidden='true'>{swatch}</svg> {words}</li>"
+    if parting <= last:  # a mark that is seen however narrow its part is, and a magnifying glass
+        x = _part(parting, last + 1)
+        bars += f"<line class='mark' x1='{x}' x2='{x}' y1='-6' y2='34'/>" + "".join(
+            f"<line class='zoom' x1='{x}' x2='{end}' y1='34' y2='64'/>" for end in ("0%", "100%")
+        )
+    drawn = _svg(64 if parting <= last else 28, "The steps of both", said, HATCH + bars)
+    return f"<ul class='legend'>{legend}</ul>\n{drawn}"
+
+
+def _stage(name: str, found: Comparison) -> str:
+    later = ("later", "≠ differs too") if name in found.stages else ("", "no difference found")
+    kind, words = ("first", "≠ differs first") if name == found.stage else later
+    meaning = MEANINGS.get(name, "")  # a comparison may come from another version
+    return f"<li class='{kind}'><b>{_text(name)}</b> {meaning}<span>{words}</span></li>"
+
+
+class _Point(NamedTuple):
+    """The losses of a step, and by how many ULP they are apart; None where one of them is NaN."""
+
+    step: int
+    a: float
+    b: float
+    ulp: int | None
+
+    def __str__(self) -> str:
+        if not self.ulp:
+            return "NaN against a number" if self.ulp is None else "equal"
+        return f"{self.ulp:,} ULP ({abs(self.a - self.b):.2e})"
+
+
+def _points(found: Comparison) -> tuple[list[_Point], str]:
+    """Return the steps of which both losses are recorded, and the dtype whose ULP are counted."""
+    texts = [(step, a, b) for step, a, b in found.losses if a is not None and b is not None]
+    losses = [(step, loss_of(a), loss_of(b)) for step, a, b in texts]
+    with np.errstate(over="ignore"):  # what float32 cannot hold is of float64
+        narrow = all(float(np.float32(x)) == x or x != x for _, a, b in losses for x in (a, b))
+    kind = np.float32 if narrow else np.float64
+    apart = [distance(kind(a), kind(b)) for _, a, b in losses]
+    points = [
+        _Point(*each, None if far.nan else far.ulp or 0)
+        for each, far in zip(losses, apart, strict=True)
+    ]
+    return points, kind.__name__
+
+
+def _growth(found: Comparison) -> str:
+    """Draw how far the two losses are apart, step by step."""
+    if found.verdict != "different" or not found.losses:
+        return ""
+    points, dtype = _points(found)
+    apart = [point for point in points if point.ulp != 0]
+    if not points:
+        return "<p>No step has a recorded loss of both.</p>"
+    if not apart:
+        return "<p>The recorded losses are equal: the difference is not in them.</p>"
+    largest = max(apart, key=lambda point: math.inf if point.ulp is None else point.ulp)
+    marks = {"first": apart[0], "largest": largest, "last": points[-1]}
+    said = "; ".join(f"{word} {point} at step {point.step:,}" for word, point in marks.items())
+    rows = [(f"{p.step:,}", repr(p.a), repr(p.b), str(p)) for p in points]
+    drawn = _svg(HEIGHT, "How far the losses are apart", said, _plot(points, found.step or 0))
+    return (
+        f"<figure><p>Distance of the losses in ULP of {dtype}: 1 is the least that two numbers can "
+        f"differ by</p>\n<div>{drawn}</div>\n<figcaption>In numbers: {said}.</figcaption></figure>"
+        f"\n<details><summary>The losses of {len(rows)} steps</summary>\n"
+        f"{_table(('step', 'loss of a', 'loss of b', 'distance'), rows)}</details>"
+    )
+
+
+def _plot(points: Sequence[_Point], origin: int) -> str:
+    """Draw a distance for each step; across, the steps are counted from where the two part."""
+    first, last = min(points[0].step - origin, 0), max(points[-1].step - origin, 0)
+    place = _logarithm if last - first > LONG else float
+    decades = max(1, *(math.ceil(math.log10(point.ulp or 1)) for point in points))
+
+    def x(after: int) -> str:
+        return _part(place(after) - place(first), place(last) - place(first))
+
+    def y(ulp: int | None) -> float:
+        if not ulp:
+            return NO_NUMBER if ulp is None else EQUAL
+        return BOTTOM - (BOTTOM - TOP) * math.log10(ulp) / decades
+
+    rows = {_short(10**k): y(10**k) for k in range(0, decades + 1, math.ceil(decades / 6))}
+    rows |= {"equal": EQUAL}
+    rows |= {"NaN": NO_NUMBER} if None in (point.ulp for point in points) else {}
+    drawn = "".join(
+        f"<line class='grid' x1='0%' x2='100%' y1='{at:.1f}' y2='{at:.1f}'/>"
+        f"<text x='-8' y='{at + 4:.1f}' text-anchor='end'>{label}</text>"
+        for label, at in rows.items()
+    )
+    drawn += "".join(
+        f"<text x='{x(n)}' y='{EQUAL + 20}' text-anchor='middle'>{'+' * (n > 0)}{_short(n)}</text>"
+        for n in _ticks(first, last)
+    )
+    drawn += f"<line class='mark' x1='{x(0)}' x2='{x(0)}' y1='0' y2='{EQUAL}'/>"
+    scale = ", logarithmic" if place is _logarithm else ""
+    axis = f"steps after step {origin:,}{scale}"
+    drawn += f"<text x='100%' y='{EQUAL + 40}' text-anchor='end'>{axis}</text>"
+    return drawn + "".join(_dot(point, x(point.step - origin), y(point.ulp)) for point in points)
+
+
+def _dot(point: _Point, x: str, y: float) -> str:
+    """Draw a ring where both are equal, a cross where one is NaN, a pin elsewhere."""
+    title = f"<title>step {point.step:,}: {point.a!r} and {point.b!r}, {point}</title>"
+    if point.ulp is None:
+        return f"<text class='cross' x='{x}' y='{y + 5:.1f}'>&#215;{title}</text>"
+    kind = "dot" if point.ulp else "ring"
+    pin = f"<line class='pin' x1='{x}' x2='{x}' y1='{y:.1f}' y2='{EQUAL}'/>" if point.ulp else ""
+    return f"{pin}<circle class='{kind}' cx='{x}' cy='{y:.1f}' r='3'>{title}</circle>"
+
+
+def _logarithm(after: int) -> float:
+    """Return the place of a step in a long picture: early ones wide, later ones ever closer."""
+    return math.copysign(math.log1p(abs(after)), after)
+
+
+def _ticks(first: int, last: int) -> list[int]:
+    """Choose some steps to be named, counted from the parting."""
+    if last - first > LONG:
+        powers = [10**k for k in range(1, len(str(max(last, -first))), 2)]
+        return [n for n in (*(-p for p in powers), 0, *powers) if first <= n <= last]
+    unit = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if last - first <= 5 * n)
+    return list(range(math.ceil(first / unit) * unit, last + 1, unit))
+
+
+def _short(number: int) -> str:
+    return str(number) if abs(number) < 1000 else f"{number:.0e}".replace("e+0", "e")
+
+
+def _leaves(found: Comparison) -> str:
+    if found.verdict != "different" or found.stage == "loss":
+        return ""
+    if not found.leaves:
+        return "<p>The two are known only as a whole, so no leaf can be named.</p>"
+    rows = [_measured(leaf, found) for leaf in found.leaves]
+    return _table((f"leaf of {found.stage or 'the state'}", "dtype", "elements", "farthest"), rows)
+
+
+def _measured(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
+    if leaf not in found.distances:
+        return leaf, "not known", "not measured", "not measured"
+    differ, _, farthest = str(found.distances[leaf]).partition(", ")
+    return leaf, found.distances[leaf].dtype, differ, farthest or "-"
+
+
+def _again(found: Comparison, names: tuple[str, str]) -> str:
+    """Say what came of computing the step again, and what finds the operation."""
+    if found.recomputed is None:
+        return "<p>The step was not computed again.</p>" if found.stage else ""
+    lines = [
+        f"{ANSWERS[told.answer]} {side}: {told.answer}. {told.reason}"
+        for side, told in zip("ab", found.recomputed, strict=True)
+    ]
+    confirmed = all(told.answer == "confirmed" for told in found.recomputed)
+    if not confirmed or found.stage not in STAGES[2:]:
+        return _list(lines)
+    a, b = map(shlex.quote, names)
+    command = f"reproducibility trace {a} --step {found.step} --against {b}"
+    return f"{_list(lines)}<p>This finds the operation: <code>{_text(command)}</code></p>"
+
+
+def _explanations(found: Comparison) -> str:
+    settings = [(name, *map(_value, sides)) for name, sides in found.settings.items()]
+    around = [(d.name, _value(d.a), _value(d.b), d.effect, d.why) for d in found.environment]
+    if not settings and not around:
+        return "<p>No difference of settings, environment or programs is on record.</p>"
+    return (
+        "<p>They may explain a difference of bits. An explanation is never a verdict: that comes "
+        "from digests and fingerprints alone.</p>\n"
+        + (_table(("setting", "a", "b"), settings) if settings else "")
+        + (_table(("environment", "a", "b", "effect", "why"), around) if around else "")
+    )
+
+
+def _value(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table; each cell knows its heading, which stands beside it on a narrow screen."""
+    top = "".join(f"<th scope='col'>{_text(head)}</th>" for head in heads)
+    body = ""
+    for first, *rest in rows:
+        cells = "".join(
+            f"<td data-head='{_text(head)}'>{_text(cell)}</td>"
+            for head, cell in zip(heads[1:], rest, strict=True)
+        )
+        body += f"<tr><th scope='row'>{_text(first)}</th>{cells}</tr>\n"
+    return f"<table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _svg(height: int, title: str, said: str, drawn: str) -> str:
+    """Write a picture as wide as the page; places across are in percent, so text keeps its size."""
+    return (
+        f"<svg class='picture' width='100%' height='{height}' role='img'><title>{title}</title>"
+        f"<desc>{said}.</desc>{drawn}</svg>"
+    )
+
+
+def _part(part: float, whole: float) -> str:
+    return f"{100 * part / whole if whole else 50:.2f}%"
+
+
+def _text(text: str) -> str:
+    return escape(str(text))
+
+
+HATCH = """<defs><pattern id='hatch' width='8' height='8' patternUnits='userSpaceOnUse'
+ patternTransform='rotate(45)'><rect class='under' width='8' height='8'/>
+<rect class='over' width='3' height='8'/></pattern></defs>"""
+
+STYLE = """
+:root { color-scheme: light; --ground: #ffffff; --ink: #1b2a2d; --soft: #536469; --rule: #cfd8da;
+  --agreed: #1a7446; --parted: #b3261e; --unsure: #875800; --tint: #f9dedb; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; --ground: #12191b; --ink: #e4ecee; --soft: #a2b3b8; --rule: #38474b;
+    --agreed: #5fce92; --parted: #ff8f80; --unsure: #eeb655; --tint: #4a2522; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
+header { border-left: 6px solid var(--tone); padding-left: 1.25rem; }
+header.same { --tone: var(--agreed); } header.different { --tone: var(--parted); }
+header.cannot { --tone: var(--unsure); }
+h1 { margin: 0; color: var(--tone); font-size: 2rem; line-height: 1.2; }
+h1 span { font-size: 2.5rem; line-height: 1; vertical-align: -0.06em; }
+header p { margin: .5rem 0 1rem; font-size: 1.15rem; }
+h2 { margin: 2.5rem 0 .75rem; font-size: 1.25rem; } h3 { margin: 0 0 .5rem; font-size: 1rem; }
+code, td, tbody th { font-family: ui-monospace, monospace; font-size: .875rem; }
+table { width: 100%; border-collapse: collapse; margin: 0 0 1rem; }
+th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--rule); text-align: left;
+  vertical-align: top; font-variant-numeric: tabular-nums; }
+thead th, figure p, figcaption, footer, text { color: var(--soft); font-size: .875rem; }
+th { font-weight: 600; } thead th { overflow-wrap: normal; } td { min-width: 5rem; }
+.picture { display: block; overflow: visible; }
+.agreed { fill: var(--agreed); } .parted { fill: url(#hatch); stroke: var(--parted); }
+.unknown { fill: none; stroke: var(--unsure); stroke-dasharray: 3 3; }
+.under { fill: var(--tint); } .over { fill: var(--parted); }
+.mark { stroke: var(--ink); stroke-width: 2; } .zoom { stroke: var(--soft); }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 0 0 1rem; padding: 0;
+  list-style: none; }
+.legend svg { overflow: visible; vertical-align: -1px; margin-right: .35rem; }
+.stages { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: 1.75rem; margin: 0;
+  padding: 0; list-style: none; }
+.stages li { position: relative; padding: .6rem; border: 1px solid var(--rule);
+  border-radius: 6px; color: var(--soft); font-size: .875rem; }
+.stages b { display: block; color: var(--ink); font: 600 1rem ui-monospace, monospace; }
+.stages span { display: block; margin-top: .4rem; }
+.stages .later { border-color: var(--parted); } .stages .later span { color: var(--parted); }
+.stages .first { border: 3px solid var(--parted); }
+.stages .first span { color: var(--parted); font-weight: 700; }
+.stages li + li::before { content: "→"; position: absolute; left: -1.5rem; top: 35%;
+  color: var(--soft); font-size: 1.1rem; }
+figure { margin: 0; } figure p { margin: 0 0 .5rem; }
+figure div { padding: 0 1rem 0 5rem; } text { fill: var(--soft); font-size: 13px; }
+.grid { stroke: var(--rule); } .pin { stroke: var(--parted); stroke-opacity: .35; }
+.dot { fill: var(--parted); }
+.ring { fill: var(--ground); stroke: var(--agreed); stroke-width: 1.5; }
+.cross { fill: var(--unsure); font-size: 16px; text-anchor: middle; }
+details { margin-top: 1rem; } summary { cursor: pointer; }
+footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--rule); }
+@media (max-width: 44rem) {
+  main { padding: 1rem .75rem 2rem; } header { padding-left: .75rem; }
+  .stages { grid-auto-flow: row; gap: 1.5rem; }
+  .stages li + li::before { content: "↓"; left: 1rem; top: -1.6rem; }
+  thead { display: none; } tbody th, td { display: block; border: 0; padding: 0; }
+  tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--rule); }
+  td::before { content: attr(data-head) ": "; color: var(--soft); }
+  figure div { padding-left: 4.25rem; }
+}
+@media print { body { font-size: 11pt; } main { max-width: none; padding: 0; }
+  figure, tr, li { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+"""

@@ -1,0 +1,469 @@
+"""Which operation, on which source line, first made the difference.
+
+The rule: the first operation whose inputs agree and whose outputs differ is the cause; what
+differs behind it is inherited.
+Chapter: docs/guide/trace.md
+
+JAX turns a function into a *jaxpr*, a list of operations with a source line each. `trace` runs that
+list one operation at a time, into loops, branches and calls, and notes the digest of every value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import json
+import re
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core, source_info_util
+from jaxtyping import PyTree
+
+from reproducibility.errors import LeafError
+from reproducibility.same.hashing import leaf_digests, named_leaves, path_string
+
+# Operations that only wrap a program: what they call is traced, they are not. "remat2" and "pjit"
+# are other versions' names for "checkpoint" and "jit".
+CALLS = {
+    *("jit", "pjit", "call", "core_call", "closed_call", "eval_jaxpr", "composite"),
+    *("custom_jvp_call", "custom_vjp_call", "custom_vmap_call"),
+    *("checkpoint", "remat", "remat2", "xla_metadata_call"),
+}
+
+# The parameter in which one of these holds the program that it calls.
+CALLED = ("jaxpr", "call_jaxpr", "call")
+
+# How operations begin that hold a program of two numbers, as scatter-add holds "a + b". That is a
+# parameter of theirs, not an inside.
+COMBINING = ("reduce", "scatter", "select_and_")
+
+DIGITS = 16  # of a digest's 64: two unequal values agree in these once in 2**64 comparisons
+NO_DIGEST = "-" * DIGITS  # of a value without bytes: a token, or the gradient of an integer
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation that ran: what went in, and what came out."""
+
+    name: str
+    """JAX's name of it: "dot_general"."""
+    where: str
+    """ "folder/file.py:12 (function)", the innermost line that is not JAX's own; "?" if unknown."""
+    path: str
+    """Where in loops and branches: "", "scan[3]", "scan[3]/cond[1]", "while[0]/test"."""
+    inputs: tuple[str, ...]
+    """The digest of each input, 16 hexadecimal digits."""
+    outputs: tuple[str, ...]
+    """The digest of each output. A mutable array is an input as it was, an output as it is now."""
+    shapes: tuple[str, ...]
+    """The dtype and shape of each output: "float32[64,32]"."""
+    opaque: bool = False
+    """Whether it holds a program that ran as a whole: its inside was not looked into."""
+    parameters: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Those of its parameters that have a plain text: {"axes": "(0,)"}."""
+
+    def __str__(self) -> str:
+        inside = f", in {self.path}" if self.path else ""
+        return f"{self.name} at {self.where}{inside}" + (" (opaque)" if self.opaque else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What one call of a function did, in order."""
+
+    inputs: dict[str, str]
+    """The digest of each leaf of the arguments: "args[0].kernel", "kwargs.scale"."""
+    operations: tuple[Operation, ...]
+    """Every operation that ran, in every iteration of a loop and in the branch that was taken."""
+    outputs: dict[str, str]
+    """The digest of each leaf of what the function returned."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trace as JSON values, for another process.
+
+        Same bits: everywhere.
+        """
+        value: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return value
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Trace:
+        """Return the trace that `to_json` wrote.
+
+        Same bits: everywhere.
+
+        Args:
+            value: what `to_json` returned.
+        """
+        lists = ("inputs", "outputs", "shapes")
+        operations = [
+            Operation(**{**fields, **{name: tuple(fields[name]) for name in lists}})
+            for fields in value["operations"]
+        ]
+        return cls(value["inputs"], tuple(operations), value["outputs"])
+
+
+Kind = Literal["none", "inputs", "operation", "program"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parting:
+    """Where two traces part."""
+
+    kind: Kind
+    """What comes first: nothing, the arguments, an operation, or that the programs are two."""
+    number: int | None
+    """Which operation it is, counted from 0."""
+    a: Operation | None
+    """That operation in the first trace."""
+    b: Operation | None
+    """And in the second."""
+    reason: str
+    """One sentence: what, where."""
+    differing: int
+    """Operations with other outputs in all, up to where the two run different operations."""
+
+
+def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
+    """Run a function operation by operation, and note the digest of every value.
+
+    It finds the place and verifies nothing: outside of its compiled program an operation is not
+    fused with its neighbours, so the values are not exactly those of `jax.jit(fn)`. A difference
+    that only the compiled programs have, for example by another fusion, does not show here.
+
+    Every value is computed and digested on its own, and kept until its function returns. Time and
+    memory grow with each iteration of each loop.
+
+    **Same bits:** two traces of one function agree wherever each of its operations, alone, has the
+    same bits: on one machine with one environment (see `environment`), in any process.
+
+    Args:
+        fn: what can be given to `jax.jit`, compiled already or not.
+        *args: pytrees of arrays, typed keys and numbers. Close over everything else.
+        **kwargs: the same, by name.
+
+    Returns:
+        The digests of arguments, of every operation's inputs and outputs, and of the results.
+
+    Raises:
+        ValueError: an argument or a result is not an array, or the function asks for the value of
+            an array, as `if x > 0:` does.
+        LeafError: an argument has no digest: it is traced already, donated, or of such a dtype.
+
+    Examples:
+        >>> found = trace(lambda x: 2 * x + 1, jnp.float32(3))
+        >>> [operation.name for operation in found.operations]
+        ['mul', 'add']
+    """
+    name = getattr(fn, "__name__", type(fn).__name__)
+    do = "Close over it: trace(lambda x: fn(x, value), x)."
+    arguments = _arrays({"args": args, "kwargs": kwargs}, name, "arguments that are arrays", do)
+    arguments = jax.tree.map(jnp.asarray, arguments)
+    inputs = leaf_digests(arguments)
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        return _arrays(fn(*args, **kwargs), name, "results that are arrays", "Return only those.")
+
+    try:
+        program, result = jax.make_jaxpr(checked, return_shape=True)(
+            *arguments["args"], **arguments["kwargs"]
+        )
+    except (TypeError, IndexError) as error:
+        ours = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
+        if not isinstance(error, ours) and "concrete value" not in str(error):  # as for shapes
+            raise
+        got = f"one that needs their values ({str(error).splitlines()[0].rstrip('.')})"
+        do = "Use jax.numpy.where or jax.lax.cond, or close over the value."
+        raise _refusal(name, "a function that computes with arrays", got, do) from error
+    runner = _Runner()
+    with jax.debug_key_reuse(False):  # a key that was looked at is not a key that was used
+        values = [_value(leaf) for leaf in jax.tree.leaves(arguments)]
+        returned = runner.run(program, values, _Place("", "?"))
+    digests = jax.tree.unflatten(jax.tree.structure(result), [value.digest for value in returned])
+    outputs = {path_string(path): digest for path, digest in named_leaves(digests)}
+    shortened = {path: digest[:DIGITS] for path, digest in inputs.items()}
+    return Trace(shortened, tuple(runner.operations), outputs)
+
+
+def first_parting(a: Trace, b: Trace) -> Parting:
+    """Find what first made the difference between two traces.
+
+    An operation with the same inputs and other outputs is a cause, even where the arguments differ
+    too. Without one, it is the arguments, or the programs: other operations, or another constant.
+
+    **Same bits:** everywhere; it compares text. Source lines are reported and not compared.
+
+    Args:
+        a: a trace.
+        b: another one, of the same function, as a rule.
+
+    Returns:
+        The cause, in one sentence, and the two operations.
+
+    Examples:
+        >>> a, b = (trace(lambda x, c=c: jnp.exp(x) * c, jnp.ones(3)) for c in (2.0, 3.0))
+        >>> found = first_parting(a, b)
+        >>> found.kind, found.a.name, found.differing
+        ('program', 'mul', 1)
+    """
+    side_by_side = zip(a.operations, b.operations, strict=False)
+    pairs = list(takewhile(lambda pair: _same_program(*pair), side_by_side))
+    end = len(pairs)  # from here on the two run different operations, or none
+    arguments = _unequal(a.inputs, b.inputs)
+    cause = _first(pairs, lambda x, y: x.inputs == y.inputs and x.outputs != y.outputs)
+    # Where the arguments agree, nothing differs before the first operation that gets other inputs:
+    # what it got can only be a constant.
+    constant = end if arguments else _first(pairs, lambda x, y: x.inputs != y.inputs)
+
+    def parting(kind: Kind, number: int | None, reason: str) -> Parting:
+        differing = sum(x.outputs != y.outputs for x, y in pairs)
+        return Parting(kind, number, _at(a, number), _at(b, number), reason, differing)
+
+    if constant < cause:
+        what = f"{a.operations[constant]} gets another input, and nothing before it differs"
+        return parting("program", constant, f"A constant of the program differs: {what}.")
+    if cause < end:
+        what = f"operation {cause}, {a.operations[cause]}"
+        return parting("operation", cause, f"The same inputs give other outputs in {what}.")
+    x, y = _at(a, end), _at(b, end)
+    # The same place and another operation: another program. Another place: a loop went on or a
+    # branch was taken, and where the arguments differ, their values decided that.
+    same_place = (x.path if x else "") == (y.path if y else "")
+    if (x or y) and (same_place or not arguments):
+        too = f"; the arguments differ too: {_names(arguments)}" if arguments else ""
+        what = f"operation {end} is {x or 'missing'} in one, {y or 'missing'} in the other"
+        return parting("program", end, f"The programs differ: {what}{too}.")
+    if arguments:
+        what = f"{_names(arguments)}; no operation gives other outputs for the same inputs"
+        return parting("inputs", None, f"The arguments differ: {what}.")
+    results = _unequal(a.outputs, b.outputs)
+    if results:
+        what = f"{_names(results)}; they are constants, or have another structure"
+        return parting("program", None, f"The results differ, no operation does: {what}.")
+    return parting("none", None, f"All {end} operations agree, and so do the results.")
+
+
+class _Value(NamedTuple):
+    """An array, and its digest, taken when it came to be."""
+
+    array: Any
+    digest: str
+
+
+class _Place(NamedTuple):
+    """What an operation inherits from the equations that it is in."""
+
+    path: str
+    where: str
+
+    def inside(self, name: str) -> _Place:
+        return self._replace(path=f"{self.path}/{name}".removeprefix("/"))
+
+
+class _Runner:
+    """Runs the equations of a jaxpr one by one, and notes each."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def run(self, program: Any, inputs: Sequence[_Value], place: _Place) -> list[_Value]:
+        # Up to JAX 0.11 a jaxpr with constants is an object around one without.
+        jaxpr = getattr(program, "jaxpr", program)
+        constants = [_value(array) for array in getattr(program, "consts", ())]
+        known: dict[Any, _Value] = {}
+
+        def read(atom: Any) -> _Value:
+            return _literal(atom) if isinstance(atom, core.Literal) else known[atom]
+
+        known.update(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+        for equation in jaxpr.eqns:
+            values = [read(atom) for atom in equation.invars]
+            # What JAX traced once for all its callers has no lines: theirs is the caller's.
+            here = place._replace(where=_source(equation.source_info) or place.where)
+            results = self.equation(equation, values, here)
+            known.update(zip(equation.outvars, results, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(self, equation: Any, inputs: list[_Value], place: _Place) -> list[_Value]:
+        name, params = equation.primitive.name, equation.params
+        if name == "scan" and params["length"]:
+            return self.scan(equation, inputs, place)
+        if name == "while":
+            return self.loop(params, inputs, place)
+        if name == "cond":
+            which = int(inputs[0].array)
+            return self.run(params["branches"][which], inputs[1:], place.inside(f"cond[{which}]"))
+        if name in CALLS:
+            called = next(params[key] for key in CALLED if key in params)
+            return self.run(called, inputs, place)
+        return self.apply(equation, inputs, place)
+
+    def scan(self, equation: Any, inputs: list[_Value], place: _Place) -> list[_Value]:
+        body, length = equation.params["jaxpr"], equation.params["length"]
+        # Counted by rank: what is taken apart has one axis more outside than inside. The numbers
+        # themselves are kept in other parameters in each version of JAX.
+        inner = getattr(body, "jaxpr", body)
+        sliced = _more_outside(equation.invars, inner.invars)
+        carried = len(inner.outvars) - _more_outside(equation.outvars, inner.outvars)
+        split = len(inputs) - sliced
+        constants, carry = inputs[: split - carried], inputs[split - carried : split]
+        rows: list[list[_Value]] = [[]] * length
+        for i in reversed(range(length)) if equation.params["reverse"] else range(length):
+            row = [_value(jax.lax.index_in_dim(x.array, i, keepdims=False)) for x in inputs[split:]]
+            results = self.run(body, [*constants, *carry, *row], place.inside(f"scan[{i}]"))
+            carry, rows[i] = results[:carried], results[carried:]
+        columns = zip(*([value.array for value in row] for row in rows), strict=True)
+        return [*carry, *(_value(jnp.stack(column)) for column in columns)]
+
+    def loop(self, params: dict[str, Any], inputs: list[_Value], place: _Place) -> list[_Value]:
+        test, both = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        carry, i = inputs[both:], 0
+        while True:
+            here = place.inside(f"while[{i}]")
+            tested = [*inputs[:test], *carry]
+            [going] = self.run(params["cond_jaxpr"], tested, here.inside("test"))
+            if not np.any(going.array):
+                return carry
+            results = self.run(params["body_jaxpr"], [*inputs[test:both], *carry], here)
+            carry, i = _where_going(going.array, results, carry), i + 1
+
+    def apply(self, equation: Any, inputs: list[_Value], place: _Place) -> list[_Value]:
+        primitive = equation.primitive
+        bind = functools.partial(primitive.bind, **primitive.get_bind_params(equation.params))
+        arrays = [value.array for value in inputs]
+        mutable = [array for array in arrays if isinstance(array, jax.Ref)]
+        before = [_digest(x) if isinstance(x, jax.Ref) else d for x, d in inputs]
+        with equation.ctx.manager:
+            try:
+                results = bind(*arrays)
+            except NotImplementedError:  # by itself; it may have a compiled form only
+                results = jax.jit(bind)(*arrays)
+        outputs = [_value(x) for x in (results if primitive.multiple_results else [results])]
+        after = [*(x.digest for x in outputs), *map(_digest, mutable)]
+        shapes = tuple(_shape(variable.aval) for variable in equation.outvars)
+        opaque = _holds_a_program(primitive.name, equation.params)
+        known = (primitive.name, place.where, place.path, tuple(before), tuple(after), shapes)
+        self.operations.append(Operation(*known, opaque, _parameters(equation.params)))
+        return outputs
+
+
+def _arrays(tree: Any, name: str, expected: str, do: str) -> Any:
+    """Return a tree, all of whose leaves JAX can compute with."""
+    for path, leaf in named_leaves(tree):
+        if not core.valid_jaxtype(leaf) or isinstance(leaf, jax.Ref):
+            got = f"a value of type {type(leaf).__name__} at {path_string(path)}"
+            raise _refusal(name, expected, got, do)
+    return tree
+
+
+def _refusal(name: str, expected: str, got: str, do: str) -> ValueError:
+    return ValueError(f"Cannot trace {name}: expected {expected}, got {got}. {do}")
+
+
+def _value(array: Any) -> _Value:
+    return _Value(array, _digest(array))
+
+
+def _literal(atom: Any) -> _Value:
+    # A number written in the program: its type is that of its place.
+    return _Value(atom.val, _digest(np.asarray(atom.val, atom.aval.dtype)))
+
+
+def _digest(array: Any) -> str:
+    content = array[...] if isinstance(array, jax.Ref) else array
+    try:
+        [digest] = leaf_digests(content).values()
+    except LeafError:
+        return NO_DIGEST
+    return digest[:DIGITS]
+
+
+def _more_outside(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """Count the values that have another rank outside of a loop than in its body."""
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(x.aval.shape) > len(y.aval.shape) for x, y in pairs)
+
+
+def _where_going(going: Any, new: list[_Value], old: list[_Value]) -> list[_Value]:
+    """Keep what has come to its end: under `vmap` a loop goes on until the last of them has."""
+    if not going.shape:
+        return new
+
+    def select(x: Any, y: Any) -> Any:
+        return jnp.where(going.reshape(going.shape + (1,) * (x.ndim - going.ndim)), x, y)
+
+    return [_value(select(x.array, y.array)) for x, y in zip(new, old, strict=True)]
+
+
+def _source(info: Any) -> str:
+    """Return the innermost line that is not JAX's, or "": none is known, or it is in this file."""
+    found = re.fullmatch(r"(.+?):(\d+)(?::\d+)? \((.*)\)", source_info_util.summarize(info))
+    if not found or found[1] == __file__:
+        return ""
+    return f"{_relative(found[1])}:{found[2]} ({found[3]})"
+
+
+def _relative(file: str) -> str:
+    """Name a file without saying where this machine keeps it."""
+    path = Path(file)
+    for folder in ("site-packages", "dist-packages"):
+        if folder in path.parts:
+            return "/".join(path.parts[path.parts.index(folder) + 1 :])
+    here = Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
+
+
+def _shape(aval: Any) -> str:
+    return (
+        f"{aval.dtype.name}[{','.join(map(str, aval.shape))}]"
+        if hasattr(aval, "shape")
+        else str(aval)
+    )
+
+
+def _holds_a_program(name: str, params: dict[str, Any]) -> bool:
+    if name.startswith("call_"):  # call_exported, call_hi_primitive: in an object of their own
+        return True
+    return any(core.jaxprs_in_params(params)) and not name.startswith(COMBINING)
+
+
+def _parameters(params: dict[str, Any]) -> dict[str, str]:
+    return {name: str(x) for name, x in params.items() if x is not None and _is_plain(x)}
+
+
+def _is_plain(value: Any) -> bool:
+    # What prints the same in every process; a program or a function does not.
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | np.dtype | enum.Enum)
+
+
+def _same_program(x: Operation, y: Operation) -> bool:
+    common = x.parameters.keys() & y.parameters.keys()  # a version of JAX may add a parameter
+    same = (x.name, x.path, x.shapes, len(x.inputs)) == (y.name, y.path, y.shapes, len(y.inputs))
+    return same and all(x.parameters[name] == y.parameters[name] for name in common)
+
+
+def _first(
+    pairs: Sequence[tuple[Operation, Operation]], found: Callable[[Operation, Operation], bool]
+) -> int:
+    return next((i for i, pair in enumerate(pairs) if found(*pair)), len(pairs))
+
+
+def _at(of: Trace, number: int | None) -> Operation | None:
+    return None if number is None or number >= len(of.operations) else of.operations[number]
+
+
+def _unequal(a: dict[str, str], b: dict[str, str]) -> list[str]:
+    return [path for path in {**a, **b} if a.get(path) != b.get(path)]
+
+
+def _names(paths: list[str]) -> str:
+    return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")

@@ -1,0 +1,9 @@
+"""What does a run look like when everything is done right?
+
+The rule: the bits are a function of the identity alone; whatever else is asked for moves none.
+Chapter: docs/workflow/complete_flow.md
+
+Read in this order: `config` (identity and execution), `data` (batch i is a function of seed and
+step), `model` (key in, parameters out), `run` (a run on disk), `training` (the step and the
+loop), `check` (every byte of a run), `doctor` (does this machine reproduce itself?).
+"""

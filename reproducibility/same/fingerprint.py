@@ -1,0 +1,258 @@
+"""Are two trees the same? Asked on the device, in every step, whatever the sharding.
+
+The rule: mix each word with its position, nonlinearly, and only then add. Integer addition is
+associative, so the sum does not know how the array was laid out.
+Chapter: docs/components/hashing_explained.md
+
+A sum that is linear in the bits would not do: with odd weights two flipped signs cancel, and so
+does +1.25 that changed places with -1.25. Here the word w at position p becomes w ^ mix(p), and two
+different mixes of that are added up, each in a lane of 32 bits. A mix is a bijection of 32 bits, so
+one changed word changes both lanes, always. Several changed words go unseen if both sums happen to
+come out alike, about once in 2**64. Whoever looks for such a case finds one: against intent there
+is SHA-256, in `hashing`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree, UInt32
+
+from reproducibility.errors import LeafError
+from reproducibility.same.hashing import (
+    BITS,
+    LeafPath,
+    is_key,
+    named_leaves,
+    path_bytes,
+    path_string,
+)
+
+type Words = UInt32[Array, "..."]
+
+# Shifts and odd multipliers of two 32-bit finalisers: MurmurHash3 (Appleby, 2011) and lowbias32
+# (Wellons, 2018); and 2**32 over the golden ratio.
+MURMUR = (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16)
+LOWBIAS = (16, 0x7FEB352D, 15, 0x846CA68B, 16)
+GOLDEN = 0x9E3779B9
+FOLD = 8  # rows that are added in one go
+ROW = 4096  # words in a row, at most, where a vector is cut into rows
+SMALL = 2**14  # words that are not worth it
+
+
+def fingerprint(tree: PyTree) -> UInt32[Array, " 2"]:
+    """Return 64 bits that change if any bit, name, shape or dtype of a tree does.
+
+    For use inside of `jit`, in every step. Nothing is gathered but two words for each leaf, so it
+    also serves for arrays that no process sees whole. It is no cryptographic hash.
+
+    **Same bits:** everywhere: any backend and version, any sharding, any number of devices and
+    processes, inside of `jit` or outside.
+
+    Args:
+        tree: any pytree of JAX and NumPy arrays and typed keys, of any dtype that has a digest.
+
+    Returns:
+        Two words.
+
+    Raises:
+        LeafError: a leaf is no array, or of a dtype that has no digest.
+
+    Examples:
+        >>> a = {"w": jnp.array([0.0, 1.0])}
+        >>> b = {"w": jnp.array([-0.0, 1.0])}
+        >>> bool((fingerprint(a) == jax.jit(fingerprint)(a)).all())
+        True
+        >>> bool((fingerprint(a) == fingerprint(b)).any())
+        False
+
+    References:
+        Appleby, MurmurHash3, 2011. Wellons, "Prospecting for hash functions", 2018.
+    """
+    return combine(leaf_fingerprints(tree))
+
+
+def leaf_fingerprints(tree: PyTree) -> dict[str, UInt32[Array, " 2"]]:
+    """Return the fingerprint of each leaf, to find the one that differs.
+
+    **Same bits:** as `fingerprint`. It covers the leaf's name, dtype and shape as well.
+
+    Args:
+        tree: as for `fingerprint`.
+
+    Returns:
+        Two words for each path string.
+
+    Raises:
+        LeafError: as from `fingerprint`.
+    """
+    return {path_string(path): _leaf(path, leaf) for path, leaf in named_leaves(tree)}
+
+
+def combine(parts: dict[str, UInt32[Array, " 2"]]) -> UInt32[Array, 2]:
+    """Return the fingerprint of a tree from those of its leaves.
+
+    **Same bits:** everywhere, in whatever order the leaves come.
+
+    Args:
+        parts: what `leaf_fingerprints` returns.
+
+    Returns:
+        Two words.
+    """
+    total = jnp.zeros(2, jnp.uint32)
+    for words in parts.values():  # each knows its name: so the order does not count
+        total += jnp.stack(_crossed(words[0], words[1]))
+    return total
+
+
+def combined(texts: Sequence[str]) -> str:
+    """Do what `combine` does with fingerprints in their written form, on the host.
+
+    **Same bits:** everywhere.
+
+    Args:
+        texts: fingerprints of leaves, as `as_text` gives them.
+
+    Examples:
+        >>> parts = leaf_fingerprints({"a": jnp.ones(3), "b": jnp.zeros(2)})
+        >>> combined([as_text(words) for words in parts.values()]) == as_text(combine(parts))
+        True
+    """
+    words = np.frombuffer(bytes.fromhex("".join(texts)), ">u4").astype(np.uint32)
+    lanes = _crossed(words[0::2], words[1::2])
+    return as_text(np.stack([lane.sum(dtype=np.uint32) for lane in lanes]))
+
+
+def as_text(words: Any) -> str:
+    """Return a fingerprint as 16 hexadecimal digits; waits for the device.
+
+    **Same bits:** everywhere.
+
+    Args:
+        words: what `fingerprint` returns.
+
+    Examples:
+        >>> as_text(jnp.array([1, 0xAB], jnp.uint32))
+        '00000001000000ab'
+    """
+    return "".join(f"{int(word):08x}" for word in np.asarray(words))
+
+
+def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
+    """Add up the mixed words of a leaf, and the header that says what they are."""
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        raise LeafError(
+            "fingerprint", "the leaf", path=path_string(path), expected="an array or a typed key",
+            got=f"a value of type {type(leaf).__name__}",
+            do="State its dtype, for example np.float32(value).",
+        )  # fmt: skip
+    key = is_key(leaf)
+    if not key and leaf.dtype.name not in BITS:
+        raise LeafError(
+            "fingerprint", "the leaf", path=path_string(path), expected="a number or bool dtype",
+            got=f"dtype {leaf.dtype.name}", do="Convert it with astype or leave it out.",
+        )  # fmt: skip
+    typed: Any = leaf
+    planes = _words(jax.random.key_data(typed) if key else leaf)
+    kind = f"key {jax.random.key_impl(typed)}" if key else leaf.dtype.name
+    header = hashlib.sha256(repr((kind, tuple(leaf.shape))).encode() + path_bytes(path)).digest()
+    total = jnp.asarray(np.frombuffer(header[:8], "<u4"))
+    for number, plane in enumerate(planes):
+        # Words of one element lie side by side, as they would in memory.
+        mixed = plane ^ _mix(_positions(plane.shape) * len(planes) + number, MURMUR)
+        lanes = (_mix(mixed, MURMUR), _mix(mixed * jnp.uint32(GOLDEN), LOWBIAS))
+        total += jnp.stack([_sum(lane) for lane in lanes])
+    return total
+
+
+def _sum(words: Words) -> UInt32[Array, ""]:
+    """Add up modulo 2**32: `FOLD` rows at a time first, and then what is left of them.
+
+    XLA's CPU compiler turns the mixing and that first addition into one vectorised loop, several
+    times as fast as mixing inside of a plain sum. Rows that lie next to each other are added, so
+    an array that is cut evenly along this axis needs nothing from another device.
+    """
+    if words.size < SMALL or any(jax.typeof(words).sharding.spec):
+        # A few rows on each of several devices would be exchanged one by one; and where axes are
+        # explicit, JAX asks for the sharding of what is cut up.
+        return jnp.sum(words, dtype=jnp.uint32)
+    if words.ndim == 1 and words.size >= FOLD * FOLD:
+        row = min(ROW, 1 << (words.size // FOLD).bit_length() - 1)
+        whole, rest = _split(words, 0, row)
+        return _sum(whole.reshape(-1, row)) + jnp.sum(rest, dtype=jnp.uint32)
+    axis = next((axis for axis, size in enumerate(words.shape[:-1]) if size >= FOLD), None)
+    if axis is None or not words.size:
+        return jnp.sum(words, dtype=jnp.uint32)
+    whole, rest = _split(words, axis, FOLD)
+    rows = whole.reshape(*words.shape[:axis], -1, FOLD, *words.shape[axis + 1 :])
+    parts = [jax.lax.index_in_dim(rows, i, axis + 1, keepdims=False) for i in range(FOLD)]
+    folded: Words = functools.reduce(jnp.add, parts)
+    return jnp.sum(folded, dtype=jnp.uint32) + jnp.sum(rest, dtype=jnp.uint32)
+
+
+def _split(words: Words, axis: int, unit: int) -> tuple[Words, Words]:
+    """Cut off what is more than a multiple of `unit`; nothing is, mostly."""
+    size = words.shape[axis]
+    end = size - size % unit
+    return (
+        jax.lax.slice_in_dim(words, 0, end, axis=axis),
+        jax.lax.slice_in_dim(words, end, size, axis=axis),
+    )
+
+
+def _words(leaf: Any) -> list[Words]:
+    """Return the bits of a leaf as words: one array of its shape for each 32 bits of an element."""
+    bits = BITS[leaf.dtype.name]
+    if isinstance(leaf, np.ndarray | np.generic):
+        return _host_words(np.asarray(leaf), bits)
+    if leaf.dtype.kind == "c":
+        return [*_words(leaf.real), *_words(leaf.imag)]
+    if leaf.dtype == bool:
+        return [leaf.astype(jnp.uint32)]
+    if bits < 8 and jnp.issubdtype(leaf.dtype, jnp.integer):
+        return [leaf.astype(jnp.uint32) & jnp.uint32((1 << bits) - 1)]
+    if bits == 64:
+        pair = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+        return [pair[..., 0], pair[..., 1]]
+    return [jax.lax.bitcast_convert_type(leaf, f"uint{bits}").astype(jnp.uint32)]
+
+
+def _host_words(array: np.ndarray[Any, Any], bits: int) -> list[Words]:
+    # By NumPy: jnp.asarray would turn float64 into float32 where x64 is off.
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+    if array.dtype == bool:
+        return [jnp.asarray(np.minimum(array.view(np.uint8), 1).astype(np.uint32))]
+    if array.dtype.itemsize < 4:
+        words = array.view(f"<u{array.dtype.itemsize}").astype(np.uint32)
+        return [jnp.asarray(words & np.uint32((1 << bits) - 1))]
+    words = array[..., None].view("<u4")
+    return [jnp.asarray(words[..., i]) for i in range(words.shape[-1])]
+
+
+def _positions(shape: tuple[int, ...]) -> Words:
+    """Number the elements in C order, modulo 2**32."""
+    place, stride = jnp.zeros(shape, jnp.uint32), 1
+    for axis in reversed(range(len(shape))):
+        step = jnp.uint32(stride % 2**32)
+        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
+        stride *= shape[axis]
+    return place
+
+
+def _crossed(one: Any, other: Any) -> list[Any]:
+    """Mix each lane of a leaf with the other, so that leaves cannot exchange one of them."""
+    return [_mix(one ^ _mix(other, LOWBIAS), MURMUR), _mix(other ^ _mix(one, MURMUR), LOWBIAS)]
+
+
+def _mix(words: Words, steps: tuple[int, int, int, int, int]) -> Words:
+    a, first, b, second, c = steps
+    words = (words ^ (words >> a)) * np.uint32(first)
+    words = (words ^ (words >> b)) * np.uint32(second)
+    return words ^ (words >> c)

@@ -1,0 +1,151 @@
+"""Several processes of one run on this machine, to try out what a cluster does.
+
+The rule: they end together, and none is left behind, however this one ends.
+Chapter: docs/scale/scaling_out.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+from reproducibility.scale.lifeline import FAILED
+
+GRACE = 10.0  # seconds in which the others may end by themselves when one has failed
+WATCHED = "REPRODUCIBILITY_LAUNCHED"  # set in the processes that are started here
+_TURN = threading.Lock()  # of the threads that print
+
+Say = Callable[[str], None]
+
+
+def launch(
+    command: Sequence[str],
+    processes: int,
+    *,
+    program: Sequence[str] = (),
+    devices: int = 1,
+    say: Say = print,
+) -> int:
+    """Start the processes of a run here, with their output labelled, and wait for them.
+
+    When one fails or dies, the others are ended. SIGINT and SIGTERM are handed on, so that the run
+    ends with a checkpoint; the second time the processes are killed. They also end when this
+    process is killed.
+
+    Same bits: as one process, for `train`.
+
+    Args:
+        command: what `reproducibility` is to do, without the settings that say which process it
+            is: those are added.
+        processes: how many.
+        program: what to run instead of this package's command line.
+        devices: how many GPUs each process takes, if there are any: the next ones of the machine.
+        say: called with a sentence on what became of a process.
+
+    Returns:
+        The exit code: 0 if all ended with 0, else that of the first that did not; 4 if it was
+        killed.
+    """
+    program = program or (sys.executable, "-m", "reproducibility")
+    coordinator = f"127.0.0.1:{_free_port()}"
+    children: list[subprocess.Popen[str]] = []
+    printing: list[threading.Thread] = []
+    with _handing_on(children):
+        try:
+            for index in range(processes):
+                ids = range(index * devices, (index + 1) * devices)
+                told = {WATCHED: "1", "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ids))}
+                which = ("--processes", str(processes), "--process-index", str(index))
+                child = subprocess.Popen(
+                    [*program, *command, *which, "--coordinator", coordinator],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    text=True, errors="replace", env=os.environ | told,
+                    start_new_session=True,  # Ctrl-C reaches this process alone
+                )  # fmt: skip
+                children.append(child)
+                for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+                    thread = threading.Thread(target=_label, args=(index, source, sink))
+                    thread.start()
+                    printing.append(thread)
+            return _wait(children, say)
+        finally:
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)  # and what it has started
+                child.wait()
+            for thread in printing:
+                thread.join()
+            for child in children:
+                child.communicate()  # closes its pipes
+
+
+def end_with_parent() -> None:
+    """In a process that `launch` started: end when the one that started it has gone.
+
+    Same bits: not a computation.
+    """
+    if os.environ.get(WATCHED):
+        threading.Thread(target=_watch, daemon=True, name="parent").start()
+
+
+def _watch() -> None:
+    sys.stdin.read()  # nothing is written there: it returns when the other end is closed
+    os._exit(FAILED)
+
+
+def _wait(children: Sequence[subprocess.Popen[str]], say: Say) -> int:
+    """Wait for all; when one has failed, for the others no longer than the grace."""
+    code, end = 0, float("inf")
+    running = dict(enumerate(children))
+    while running and time.monotonic() < end:
+        time.sleep(0.05)
+        for index, child in list(running.items()):
+            found = child.poll()
+            if found is None:
+                continue
+            del running[index]
+            if found and not code:
+                code, end = (found if found > 0 else FAILED), time.monotonic() + GRACE
+            if found < 0:
+                say(f"Process {index} was ended by {signal.Signals(-found).name}.")
+    for index in running:
+        say(f"Process {index} did not end within {GRACE:g} s of that, and is killed.")
+    return code
+
+
+@contextlib.contextmanager
+def _handing_on(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Hand Ctrl-C and SIGTERM on: once as a request to save and stop, then as a kill."""
+    asked: list[int] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        for child in children:
+            child.kill() if asked else child.terminate()
+        asked.append(number)
+
+    previous = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _label(index: int, source: IO[str], sink: IO[str]) -> None:
+    """Print the lines of a process with its number before them."""
+    for line in source:
+        with _TURN, contextlib.suppress(BrokenPipeError):
+            print(f"[{index}] {line.rstrip()}", file=sink, flush=True)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,0 +1,707 @@
+"""Save and restore the whole state, sealed; refuse what does not match.
+
+The rule: a checkpoint is a directory that was renamed into place with its seal. What was not,
+never happened; what does not match its seal any more is never used.
+Chapter: docs/components/checkpoint_explained.md
+
+    checkpoints/
+      00000040/            40 completed updates
+        seal.json          digest of every leaf and of the whole; size and SHA-256 of every file
+        arrays/            the bytes, written by Orbax under the names of the leaves
+      .tmp-00000080/       being written, or left by a process that was killed: never read
+      damaged-00000020/    set aside, because it did not match its seal
+
+Orbax is asked for what it is good at, writing arrays in parallel and in the background. Names,
+checks and the commit are ours: Orbax alone restores a flipped bit without a word, casts float32 to
+bfloat16 when the target asks for it, and does not store arrays of size zero.
+"""
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import errno
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from reproducibility.errors import (
+    CheckpointDamagedError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointReadError,
+    CheckpointSaveError,
+    LeafError,
+    ProcessMismatchError,
+    ReproducibilityError,
+    RunError,
+    RunSaveError,
+)
+from reproducibility.same.hashing import (
+    LeafPath,
+    check_leaves,
+    is_key,
+    leaf_digests,
+    named_digests,
+    named_leaves,
+    path_string,
+)
+from reproducibility.scale.processes import assert_same_facts, here, on_first, ticket
+from reproducibility.storage.files import (
+    TEMPORARY,
+    discard,
+    file_table,
+    flush,
+    read_with_digest,
+    readable_json,
+    saved_steps,
+    set_aside,
+    walk,
+    with_digest,
+)
+
+type Host = list[tuple[LeafPath, Any]]
+
+FORMAT = 1
+SEAL = "seal.json"
+ARRAYS = "arrays"
+_NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
+# What the system says of a file that is not there any more, or of a disk that has lost it.
+_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
+_unfinished: set[CheckpointStore] = set()  # those that were not asked whether their save succeeded
+os.register_at_fork(after_in_child=_unfinished.clear)  # a child has no threads to wait for
+
+
+class CheckpointStore:
+    """Checkpoints of any pytree, in one directory, of which the newest few are kept.
+
+    `save` returns as soon as the values are safe from what the caller does next (donation
+    included); hashing and writing go on in the background, one checkpoint at a time. Use the store
+    as a context manager, or call `wait`: that is where a save that failed raises. A script that
+    ends without either still waits for its last save; if it fails, it can only say so on stderr.
+
+    One run writes to a directory at a time; a run directory's lock sees to that, a plain store
+    leaves it to you. With several processes (see `distributed.initialize`) all of them make the
+    same calls, with arrays that lie on the devices of all, and see the same directory. Each writes
+    a part; process 0 seals and commits.
+
+    **Same bits:** what `restore` returns has the digest of what `save` was given, everywhere.
+
+    Args:
+        path: the directory; it is made at the first save.
+        keep: how many of the newest checkpoints stay, at least 1.
+        run: the name of the run they belong to, part of their seals; a checkpoint of another run
+            is refused. None accepts any.
+
+    Raises:
+        ValueError: `keep` is less than 1.
+
+    Examples:
+        >>> import tempfile
+        >>> from reproducibility import root_key, tree_digest
+        >>> state = {"w": jnp.arange(3.0), "key": root_key(7)}
+        >>> with tempfile.TemporaryDirectory() as folder, CheckpointStore(folder) as store:
+        ...     store.save(40, state)
+        ...     store.wait()
+        ...     tree_digest(store.restore(state, step=40)) == tree_digest(state)
+        True
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, keep: int = 3, run: str | None = None
+    ) -> None:
+        if keep < 1:
+            raise ValueError(
+                f"Cannot keep {keep} checkpoints: expected at least 1. The newest always stays."
+            )
+        self.path = Path(path).absolute()  # Orbax refuses relative paths
+        self.keep, self.run = keep, run
+        self._reader = ocp.StandardCheckpointHandler()  # alone: waits for no other process
+        self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        self._commits = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-commit")
+        self._pending: Future[None] | None = None
+        self._saving: int | None = None
+
+    def steps(self) -> list[int]:
+        """Return the steps of all committed checkpoints, oldest first.
+
+        Same bits: not a computation.
+        """
+        return saved_steps(self.path)
+
+    def save(self, step: int, tree: PyTree, *, chain: Callable[[], str] | None = None) -> None:
+        """Start to save a tree as checkpoint `step`; wait only for the previous save.
+
+        Same bits: every leaf is stored exactly, NaN payloads and -0.0 included.
+
+        Args:
+            step: completed updates, 0 or more.
+            tree: any pytree of JAX arrays, NumPy arrays and scalars, and typed keys.
+            chain: called in the background before the checkpoint is committed; returns what
+                the chain of the ledger has come to when it is on the disk up to this step.
+                `Recorder.flush` gives it. It becomes part of the seal.
+
+        Raises:
+            CheckpointError: this checkpoint exists already.
+            CheckpointSaveError: the directory cannot be written, or the *previous* save failed.
+            LeafError: a leaf is no array, two leaves have one name, or a dictionary key is
+                neither str nor int; or, with several processes, a leaf is on one of them alone.
+        """
+        self.wait()
+        final, temporary = self._folder(step), self.path / f"{TEMPORARY}{step:08d}"
+        if on_first(final.exists):
+            raise CheckpointError(
+                "save",
+                "a checkpoint",
+                path=final,
+                step=step,
+                expected="a step that is not there yet",
+                got="a committed checkpoint",
+                do="Go on from it, or use another directory.",
+            )
+        named = check_leaves(tree)
+        _refuse_alone(named)
+        # What the background hashes. Where the array is on the host already it is a view, and JAX
+        # does not write into the buffer of an array that has one, donated or not.
+        host = [(path, _on_host(leaf)) for path, leaf in named]
+        arrays = {
+            path_string(path): _encode(leaf, copy)
+            for (path, leaf), (_, copy) in zip(named, host, strict=True)
+            if leaf.size
+        }
+        self._saving = step
+        try:
+            on_first(lambda: self._prepare(temporary))
+            if arrays:  # Orbax refuses an empty tree
+                self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
+        except OSError as error:
+            raise self._save_error(error) from error
+        commit = functools.partial(self._commit, temporary, final, step, host, chain)
+        self._pending = self._commits.submit(self._finish, commit, ticket())
+        _unfinished.add(self)
+        _wait_at_exit()
+
+    def wait(self) -> None:
+        """Return when the last save is committed.
+
+        Same bits: not a computation.
+
+        Raises:
+            CheckpointSaveError: that save failed; the checkpoints before it are untouched.
+            RunSaveError: `chain` could not be had, because the ledger could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        _unfinished.discard(self)
+        try:
+            pending.result()
+        except RunSaveError:  # of the ledger, which says so
+            raise
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def restore(self, like: PyTree, *, step: int | None = None) -> PyTree:
+        """Read a checkpoint back into the structure of `like`.
+
+        **Same bits:** the digest of the tree that was saved, everywhere.
+
+        Args:
+            like: a tree with the names, shapes, dtypes and PRNG implementations to expect:
+                arrays, or what `jax.eval_shape` returns. NumPy leaves come back as NumPy arrays,
+                all others as JAX arrays, with the sharding of `like` where it has one. Where it
+                has none, they lie where JAX puts a new array; with several processes, on every
+                device of all, as `save` takes them.
+            step: which checkpoint; by default the newest.
+
+        Returns:
+            A tree of the structure of `like`.
+
+        Raises:
+            CheckpointError: there is no such checkpoint.
+            CheckpointDamagedError: its bytes are not those that were sealed; `leaves` names those
+                that cannot be trusted, as far as they can be told. Nothing is renamed.
+            CheckpointMismatchError: a leaf is missing, unknown, or of another shape, dtype or
+                PRNG implementation; the message names the first one.
+            CheckpointReadError: its files cannot be read here, or every byte is as it was sealed
+                and the leaves could not be restored from them.
+            ProcessMismatchError: on all processes, where one finds something else than process 0.
+        """
+        self.wait()
+        step = on_first(self._newest) if step is None else step
+        folder = self._folder(step)
+        if not folder.is_dir():
+            found = ", ".join(f"step {step}" for step in self.steps()) or "none"
+            raise CheckpointError(
+                "restore", "a checkpoint", path=self.path, step=step,
+                expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
+            )  # fmt: skip
+        wanted = _named(like)
+        seal = self._together(step, lambda: self.verify(step), lambda seal: seal["digest"])
+        return self._together(
+            step, lambda: self._read(folder, step, like, wanted, seal), lambda tree: "its leaves"
+        )
+
+    def resume(self, start: PyTree) -> PyTree:
+        """Return the newest intact checkpoint, or `start` where there is none yet.
+
+        Damaged checkpoints that are newer are set aside (renamed, not deleted) with a
+        `SetAsideWarning`. What a killed process left half written is removed.
+
+        **Same bits:** the digest of the tree that was saved, everywhere.
+
+        Args:
+            start: the tree to begin with; also says what to expect, as for `restore`.
+
+        Returns:
+            A tree of the structure of `start`. Keep the step in it: it tells where you are.
+
+        Raises:
+            CheckpointDamagedError: there are checkpoints and none is intact; nothing is renamed.
+            CheckpointMismatchError: the newest intact one holds another tree.
+            CheckpointReadError: one cannot be read, and that is no damage; nothing is renamed.
+        """
+        self.wait()
+        on_first(self._clear)
+        damaged: list[CheckpointDamagedError] = []
+        for step in reversed(on_first(self.steps)):
+            try:
+                tree = self.restore(start, step=step)
+            except CheckpointDamagedError as error:
+                damaged.append(error)
+                continue
+            on_first(lambda: self._set_aside(damaged, step))  # noqa: B023
+            return tree
+        if damaged:
+            raise CheckpointDamagedError(
+                "resume from", "a checkpoint", path=self.path, expected="at least one intact",
+                got=f"damage in all {len(damaged)}; the newest: {damaged[0].got}",
+                do="Take an intact copy; or set them aside with `reproducibility check --repair` "
+                "(or by hand) to begin anew.",
+            ) from damaged[0]  # fmt: skip
+        return start
+
+    def _together[T](self, step: int, work: Callable[[], T], told: Callable[[T], str]) -> T:
+        """Do the same in all processes and compare what came of it; raise in all or in none.
+
+        `work` waits for no other process, so that one that fails leaves none behind.
+        """
+        value, failed = None, None
+        try:
+            value = work()
+        except ReproducibilityError as error:
+            failed = error
+        found = f"{failed.got}" if failed else told(value)  # type: ignore[arg-type]
+        try:
+            assert_same_facts(
+                {"found": found}, thing=f"checkpoint {step}", do="Let all see the same directory, "
+                "and ask for leaves that lie on devices of all."
+            )  # fmt: skip
+        except ProcessMismatchError as error:
+            raise error from failed
+        if failed:
+            raise failed
+        return value  # type: ignore[return-value]
+
+    def _set_aside(self, damaged: list[CheckpointDamagedError], step: int) -> None:
+        for found in damaged:
+            set_aside(Path(str(found.path)), f"{found.got}. Going on from step {step}.")
+
+    def verify(self, step: int) -> dict[str, Any]:
+        """Check every byte of a checkpoint against its seal, without restoring it.
+
+        Same bits: not a computation.
+
+        Args:
+            step: which checkpoint.
+
+        Returns:
+            Its seal: "run", "step", "digest", "chain", "leaves" and "files", as in the file.
+
+        Raises:
+            CheckpointDamagedError: a byte is not as it was sealed; `files` and `leaves` say where.
+            CheckpointMismatchError: it belongs to another run, or is of another format.
+            CheckpointReadError: a file cannot be read here, which does not say that it is damaged.
+        """
+        folder = self._folder(step)
+        try:
+            return self._checked(folder, step)
+        except OSError as error:
+            raise CheckpointReadError(
+                "verify", "a checkpoint", path=folder, step=step, expected="files that can be read "
+                "here", got=_first_line(error), do="Mend that: nothing says that they are damaged.",
+            ) from error  # fmt: skip
+
+    def _checked(self, folder: Path, step: int) -> dict[str, Any]:
+        try:
+            seal = read_with_digest(folder / SEAL)
+            if seal["format"] != FORMAT:
+                raise CheckpointMismatchError(
+                    "use", "a checkpoint", path=folder, step=step, expected=f"format {FORMAT}",
+                    got=seal["format"], do="Use the version of this package that wrote it.",
+                )  # fmt: skip
+            parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files", "chain")]
+            if (folder / SEAL).is_symlink() or parts[1] != step:
+                raise ValueError(f"a link, or step {seal['step']}")
+        except (RunError, KeyError, ValueError) as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in _LOST:
+                raise cause from None
+            what = f"{SEAL}: {getattr(error, 'got', None) or _first_line(error)}"
+            raise _damaged(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
+        found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
+        files = sorted(
+            n for n in found.keys() | seal["files"] if found.get(n) != seal["files"].get(n)
+        )
+        if files:
+            raise _damaged(folder, step, "files as they were sealed", files=files,
+                           leaves=_unlike(folder, seal["leaves"]))  # fmt: skip
+        if self.run not in (None, seal["run"]):
+            raise CheckpointMismatchError(
+                "use", "a checkpoint", path=folder, step=step, expected=f"one of run {self.run}",
+                got=f"one of run {seal['run']}", do="Move it back to where it belongs.",
+            )  # fmt: skip
+        return seal
+
+    def close(self) -> None:
+        """Wait for the last save, then release the threads. Same bits: not a computation."""
+        try:
+            self.wait()
+        finally:
+            self._commits.shutdown()
+            self._orbax.close()
+            self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def _save_error(self, error: Exception) -> CheckpointSaveError:
+        return CheckpointSaveError(
+            "save", "a checkpoint", path=self.path, step=self._saving,
+            expected="room and permission to write", got=_first_line(error),
+            do="Free some space or fix the permissions; earlier checkpoints are intact.",
+        )  # fmt: skip
+
+    def _folder(self, step: int) -> Path:
+        return self.path / f"{step:08d}"
+
+    def _newest(self) -> int:
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(
+                "restore", "the newest checkpoint", path=self.path, expected="at least one",
+                got="none", do="Save one first, or check the path.",
+            )  # fmt: skip
+        return steps[-1]
+
+    def _prepare(self, temporary: Path) -> None:
+        """Make room for a checkpoint."""
+        self._clear()
+        temporary.mkdir(parents=True)
+
+    def _clear(self) -> None:
+        """Remove what a killed process left half written or half deleted."""
+        for leftover in self.path.glob(f"{TEMPORARY}*"):
+            discard(leftover)
+
+    def _finish(self, commit: Callable[[], None], number: int) -> None:
+        """Commit in process 0; in the others, wait until it has."""
+        if here()[0]:
+            self._orbax.wait_until_finished()
+        on_first(commit, number=number)
+
+    def _commit(
+        self, temporary: Path, final: Path, step: int, host: Host,
+        chain: Callable[[], str] | None,
+    ) -> None:  # fmt: skip
+        digest, digests = named_digests(host)  # while Orbax writes
+        leaves = {
+            (name := path_string(path)): {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
+            for path, leaf in host
+        }
+        self._orbax.wait_until_finished()
+        seal = with_digest(
+            {"format": FORMAT, "run": self.run, "step": step, "digest": digest,
+             "chain": chain() if chain else None, "leaves": leaves, "files": file_table(temporary)}
+        )  # fmt: skip
+        (temporary / SEAL).write_bytes(readable_json(seal))
+        # Every byte reaches the disk before the name does; then the name does.
+        for file in walk(temporary):
+            flush(file)
+        for folder, _, _ in os.walk(temporary, topdown=False):
+            flush(Path(folder))
+        temporary.rename(final)
+        flush(self.path)
+        flush(self.path.parent)  # the directory may be new
+        for old in self.steps()[: -self.keep]:
+            # Under a name that is never read: a directory half deleted is not a damaged one.
+            doomed = self.path / f"{TEMPORARY}{old:08d}"
+            self._folder(old).rename(doomed)
+            discard(doomed)
+
+    def _read(
+        self, folder: Path, step: int, like: PyTree, wanted: dict[str, Any], seal: dict[str, Any]
+    ) -> PyTree:
+        """Restore the leaves of a checkpoint whose files are intact, and check what was read.
+
+        From intact files nothing that goes wrong is damage, whatever Orbax says.
+        """
+        _compare(seal["leaves"], wanted, folder, step)
+        failed, tree, other = None, None, []
+        try:
+            arrays = self._read_arrays(folder, wanted)
+            tree = _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
+            digests = leaf_digests(tree)
+            other = [name for name in digests if digests[name] != seal["leaves"][name]["digest"]]
+        except LeafError:
+            raise
+        except Exception as error:  # Orbax, tensorstore and XLA raise many kinds
+            failed = error
+        if failed or other:
+            self.verify(step)  # where bytes have changed since, this says so
+            raise _unread(folder, step, failed, other) from failed
+        return tree
+
+    def _read_arrays(self, folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+        targets = {name: _target(leaf) for name, leaf in wanted.items() if _size(leaf)}
+        if not targets:
+            return {}
+        args = ocp.args.StandardRestore(targets)
+        restored: dict[str, Any] = self._reader.restore(folder / ARRAYS, args=args)
+        return restored
+
+
+@functools.cache
+def _wait_at_exit() -> None:
+    """Have the interpreter wait for saves while there are threads that can do them.
+
+    Orbax works in executors of `concurrent.futures`, which take nothing more when the main thread
+    has ended; what `atexit` calls comes later still. Python has no public name for that moment.
+    """
+    getattr(threading, "_register_atexit", atexit.register)(_finish_saves)
+
+
+def _finish_saves() -> None:
+    """Wait for the saves that nobody waited for; say which failed."""
+    for store in list(_unfinished):
+        try:
+            store.wait()
+        except Exception as error:
+            print(error, file=sys.stderr, flush=True)
+
+
+def _first_line(error: Exception) -> str:
+    """Return the kind of an error and the two ends of its first line: what, and why."""
+    line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    line = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
+    return f"{type(error).__name__}{line and ': '}{line}"
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves by name; refuse what is no array and describes none."""
+    leaves = {path_string(path): leaf for path, leaf in named_leaves(tree)}
+    for name, leaf in leaves.items():
+        if not hasattr(leaf, "dtype") or isinstance(leaf, jax.core.Tracer):
+            raise LeafError(
+                "checkpoint", f"leaf {name}", expected="an array or a typed key",
+                got=f"a value of type {type(leaf).__name__}",
+                do="State its dtype, for example np.float32(value), outside of jit.",
+            )  # fmt: skip
+    return leaves
+
+
+def _refuse_alone(named: Host) -> None:
+    """Refuse, where there are several processes, an array that belongs to this one: which would be
+    saved?"""
+    for path, leaf in named if jax.process_count() > 1 else ():
+        if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
+            raise LeafError(
+                "save", f"leaf {path_string(path)}",
+                expected="an array on devices of all processes", got="one of this process alone",
+                do="Bring it there with Layout.replicate, or give a NumPy array.",
+            )  # fmt: skip
+
+
+def _size(leaf: Any) -> int:
+    return int(np.prod(leaf.shape))
+
+
+def _spec(leaf: Any) -> dict[str, Any]:
+    """Describe a leaf as the seal does; the dtype of a key, "key<fry>", tells its kind."""
+    return {"dtype": leaf.dtype.name, "shape": list(leaf.shape)}
+
+
+def _prng(leaf: Any) -> dict[str, str]:
+    """Name the PRNG implementation of a leaf of keys."""
+    return {"prng": str(jax.random.key_impl(leaf))} if is_key(leaf) else {}
+
+
+def _describe(spec: dict[str, Any]) -> str:
+    return f"{spec['dtype']}[{','.join(map(str, spec['shape']))}]"
+
+
+def _damaged(
+    folder: Path, step: int, expected: str, got: str = "",
+    files: Sequence[str] = (), leaves: Sequence[str] = (),
+) -> CheckpointDamagedError:  # fmt: skip
+    """Say which files are not as they were, and which leaves that concerns."""
+    if files and not got:
+        spoilt = f"with {'it' if len(files) == 1 else 'them'} {_some(leaves)}" if leaves else ""
+        got = f"{_some(files)} altered, and {spoilt or 'no leaf spoilt'}"
+    error = CheckpointDamagedError(
+        "use", "a checkpoint", path=folder, step=step, expected=expected,
+        got=got or f"others in {_some(leaves)}", do="Use an earlier one.",
+    )  # fmt: skip
+    error.files, error.leaves = tuple(files), tuple(leaves)
+    return error
+
+
+def _unread(
+    folder: Path, step: int, failed: Exception | None, leaves: Sequence[str]
+) -> CheckpointReadError:
+    """Say what came of reading files that are intact."""
+    error = CheckpointReadError(
+        "restore", "a checkpoint", path=folder, step=step, expected="the leaves that were sealed, "
+        "from files that are intact", got=_first_line(failed) if failed else "others in "
+        f"{_some(leaves)}", do="The checkpoint is not damaged: look at memory, at the shardings "
+        "asked for, and at the versions of Orbax and JAX.",
+    )  # fmt: skip
+    error.leaves = tuple(leaves)
+    return error
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def _unlike(folder: Path, sealed: dict[str, Any]) -> list[str]:
+    """Name the leaves that cannot be read any more or are not as they were sealed.
+
+    Only to explain: the files decide. One at a time, because one bad leaf must not hide others.
+    """
+    how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
+    names = []
+    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
+    for name, spec in sealed.items():
+        if not np.prod(spec["shape"]):
+            continue  # not stored
+        args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
+        try:
+            leaf = orbax.restore(folder / ARRAYS, args=args)[name]
+            if "prng" in spec:
+                leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
+            else:
+                leaf = leaf.astype(jnp.dtype(spec["dtype"]))
+            intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
+        except Exception:  # whatever Orbax and tensorstore raise for a damaged file
+            intact = False
+        if not intact:
+            names.append(name)
+    orbax.close()
+    return names
+
+
+def _compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path, step: int) -> None:
+    """Refuse the first leaf that is not in the checkpoint as `wanted` has it."""
+
+    def refuse(name: str, expected: str, got: str, do: str) -> None:
+        raise CheckpointMismatchError(
+            "restore", f"leaf {name}", path=folder, step=step, expected=expected, got=got, do=do
+        )
+
+    for name, leaf in wanted.items():
+        expected = _describe(_spec(leaf))
+        if name not in saved:
+            near = difflib.get_close_matches(name, set(saved) - set(wanted), n=1)
+            got = f"no such leaf, but an unknown {near[0]}" if near else "no such leaf"
+            refuse(name, expected, got, "Restore with the model that was saved.")
+        got = _describe(saved[name])
+        if got != expected:
+            do = "Restore as it was saved; what is wanted instead, make from that."
+            refuse(name, expected, got, do)
+    for name in saved:
+        if name not in wanted:
+            refuse(name, "no such leaf", _describe(saved[name]), "Add it to the tree, or drop it "
+                   "knowingly: restore all, then take what you need.")  # fmt: skip
+
+
+def _stored(dtype: Any) -> Any:
+    """Return the dtype under which Orbax keeps a leaf: its own, where tensorstore has it."""
+    return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
+
+
+def _on_host(leaf: Any) -> Any:
+    """Return a leaf to hash later: safe from what the caller does with theirs."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return np.array(leaf)
+    if not leaf.is_fully_addressable:  # and then replicated
+        leaf = leaf.addressable_data(0)  # this process's own: nothing to wait for
+    return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
+
+
+def _encode(leaf: Any, copy: Any) -> Any:
+    """Turn a leaf, of which there is a copy on the host, into something Orbax stores."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        # The copy: the caller may write into theirs before it has reached the disk.
+        return copy.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
+    return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
+
+
+def _target(leaf: Any) -> Any:
+    """Say to Orbax what to read: NumPy stays NumPy, anything else becomes a JAX array."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return np.empty(leaf.shape, _stored(leaf.dtype).newbyteorder("="))
+    struct: Any = jax.ShapeDtypeStruct  # without types in JAX's own stubs
+    return struct(leaf.shape, _stored(leaf.dtype), sharding=_sharding(leaf))
+
+
+def _sharding(leaf: Any) -> Any:
+    """Say where a leaf is to lie: where `like` has it, else where this process makes an array.
+
+    With several processes that is no place: they have no device in common, and `save` takes only
+    what lies on the devices of all.
+    """
+    asked = getattr(leaf, "sharding", None)
+    if asked is not None:
+        return asked
+    if jax.process_count() == 1:
+        return jnp.zeros(()).sharding
+    spec: Any = PartitionSpec  # without types in JAX's own stubs
+    return NamedSharding(Mesh(np.array(jax.devices()), ("device",)), spec())
+
+
+def _decode(value: Any, leaf: Any) -> Any:
+    """Undo `_encode` for the leaf that was asked for; a leaf of size zero was not stored."""
+    if value is None:
+        if isinstance(leaf, np.ndarray):
+            return np.zeros(leaf.shape, leaf.dtype)
+        return jnp.zeros(leaf.shape, leaf.dtype, device=_sharding(leaf))
+    return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
+
+
+def _fill(like: PyTree, values: dict[str, Any]) -> PyTree:
+    """Put values, by name, where `like` has its leaves."""
+    structure = jax.tree.structure(like)
+    numbered = jax.tree.unflatten(structure, range(len(values)))
+    name_of = {number: path_string(path) for path, number in named_leaves(numbered)}
+    return jax.tree.unflatten(structure, [values[name_of[n]] for n in sorted(name_of)])
