@@ -36,11 +36,11 @@ test test-all test-docs test-browser update-outputs chaos: export JAX_PERSISTENT
 test: setup      ## Run the tests: package, pages, README, docstrings, guards, built site.
 	$(BIN)/pytest -m "not long" -n 2 --dist worksteal $(ORDER) docs README.md reproducibility tests \
 	  --ignore tests/site --ignore tests/browser
-	$(BIN)/pytest -m "not long" -n 2 --dist loadgroup tests/site
+	$(BIN)/pytest -m "not long" -n 3 --dist loadgroup tests/site
 
 LONG ?= long
 test-all: test   ## Run the long tests as well: every layout, kills, every notebook and program.
-	$(BIN)/pytest -m "$(LONG)" -n 2 --dist worksteal $(ORDER) tests --ignore tests/browser
+	$(BIN)/pytest -m "$(LONG)" -n 3 --dist worksteal $(ORDER) tests --ignore tests/browser
 
 test-docs: setup ## Run the code blocks of the pages and the docstring examples only.
 	$(BIN)/pytest -n 2 docs README.md reproducibility
@@ -50,9 +50,10 @@ NPM := tests/browser/node_modules/.package-lock.json
 $(NPM): tests/browser/package-lock.json
 	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
 
-# Needs Chromium and Node.js (Debian's packages chromium, nodejs and npm).
+# Three workers, here and in `make test-all`: they wait for processes and for Chromium a third of
+# the time. Needs Chromium and Node.js (Debian's packages chromium, nodejs and npm).
 test-browser: setup $(NPM) ## Look at every page in Chromium: errors, access, search, size, speed.
-	$(BIN)/pytest -n 2 --dist worksteal tests/browser
+	$(BIN)/pytest -n 3 --dist worksteal tests/browser
 
 update-outputs: setup ## Rewrite every output that pages show to what their blocks print.
 	$(BIN)/pytest -n 2 docs README.md tests/test_sabotage.py --update-outputs

@@ -9,8 +9,8 @@ from .machine.environment import capture_environment as capture_environment
 from .machine.known import known_faults as known_faults
 from .recording.recorder import Recorder as Recorder
 from .reference.config import TrainConfig as TrainConfig
-from .reference.training import TrainState as TrainState
-from .reference.training import train as train
+from .reference.step import TrainState as TrainState
+from .reference.loop import train as train
 from .same.fingerprint import fingerprint as fingerprint
 from .same.hashing import leaf_digests as leaf_digests
 from .same.hashing import tree_digest as tree_digest

@@ -96,7 +96,7 @@ class Train(TrainConfig):
                 _keep_stdout()
                 progress, stop = _together(progress, stop)
             from reproducibility.reference.run import write_result
-            from reproducibility.reference.training import train
+            from reproducibility.reference.loop import train
 
             done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
@@ -286,7 +286,7 @@ class Digest:
     def __call__(self) -> int:
         """Restore, hash, print."""
         from reproducibility.reference.run import Run
-        from reproducibility.reference.training import restore_state
+        from reproducibility.reference.resume import restore_state
         from reproducibility.same.hashing import leaf_digests, tree_digest
 
         if self.step is not None and self.step < 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reproducibility import CheckpointStore, TrainState
 from reproducibility.reference.run import Run
-from reproducibility.reference.training import restore_state
+from reproducibility.reference.resume import restore_state
 
 
 def reseal(folder: Path, change: Callable[[TrainState], TrainState]) -> None:

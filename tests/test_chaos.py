@@ -21,6 +21,7 @@ def test_a_killed_run_ends_with_the_same_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.timeout(900)  # four starts of several processes, which compile
 def test_a_run_that_is_killed_and_moved_ends_with_the_same_digest(tmp_path: Path) -> None:
     """Killed and gone on with on another layout each time, a run is that of one device.

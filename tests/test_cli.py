@@ -14,7 +14,7 @@ import pytest
 from reproducibility import cli, train
 from reproducibility.reference.check import check
 from reproducibility.reference.run import Run, read_result
-from reproducibility.reference.training import restore_state
+from reproducibility.reference.resume import restore_state
 from tests.replaying import compute_here
 
 SMALL = ["--batch-size", "32", "--shards", "2", "--hidden", "8"]

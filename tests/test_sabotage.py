@@ -35,7 +35,7 @@ from reproducibility.errors import (
 )
 from reproducibility.keys import stream_key
 from reproducibility.reference.data import Dataset, load_dataset
-from reproducibility.reference.training import Plan
+from reproducibility.reference.step import Plan
 from tests.conftest import SMALL
 from tests.sabotage import reseal
 

@@ -333,7 +333,7 @@ def _common_state(
         return a.steps, digests, (), {}
     if not (common and left.run and right.run):
         return None, digests, (), {}
-    from reproducibility.reference.training import restore_state
+    from reproducibility.reference.resume import restore_state
     from reproducibility.same.hashing import leaf_digests, named_leaves, path_string, tree_digest
 
     step = max(common)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
     from reproducibility.explain.trace import Parting, Trace
-    from reproducibility.reference.training import Plan, TrainState
+    from reproducibility.reference.step import Plan, TrainState
 
 type Say = Callable[[str], None]
 EXIT_CODES = {"same": 0, "different": 1, "cannot be told": 3}

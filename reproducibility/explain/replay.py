@@ -59,7 +59,7 @@ from reproducibility.reference.run import ATTEMPTS, Run
 from reproducibility.storage.files import saved_steps
 
 if TYPE_CHECKING:
-    from reproducibility.reference.training import Plan, Programs, TrainState
+    from reproducibility.reference.step import Plan, Programs, TrainState
 
 type Answer = Literal["confirmed", "refuted", "cannot be told"]
 type Line = tuple[int, bytes, Header]
@@ -457,7 +457,7 @@ class Steps:
                 print(f"step {step} of {end}", flush=True)
 
     def _step(self, step: int) -> tuple[dict[str, Any], Any]:
-        from reproducibility.reference.training import PLANNED, Programs
+        from reproducibility.reference.step import PLANNED, Programs
 
         if step == 0:
             return Programs.stages(self.state), None
@@ -470,7 +470,7 @@ class Steps:
         import jax
         import jax.numpy as jnp
 
-        from reproducibility.reference.training import restore_state
+        from reproducibility.reference.resume import restore_state
         from reproducibility.storage.checkpoint import CheckpointStore
 
         start, step = self.programs.start, self._task["start"]
@@ -523,7 +523,7 @@ def _fingerprint_program() -> Callable[[Any], dict[str, Any]]:
 
 
 def _programs(run: Run) -> Programs:
-    from reproducibility.reference.training import programs_of, settings_of
+    from reproducibility.reference.step import programs_of, settings_of
 
     names = [field.name for field in dataclasses.fields(Identity)]
     programs = programs_of(Identity(**{name: run.identity[name] for name in names}))

@@ -21,7 +21,7 @@ from reproducibility.machine.children import last_words, python, with_package
 from reproducibility.machine.environment import capture_environment
 from reproducibility.machine.known import FaultAnswer, asking, check_fault_names
 from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.training import train
+from reproducibility.reference.loop import train
 
 SEED = 7
 STEPS = 60

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from reproducibility import CheckpointStore, TrainConfig
-from reproducibility.reference.training import PLANNED, programs_of
+from reproducibility.reference.step import PLANNED, programs_of
 from tests.benchmarks.bench_hashing import seconds
 
 REPETITIONS = 25

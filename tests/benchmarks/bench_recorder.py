@@ -21,7 +21,7 @@ import psutil
 from reproducibility.recording.ledger import STAGES, Header
 from reproducibility.recording.recorder import Recorder
 from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.training import PLANNED, Programs
+from reproducibility.reference.step import PLANNED, Programs
 from reproducibility.storage.files import chained
 from tests.benchmarks.bench_training import Loop, ours, ratio
 

@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from reproducibility.keys import root_key, step_key, stream_key
 from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.training import Programs
+from reproducibility.reference.step import Programs
 from reproducibility.scale.distributed import Layout
 from tests.benchmarks.bench_training import Loop, by_hand, ours, ratio
 

@@ -22,7 +22,7 @@ from flax import nnx
 
 from reproducibility.keys import root_key, step_key, stream_key
 from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.training import PLANNED, Programs
+from reproducibility.reference.step import PLANNED, Programs
 
 REPETITIONS = 9
 Loop = Callable[[int], None]

@@ -28,7 +28,7 @@ from reproducibility.explain import replay
 from reproducibility.machine.environment import capture_environment
 from reproducibility.recording.ledger import STAGES
 from reproducibility.reference.run import Run
-from reproducibility.reference.training import restore_state
+from reproducibility.reference.resume import restore_state
 from reproducibility.same.hashing import named_leaves, path_string
 from tests.conftest import SMALL
 from tests.replaying import (

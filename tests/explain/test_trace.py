@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec
 from reproducibility import TrainConfig, leaf_digests, root_key
 from reproducibility.errors import LeafError
 from reproducibility.explain.trace import Operation, Trace, first_parting, trace
-from reproducibility.reference.training import programs_of
+from reproducibility.reference.step import programs_of
 
 ROOT = Path(__file__).parents[2]
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)

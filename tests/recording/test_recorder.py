@@ -39,8 +39,8 @@ from reproducibility.errors import (
 from reproducibility.recording import ledger
 from reproducibility.recording.ledger import STAGES, Ledger, read_entry
 from reproducibility.recording.recorder import AT_ONCE
-from reproducibility.reference.training import Plan, Programs, TrainState, programs_of
-from reproducibility.reference.training import _attempt as attempt
+from reproducibility.reference.step import Plan, Programs, TrainState, programs_of
+from reproducibility.reference.loop import _attempt as attempt
 from reproducibility.same.fingerprint import as_text, fingerprint, leaf_fingerprints
 from reproducibility.same.hashing import named_leaves, path_string
 

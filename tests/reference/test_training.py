@@ -41,7 +41,8 @@ from reproducibility.errors import (
 from reproducibility.explain.replay import replay
 from reproducibility.keys import index_key, step_key, stream_key
 from reproducibility.reference.run import Run, read_result, write_result
-from reproducibility.reference.training import PLANNED, Plan, Programs, programs_of, restore_state
+from reproducibility.reference.step import PLANNED, Plan, Programs, programs_of
+from reproducibility.reference.resume import restore_state
 from reproducibility.scale.distributed import Layout
 from tests.conftest import SMALL
 

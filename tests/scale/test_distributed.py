@@ -48,7 +48,8 @@ from tests.layouts import QUICK as QUICK_SIZES
 pytestmark = pytest.mark.timeout(900)  # the first to ask for a layout waits until it is computed
 
 LAYOUTS = ["1x1", "1x2", "1x4", "1x8", "2x1", "2x2", "2x4", "4x1"]  # processes x devices
-QUICK = ("1x1", "1x2", "2x1")  # each device compiles for itself: the others are for `make test-all`
+QUICK = ("1x1", "1x2")  # each device compiles for itself: the others are for `make test-all`
+NIGHTLY = ("1x8", "2x4", "4x1")
 PROGRAM = [sys.executable, "-m", "tests.layouts"]
 COMMAND = [sys.executable, "-m", "reproducibility"]
 TRAIN = [
@@ -61,7 +62,7 @@ Found = Callable[[str], dict[str, Any]]
 def each(layouts: Iterable[str]) -> list[Any]:
     """Return layouts as parameters of a test, with a mark on those that take long."""
     long = [pytest.mark.long]
-    marks = {**dict.fromkeys(QUICK, ()), "2x4": [*long, pytest.mark.nightly]}
+    marks = dict.fromkeys(QUICK, []) | dict.fromkeys(NIGHTLY, [*long, pytest.mark.nightly])
     return [pytest.param(name, marks=marks.get(name, long)) for name in layouts]
 
 
