@@ -95,8 +95,8 @@ class Train(TrainConfig):
             if count > 1:
                 _keep_stdout()
                 progress, stop = _together(progress, stop)
-            from reproducibility.reference.run import write_result
             from reproducibility.reference.loop import train
+            from reproducibility.reference.run import write_result
 
             done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
@@ -285,8 +285,8 @@ class Digest:
 
     def __call__(self) -> int:
         """Restore, hash, print."""
-        from reproducibility.reference.run import Run
         from reproducibility.reference.resume import restore_state
+        from reproducibility.reference.run import Run
         from reproducibility.same.hashing import leaf_digests, tree_digest
 
         if self.step is not None and self.step < 0:

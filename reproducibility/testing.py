@@ -28,7 +28,7 @@ import pytest
 from jaxtyping import Array, Key, PyTree
 
 from reproducibility.keys import root_key, stream_key
-from reproducibility.machine.environment import capture_environment, differences
+from reproducibility.machine.environment import capture_environment, environment_differences
 from reproducibility.same.distance import distance
 from reproducibility.same.hashing import Entry, is_key, leaf_digests, named_leaves, path_string
 
@@ -125,7 +125,7 @@ function.
     if found := _compare(ours, theirs, lambda path: f"{ours[path][0]} with other bits"):
         why = [
             f"  {d.name}: {d.a} here, {d.b} there. {d.why}"
-            for d in differences(capture_environment(), environment)
+            for d in environment_differences(capture_environment(), environment)
             if d.effect != "not known to change bits"
         ]
         about = "The processes differ in (PYTHONHASHSEED on purpose):"

@@ -28,10 +28,16 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from reproducibility import ReproducibilityError, TrainConfig, root_key, train
-from reproducibility.errors import SetAsideWarning
-from reproducibility.reference.check import check
-from reproducibility.reference.run import LEDGER, LOCK, Run
+from reproducibility import (
+    ReproducibilityError,
+    Run,
+    SetAsideWarning,
+    TrainConfig,
+    check,
+    root_key,
+    train,
+)
+from reproducibility.reference.run import LEDGER, LOCK
 from reproducibility.storage.checkpoint import saved_steps
 from tests.conftest import SMALL
 

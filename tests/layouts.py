@@ -28,16 +28,19 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reproducibility import (
+    Layout,
+    NotReproducedError,
+    ProcessMismatchError,
     TrainConfig,
+    fingerprint,
     index_key,
+    initialize,
     process_key,
     root_key,
+    shard_gradients,
     train,
     tree_digest,
 )
-from reproducibility.errors import NotReproducedError, ProcessMismatchError
-from reproducibility.same.fingerprint import fingerprint
-from reproducibility.scale.distributed import Layout, initialize, shard_gradients
 from reproducibility.scale.launch import end_with_parent
 from tests.conftest import SMALL
 

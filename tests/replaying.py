@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 
-from reproducibility import TrainConfig, capture_environment
-from reproducibility.explain import replay
+from reproducibility import Run, TrainConfig, capture_environment, replay
 from reproducibility.machine.environment import facts_of
-from reproducibility.reference.run import Run
 from reproducibility.storage.files import chained
 
 ROOT = Path(__file__).parents[1]

@@ -4,9 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from reproducibility import CheckpointStore, TrainState
-from reproducibility.reference.run import Run
-from reproducibility.reference.resume import restore_state
+from reproducibility import CheckpointStore, Run, TrainState, restore_state
 
 
 def reseal(folder: Path, change: Callable[[TrainState], TrainState]) -> None:

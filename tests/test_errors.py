@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reproducibility import errors
-from reproducibility.errors import IdentityMismatchError, ReproducibilityError
+from reproducibility import IdentityMismatchError, ReproducibilityError, errors
 
 CLASSES = [
     value

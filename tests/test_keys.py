@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reproducibility.errors import ConfigError, KeyTypeError
-from reproducibility.keys import (
+from reproducibility import (
+    ConfigError,
+    KeyTypeError,
     check_ambient_settings,
     index_key,
     process_key,

@@ -18,24 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import reproducibility.reference.training as training
 from reproducibility import (
+    CheckpointDamagedError,
+    CheckpointMismatchError,
     CheckpointStore,
+    Dataset,
+    IdentityMismatchError,
+    Plan,
+    SetAsideWarning,
     TrainConfig,
     TrainState,
     compare,
+    load_dataset,
     root_key,
+    stream_key,
     train,
 )
-from reproducibility.errors import (
-    CheckpointDamagedError,
-    CheckpointMismatchError,
-    IdentityMismatchError,
-    SetAsideWarning,
-)
-from reproducibility.keys import stream_key
-from reproducibility.reference.data import Dataset, load_dataset
-from reproducibility.reference.step import Plan
+from reproducibility.reference import step
 from tests.conftest import SMALL
 from tests.sabotage import reseal
 
@@ -96,7 +95,7 @@ SEALED: dict[str, tuple[str, Callable[[TrainState], TrainState]]] = {
 def another_stream(patch: pytest.MonkeyPatch) -> None:
     """Draw dropout from a stream of another name."""
     patch.setattr(
-        training,
+        step,
         "stream_key",
         lambda key, name: stream_key(key, "dropuot" if name == "dropout" else name),
     )
@@ -104,13 +103,13 @@ def another_stream(patch: pytest.MonkeyPatch) -> None:
 
 def another_position(patch: pytest.MonkeyPatch) -> None:
     """Give each step the rows of the step before it."""
-    planned = training._planned
+    planned = step._planned
 
     def late(*arguments: object, **settings: object) -> Plan:
         plan = planned(*arguments, **settings)
         return dataclasses.replace(plan, rows=jnp.roll(plan.rows, 1, axis=0))
 
-    patch.setattr(training, "_planned", late)
+    patch.setattr(step, "_planned", late)
 
 
 def another_example(patch: pytest.MonkeyPatch) -> None:
@@ -120,7 +119,7 @@ def another_example(patch: pytest.MonkeyPatch) -> None:
         data = load_dataset(*arguments, **settings)
         return dataclasses.replace(data, x=data.x.at[0, 0].add(1))
 
-    patch.setattr(training, "load_dataset", altered)
+    patch.setattr(step, "load_dataset", altered)
 
 
 IN_CODE: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
@@ -190,7 +189,7 @@ def sabotage(row: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, di
 
 def forget_programs() -> None:
     """Let the next run make and compile its programs from scratch, of the code as it is then."""
-    training._programs_of.cache_clear()
+    step._programs_of.cache_clear()
     jax.clear_caches()
 
 

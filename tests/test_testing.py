@@ -21,10 +21,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reproducibility import testing
-from reproducibility.errors import CheckpointMismatchError, LeafError
-from reproducibility.keys import root_key, step_key, stream_key
-from reproducibility.same.hashing import tree_digest
+from reproducibility import (
+    CheckpointMismatchError,
+    LeafError,
+    root_key,
+    step_key,
+    stream_key,
+    testing,
+    tree_digest,
+)
 from reproducibility.testing import (
     assert_bitwise_equal,
     assert_reproducible,
@@ -514,9 +519,7 @@ def test_state_outside_of_the_state() -> None:
 @pytest.mark.parametrize("part", ["w", "momentum", "step", "key"])
 def test_lost_in_the_checkpoint(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The resumed state is what a store restores: one that loses a part is found out."""
-    from reproducibility.storage.checkpoint import (
-        CheckpointStore,  # no fresh process waits for Orbax
-    )
+    from reproducibility import CheckpointStore
 
     restore = CheckpointStore.restore
 

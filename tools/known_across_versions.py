@@ -24,7 +24,7 @@ PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
 PYTHON = next(map(str, sorted(PYENV.glob("3.12.*/bin/python"))), "3.12")
 ASK = """
 import dataclasses, json
-from reproducibility.machine.known import known_faults
+from reproducibility import known_faults
 print(json.dumps([dataclasses.asdict(answer) for answer in known_faults(deadline=300)]))
 """
 

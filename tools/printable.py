@@ -20,7 +20,7 @@ from mkdocs.utils import get_relative_url
 from tools.addresses import section_of
 
 ADDRESS = "print/"
-LEFT_OUT = {"reference/api/"}  # to be looked up, not to be read
+LEFT_OUT = "reference/api/"  # to be looked up, not to be read
 UNPRINTED = "script, button, input, link, .headerlink, .anchor-link, .first-line"
 HEAD_LINK = re.compile(r'<link rel="(stylesheet|icon)" href="([^":]+)"')
 REFERENCES = ("id", "for", "headers", "aria-labelledby", "aria-describedby", "aria-controls")
@@ -56,7 +56,7 @@ DOCUMENT = """<!doctype html>
 
 def write(site: Path, order: list[Page], config: MkDocsConfig) -> None:
     """Write the page into the built site."""
-    pages = [page for page in order if page.url not in LEFT_OUT]
+    pages = [page for page in order if not page.url.startswith(LEFT_OUT)]
     names = {page.url: name_of(page) for page in pages}
     chapters = [
         chapter((site / page.file.dest_uri).read_text("utf-8"), page, names) for page in pages

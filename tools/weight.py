@@ -47,7 +47,7 @@ def slim_search(site: Path) -> None:
     index = json.loads(path.read_text("utf-8"))
     for entry in index["docs"]:
         entry["text"] = re.sub(r"<pre.*?</pre>", "", entry["text"], flags=re.DOTALL)
-        if entry["location"].startswith("reference/api/#"):
+        if re.match(r"reference/api/\w*/?#", entry["location"]):
             entry["text"] = (re.findall(r"<p>.*?</p>", entry["text"], re.DOTALL) or [""])[0]
     path.write_text(json.dumps(index, ensure_ascii=False, separators=(",", ":")), "utf-8")
 

@@ -33,10 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reproducibility import TrainConfig
-from reproducibility.reference.model import apply
-from reproducibility.reference.training import PLANNED, Programs
-from reproducibility.same.distance import distance
+from reproducibility import PLANNED, Programs, TrainConfig, apply, distance
 
 UPDATES = 440
 LOOKS = [*range(1, 40), *range(40, UPDATES + 1, 10)]

@@ -31,8 +31,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from reproducibility import TrainConfig, leaf_digests, root_key, tree_digest
-from reproducibility.reference.training import Programs
+from reproducibility import Programs, TrainConfig, leaf_digests, root_key, tree_digest
 
 STEPS, STOP = 120, 50
 programs = Programs(TrainConfig(seed=7, dataset="digits", shards=2).identity)

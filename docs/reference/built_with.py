@@ -19,7 +19,8 @@
 import platform
 from importlib.metadata import version
 
-from reproducibility.machine.environment import CHANGES_BITS, capture_environment
+from reproducibility import capture_environment
+from reproducibility.machine.environment import CHANGES_BITS
 
 SCIENCE = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "equinox"]
 SCIENCE += ["numpy", "scipy", "scikit-learn"]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import LedgerError, ReplayError
-from reproducibility.machine.environment import Difference, differences, facts_of
+from reproducibility.machine.environment import Difference, environment_differences, facts_of
 from reproducibility.recording.ledger import (
     FIELDS,
     LEDGER,
@@ -44,10 +44,7 @@ EXIT_CODES: dict[Verdict, int] = {"same": 0, "different": 1, "cannot be told": 3
 
 @dataclasses.dataclass(frozen=True)
 class Recomputed:
-    """What came of computing the first step that differs again, for one of the two runs.
-
-    Same bits: not a computation.
-    """
+    """What came of computing the first step that differs again, for one of the two runs."""
 
     answer: str
     """ "confirmed", "refuted" or "cannot be told"; see `replay`."""
@@ -395,7 +392,7 @@ def _explanations(
     found = [
         difference
         for here, there in itertools.product(_environments(left.run), _environments(right.run))
-        for difference in differences(here, there)
+        for difference in environment_differences(here, there)
     ]
     return settings, tuple(dict.fromkeys(found))
 

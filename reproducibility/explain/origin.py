@@ -107,9 +107,9 @@ def trace_steps(
     if len(traces) == 1:
         reason = f"{len(traces[0].operations)} operations in step {step}."
         return Origin("same", reason, None, traces, notes)
-    from reproducibility.explain.trace import first_parting
+    from reproducibility.explain.trace import first_divergence
 
-    parting = first_parting(*traces)
+    parting = first_divergence(*traces)
     return Origin(*_judge(parting, opened, step), parting, traces, notes)
 
 

@@ -40,7 +40,7 @@ from reproducibility.machine.environment import (
     Difference,
     Environment,
     capture_environment,
-    differences,
+    environment_differences,
     facts_of,
     variables_of,
 )
@@ -138,10 +138,7 @@ def replay(
 
 @dataclasses.dataclass(frozen=True)
 class Computed:
-    """What a child process, or several in a row, came back with.
-
-    Same bits: not a computation.
-    """
+    """What a child process, or several in a row, came back with."""
 
     start: int
     """The checkpoint that the first of them began with."""
@@ -343,8 +340,6 @@ def side_by_side[T, R](
 
     Only that: what another thread computes again at the same time goes on.
 
-    Same bits: not a computation.
-
     Args:
         do: what to do.
         items: with what.
@@ -442,13 +437,17 @@ class Steps:
         """Compute the next step. Same bits: as `train`."""
         import jax
 
-        from reproducibility.same.fingerprint import as_text
+        from reproducibility.same.fingerprint import fingerprint_text
 
         first, end = self._task["start"], self._task["end"]
         for step in range(first if first == 0 else first + 1, end + 1):
             trees, loss = self._step(step)
             words = jax.device_get(_fingerprints(trees))
-            entry = {s: {n: as_text(w) for n, w in words[s].items()} for s in STAGES if s in words}
+            entry = {
+                s: {n: fingerprint_text(w) for n, w in words[s].items()}
+                for s in STAGES
+                if s in words
+            }
             if loss is not None:
                 entry[LOSS] = {"": float(loss).hex()}
             self._compare(step, entry)
@@ -664,7 +663,7 @@ def _variables(environment: Environment, ambient: Mapping[str, str]) -> dict[str
 def _relevant(then: Environment, now: Environment) -> list[Difference]:
     # How many devices there are is not: no program of a run sees more than one. Nor is the script
     # that called `train`: what is computed again is the programs, which have digests of their own.
-    found = [d for d in differences(then, now) if d.name not in (*DEVICE_COUNTS, *CODE)]
+    found = [d for d in environment_differences(then, now) if d.name not in (*DEVICE_COUNTS, *CODE)]
     return [d for d in found if d.effect != "not known to change bits"]
 
 

@@ -192,7 +192,7 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
     return Trace(shortened, tuple(runner.operations), outputs)
 
 
-def first_parting(a: Trace, b: Trace) -> Parting:
+def first_divergence(a: Trace, b: Trace) -> Parting:
     """Find what first made the difference between two traces.
 
     An operation with the same inputs and other outputs is a cause, even where the arguments differ
@@ -209,7 +209,7 @@ def first_parting(a: Trace, b: Trace) -> Parting:
 
     Examples:
         >>> a, b = (trace(lambda x, c=c: jnp.exp(x) * c, jnp.ones(3)) for c in (2.0, 3.0))
-        >>> found = first_parting(a, b)
+        >>> found = first_divergence(a, b)
         >>> found.kind, found.a.name, found.differing
         ('program', 'mul', 1)
     """

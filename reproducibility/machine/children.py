@@ -19,8 +19,6 @@ _PACKAGE = Path(__file__).parents[2]
 def python(*arguments: str) -> list[str]:
     """Return the command of a fresh Python, which does not look into its directory for modules.
 
-    Same bits: not a computation.
-
     Args:
         arguments: those of Python, as in `"-m", "module"`.
     """
@@ -29,8 +27,6 @@ def python(*arguments: str) -> list[str]:
 
 def with_package(variables: Mapping[str, str]) -> dict[str, str]:
     """Add to environment variables where this package is, before all other places.
-
-    Same bits: not a computation.
 
     Args:
         variables: by name.

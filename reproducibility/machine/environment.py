@@ -206,14 +206,11 @@ def capture_environment() -> Environment:
 
 
 def jax_settings() -> Environment:
-    """Return the options of JAX that are recorded, as `config.<option>`.
-
-    Same bits: not a computation.
-    """
+    """Return the options of JAX that are recorded, as `config.<option>`."""
     return {name: _option(name.removeprefix("config.")) for name in _recorded("config.")}
 
 
-def differences(a: Mapping[str, Value], b: Mapping[str, Value]) -> list[Difference]:
+def environment_differences(a: Mapping[str, Value], b: Mapping[str, Value]) -> list[Difference]:
     """List the settings in which two captured environments differ, the gravest effect first.
 
     A difference explains why bits may differ; it is never itself a verdict on them.
@@ -228,8 +225,8 @@ def differences(a: Mapping[str, Value], b: Mapping[str, Value]) -> list[Differen
         The differences, sorted by effect, then by name; none if there are none.
 
     Examples:
-        >>> from reproducibility.machine.environment import differences
-        >>> [d] = differences({"threads.xla_cpu": 1}, {"threads.xla_cpu": 2})
+        >>> from reproducibility import environment_differences
+        >>> [d] = environment_differences({"threads.xla_cpu": 1}, {"threads.xla_cpu": 2})
         >>> d.effect
         'changes bits'
         >>> d.why

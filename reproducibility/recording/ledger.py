@@ -66,10 +66,7 @@ type Losses = list[tuple[int, str | None, str | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """How to read the lines that follow it.
-
-    Same bits: not a computation.
-    """
+    """How to read the lines that follow it."""
 
     run: str
     """The name of the run; what the chain begins with."""
@@ -138,8 +135,6 @@ class Walk:
 class Ledger:
     """The lines of a ledger, as far as they can be trusted; iterate for (step, line).
 
-    Same bits: not a computation.
-
     Args:
         path: the file.
         run: the run it must belong to; by default the one that its first line names.
@@ -164,7 +159,7 @@ class Ledger:
         self._next = -1  # the step that the next line must have
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """Yield step and line, without its chain. Same bits: not a computation."""
+        """Yield step and line, without its chain."""
         for bodies in self.chain.blocks(self.at_once):
             yield from self.take(bodies)
             if self.problem:
@@ -174,7 +169,7 @@ class Ledger:
             self.problem = f"it is the ledger of run {self.header.run}"
 
     def take(self, bodies: list[bytes]) -> Iterator[tuple[int, bytes]]:
-        """Read the lines that the chain has followed last. Same bits: not a computation.
+        """Read the lines that the chain has followed last.
 
         Args:
             bodies: the lines, without their chain.
@@ -302,8 +297,6 @@ class Writer:
     def flush(self) -> str:
         """Wait until all lines have reached the disk; return the chain so far.
 
-        Same bits: not a computation.
-
         Raises:
             RunSaveError: they do not reach it.
         """
@@ -315,8 +308,6 @@ class Writer:
     def part(self, why: str) -> None:
         """Keep the lines before `first`, and set the file with the others aside.
 
-        Same bits: not a computation.
-
         Args:
             why: what is the matter with the others; part of the warning.
         """
@@ -326,7 +317,7 @@ class Writer:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Same bits: not a computation."""
+        """Close the file."""
         if self._ahead:
             self._ahead.close()
         self._ahead = None
@@ -432,8 +423,6 @@ class Writer:
 def is_torn_at_once(path: Path) -> bool:
     """Say whether a file is less than the first line of a ledger, as a kill may leave it.
 
-    Same bits: not a computation.
-
     Args:
         path: the file.
     """
@@ -445,7 +434,7 @@ def is_torn_at_once(path: Path) -> bool:
 
 
 def unreadable(path: Path, got: str) -> LedgerError:
-    """Say that something is no ledger. Same bits: not a computation.
+    """Say that something is no ledger.
 
     Args:
         path: where.

@@ -174,8 +174,6 @@ class Recorder:
     def flush(self) -> Future[str]:
         """Begin to write all that was recorded; do not wait.
 
-        Same bits: not a computation.
-
         Returns:
             What is done when it is on the disk: its `result()` is the chain so far.
 
@@ -187,8 +185,6 @@ class Recorder:
 
     def close(self) -> None:
         """Write what was recorded, wait until it is on the disk; a second time, do nothing.
-
-        Same bits: not a computation.
 
         Raises:
             RunSaveError: lines could not be written.

@@ -4,6 +4,7 @@ The rule: the bits are a function of the identity alone; whatever else is asked 
 Chapter: docs/workflow/complete_flow.md
 
 Read in this order: `config` (identity and execution), `data` (batch i is a function of seed and
-step), `model` (key in, parameters out), `run` (a run on disk), `training` (the step and the
-loop), `check` (every byte of a run), `doctor` (does this machine reproduce itself?).
+step), `model` (key in, parameters out), `run` (a run on disk), `step` (the state and the
+three programs), `resume` (what a directory says before it is gone on with), `loop` (from step to
+step), `check` (every byte of a run), `doctor` (does this machine reproduce itself?).
 """

@@ -55,10 +55,7 @@ KNOWN = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing in a run directory that is not an intact part of the run.
-
-    Same bits: not a computation.
-    """
+    """One thing in a run directory that is not an intact part of the run."""
 
     path: str
     """Where, below the run directory."""
@@ -73,10 +70,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check` found.
-
-    Same bits: not a computation.
-    """
+    """What `check` found."""
 
     run: str | None
     """The name of the run; None where neither `run.json` nor a checkpoint tells it."""
@@ -179,7 +173,7 @@ class _Check:
         self.seals: dict[int, dict[str, Any]] = {}
 
     def report(self) -> Report:
-        """Walk once over everything. Same bits: not a computation."""
+        """Walk once over everything."""
         findings = [*self._entries(self.path, KNOWN), *self._checkpoints()]
         names = {seal["run"] for seal in self.seals.values()}
         try:

@@ -61,7 +61,9 @@ def restore_state(run: Run, *, step: int | None = None) -> TrainState:
     return state
 
 
-def resume_run(config: TrainConfig, run: Run, store: CheckpointStore, start: TrainState) -> TrainState:
+def resume_run(
+    config: TrainConfig, run: Run, store: CheckpointStore, start: TrainState
+) -> TrainState:
     """Return the newest saved state, or the start; as `config.resume` allows."""
     steps = store.steps()
     assert_same_facts({"checkpoints": steps}, thing="the run directory", do=SHARED)

@@ -112,8 +112,6 @@ class Run:
     def read(cls, path: str | os.PathLike[str]) -> Run:
         """Open an existing run for reading, without its lock.
 
-        Same bits: not a computation.
-
         Args:
             path: a run directory.
 
@@ -146,8 +144,6 @@ class Run:
     def work(cls, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Iterator[Run]:
         """Lock a run directory for work: make it, or continue one of the same identity.
 
-        Same bits: not a computation.
-
         Args:
             path: a run directory, an empty directory, or none yet.
             settings: what determines the bits, JSON values by name.
@@ -179,26 +175,19 @@ class Run:
     def log(self, **event: Any) -> None:
         """Append a line to `attempts.jsonl` and flush it to the disk.
 
-        Same bits: not a computation.
-
         Args:
             **event: JSON values by name.
         """
         append_line(self.path / ATTEMPTS, self.name, event)
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Return the lines of `attempts.jsonl`, as far as its chain holds.
-
-        Same bits: not a computation.
-        """
+        """Return the lines of `attempts.jsonl`, as far as its chain holds."""
         return read_attempts(self.path, self.name)[0]
 
     def mend_attempts(self, problem: str | None = None) -> bool:
         """Set a damaged `attempts.jsonl` aside and keep the lines before the damage.
 
         A line with the event "mended" follows them: others may be missing.
-
-        Same bits: not a computation.
 
         Args:
             problem: what is wrong with it, where that cannot be seen from its lines alone.
@@ -221,8 +210,6 @@ class Run:
     def result(self) -> Result | None:
         """Return the result, or None while the run is not finished.
 
-        Same bits: not a computation.
-
         Raises:
             ResultError: `result.json` is damaged.
         """
@@ -231,8 +218,6 @@ class Run:
 
     def finish(self, result: Result) -> None:
         """Write `result.json`, replacing one of fewer steps in one move.
-
-        Same bits: not a computation.
 
         Raises:
             NotReproducedError: there is one of as many steps and with another digest; it stays.
@@ -249,8 +234,6 @@ class Run:
 
     def mend_result(self) -> bool:
         """Set a damaged `result.json` aside; training writes it again.
-
-        Same bits: not a computation.
 
         Returns:
             Whether there was anything to do.
@@ -297,8 +280,6 @@ class Run:
 def read_attempts(path: Path, name: str) -> tuple[list[dict[str, Any]], str | None]:
     """Read `attempts.jsonl` as far as its chain holds, and say what is wrong with it.
 
-    Same bits: not a computation.
-
     Args:
         path: the run directory.
         name: the name of the run, which the chain begins with.
@@ -314,8 +295,6 @@ def read_attempts(path: Path, name: str) -> tuple[list[dict[str, Any]], str | No
 
 def read_result(path: str | os.PathLike[str]) -> Result:
     """Read a `result.json` or a copy of one, and check it against its own SHA-256.
-
-    Same bits: not a computation.
 
     Args:
         path: the file.
@@ -361,8 +340,6 @@ def write_result(path: str | os.PathLike[str], result: Result) -> None:
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a run directory; it goes with the process, however that ends.
 
-    Same bits: not a computation.
-
     Args:
         path: the run directory.
         shared: hold it together with others that only read.
@@ -393,8 +370,6 @@ def _names(values: dict[str, Any]) -> str:
 
 def is_leftover(entry: Path) -> bool:
     """Say whether a file in a run directory was being written by a process that was killed.
-
-    Same bits: not a computation.
 
     Args:
         entry: a path in a run directory.

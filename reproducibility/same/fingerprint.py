@@ -118,19 +118,20 @@ def combined(texts: Sequence[str]) -> str:
     **Same bits:** everywhere.
 
     Args:
-        texts: fingerprints of leaves, as `as_text` gives them.
+        texts: fingerprints of leaves, as `fingerprint_text` gives them.
 
     Examples:
         >>> parts = leaf_fingerprints({"a": jnp.ones(3), "b": jnp.zeros(2)})
-        >>> combined([as_text(words) for words in parts.values()]) == as_text(combine(parts))
+        >>> whole = combined([fingerprint_text(words) for words in parts.values()])
+        >>> whole == fingerprint_text(combine(parts))
         True
     """
     words = np.frombuffer(bytes.fromhex("".join(texts)), ">u4").astype(np.uint32)
     lanes = _crossed(words[0::2], words[1::2])
-    return as_text(np.stack([lane.sum(dtype=np.uint32) for lane in lanes]))
+    return fingerprint_text(np.stack([lane.sum(dtype=np.uint32) for lane in lanes]))
 
 
-def as_text(words: Any) -> str:
+def fingerprint_text(words: Any) -> str:
     """Return a fingerprint as 16 hexadecimal digits; waits for the device.
 
     **Same bits:** everywhere.
@@ -139,7 +140,7 @@ def as_text(words: Any) -> str:
         words: what `fingerprint` returns.
 
     Examples:
-        >>> as_text(jnp.array([1, 0xAB], jnp.uint32))
+        >>> fingerprint_text(jnp.array([1, 0xAB], jnp.uint32))
         '00000001000000ab'
     """
     return "".join(f"{int(word):08x}" for word in np.asarray(words))

@@ -157,8 +157,6 @@ def path_string(path: LeafPath) -> str:
 def check_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:
     """Refuse a tree that has a leaf without a digest, before anything is computed.
 
-    Same bits: not a computation.
-
     Args:
         tree: Any pytree.
 
@@ -326,8 +324,6 @@ def _nbytes(leaf: Any) -> int:
 
 def is_key(leaf: Any) -> bool:
     """Say whether a leaf is one typed key or an array of them.
-
-    Same bits: not a computation.
 
     Args:
         leaf: Anything.

@@ -31,14 +31,8 @@ from jaxtyping import Array, Key, PyTree, Shaped
 
 from reproducibility.errors import ConfigError, NotReproducedError
 from reproducibility.keys import index_key
-from reproducibility.same.fingerprint import as_text, fingerprint
-from reproducibility.scale.processes import (
-    assert_same_facts,
-    assert_same_on_all_processes,
-    initialize,
-)
-
-__all__ = ["Layout", "assert_same_on_all_processes", "initialize", "shard_gradients"]
+from reproducibility.same.fingerprint import fingerprint, fingerprint_text
+from reproducibility.scale.processes import assert_same_facts
 
 AXIS = "device"
 _fingerprint = jax.jit(fingerprint)
@@ -68,8 +62,6 @@ class Layout:
     @classmethod
     def of(cls, devices: int | None = None) -> Layout:
         """Take some devices of each process.
-
-        Same bits: not a computation.
 
         Args:
             devices: how many of each process; by default all. Where JAX computes on the CPU and
@@ -283,7 +275,7 @@ class Layout:
         if self.single:
             return
         do = "Go on from the checkpoint before, on other devices, and test that one."
-        words = [as_text(_fingerprint(copy)) for copy in self.copies(tree)]
+        words = [fingerprint_text(_fingerprint(copy)) for copy in self.copies(tree)]
         for device, word in zip(self.local, words, strict=True):
             if word != words[0]:
                 raise NotReproducedError(

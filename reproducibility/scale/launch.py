@@ -88,10 +88,7 @@ def launch(
 
 
 def end_with_parent() -> None:
-    """In a process that `launch` started: end when the one that started it has gone.
-
-    Same bits: not a computation.
-    """
+    """In a process that `launch` started: end when the one that started it has gone."""
     if os.environ.get(WATCHED):
         threading.Thread(target=_watch, daemon=True, name="parent").start()
 

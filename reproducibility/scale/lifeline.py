@@ -37,8 +37,6 @@ Ended = Callable[[str, int], None]
 class Lifeline:
     """The connections of one process to the others; `meet` makes it.
 
-    Same bits: not a computation.
-
     Args:
         index: of this process.
         peers: connections by the index of the process at the other end: all of them in process 0,
@@ -58,8 +56,6 @@ class Lifeline:
     def fail(self, reason: str, code: int = FAILED) -> None:
         """Tell the others that this process ends, and why; theirs end too.
 
-        Same bits: not a computation.
-
         Args:
             reason: one sentence.
             code: the exit code for all.
@@ -69,7 +65,7 @@ class Lifeline:
         self._outlast()
 
     def close(self, *, last: bool = False) -> None:
-        """Say goodbye: this process is done. Same bits: not a computation.
+        """Say goodbye: this process is done.
 
         Args:
             last: the others end at the same time; if this is process 0, wait for them.
@@ -83,8 +79,6 @@ class Lifeline:
 
     def give_way(self, seconds: float) -> None:
         """Wait a moment, and for ever if another process has died: then that is what to report.
-
-        Same bits: not a computation.
 
         Args:
             seconds: until it would be known. A sum that waits for a dead process may fail first.
@@ -129,8 +123,6 @@ def meet(address: str, index: int, count: int, *, deadline: float, ended: Ended)
 
     Process 0 listens at the address until the others have come, and then frees it.
 
-    Same bits: not a computation.
-
     Args:
         address: "host:port" of process 0.
         index: of this process, 0 ≤ index < count.
@@ -149,7 +141,7 @@ def meet(address: str, index: int, count: int, *, deadline: float, ended: Ended)
 
 
 def end_process(reason: str, code: int) -> NoReturn:
-    """End this process at once, saying why. Same bits: not a computation.
+    """End this process at once, saying why.
 
     Nothing is tidied up: that would wait for processes that are gone. A run directory is made for
     it.

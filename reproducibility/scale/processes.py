@@ -110,8 +110,6 @@ def here() -> tuple[int, int]:
 
     As `jax.process_index()` and `jax.process_count()`, and without starting JAX's devices, whose
     number could not be chosen any more.
-
-    Same bits: not a computation.
     """
     state = _state()
     return int(state.process_id), int(state.num_processes)
@@ -122,8 +120,6 @@ def stop_together(step: int) -> bool:
 
     Every process calls it after every step, and gets the same answer.
 
-    Same bits: not a computation.
-
     Args:
         step: completed updates.
     """
@@ -131,18 +127,13 @@ def stop_together(step: int) -> bool:
 
 
 def give_way() -> None:
-    """Wait a moment before an error is shown: where another process has died, that is the cause.
-
-    Same bits: not a computation.
-    """
+    """Wait a moment before an error is shown: where another process has died, that is the cause."""
     if _lifeline:
         _lifeline.give_way(GRACE)
 
 
 def leave(error: BaseException, code: int) -> None:
     """End this process and, with it, the others; return where there are none.
-
-    Same bits: not a computation.
 
     Args:
         error: why, for the others; this process has said it.
@@ -165,8 +156,6 @@ def ticket() -> int:
     """Return the number of a message between the processes.
 
     Every process takes its tickets in the same order, in its main thread.
-
-    Same bits: not a computation.
     """
     return next(_calls)
 

@@ -23,6 +23,7 @@ import difflib
 import errno
 import functools
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -136,10 +137,7 @@ class CheckpointStore:
         self._saving: int | None = None
 
     def steps(self) -> list[int]:
-        """Return the steps of all committed checkpoints, oldest first.
-
-        Same bits: not a computation.
-        """
+        """Return the steps of all committed checkpoints, oldest first."""
         return saved_steps(self.path)
 
     def save(self, step: int, tree: PyTree, *, chain: Callable[[], str] | None = None) -> None:
@@ -196,8 +194,6 @@ class CheckpointStore:
 
     def wait(self) -> None:
         """Return when the last save is committed.
-
-        Same bits: not a computation.
 
         Raises:
             CheckpointSaveError: that save failed; the checkpoints before it are untouched.
@@ -323,8 +319,6 @@ class CheckpointStore:
     def verify(self, step: int) -> dict[str, Any]:
         """Check every byte of a checkpoint against its seal, without restoring it.
 
-        Same bits: not a computation.
-
         Args:
             step: which checkpoint.
 
@@ -377,7 +371,7 @@ class CheckpointStore:
         return seal
 
     def close(self) -> None:
-        """Wait for the last save, then release the threads. Same bits: not a computation."""
+        """Wait for the last save, then release the threads."""
         try:
             self.wait()
         finally:
@@ -512,8 +506,10 @@ def _finish_saves() -> None:
 def _first_line(error: Exception) -> str:
     """Return the kind of an error and the two ends of its first line: what, and why."""
     line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    line = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
-    return f"{type(error).__name__}{line and ': '}{line}"
+    short = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
+    number = re.search(r"os_error_code='(\d+)'", line)  # TensorStore says why anywhere in its line
+    why = os.strerror(int(number[1])) if number else ""
+    return f"{type(error).__name__}{line and ': '}{short}{'' if why in short else f' ({why})'}"
 
 
 def _named(tree: PyTree) -> dict[str, Any]:

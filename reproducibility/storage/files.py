@@ -84,8 +84,6 @@ def with_digest(body: dict[str, Any]) -> dict[str, Any]:
 def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, Any]:
     """Read an object that `with_digest` made, and check that no byte of the file has changed.
 
-    Same bits: not a computation.
-
     Args:
         path: the file, in canonical or readable JSON.
         kind: the error to raise.
@@ -121,8 +119,6 @@ def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, A
 
 def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
     """Read a JSON file; refuse duplicate keys, NaN and infinities.
-
-    Same bits: not a computation.
 
     Args:
         path: the file.
@@ -178,10 +174,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, has reached the disk.
-
-    Same bits: not a computation.
-    """
+    """Wait until a file, or a directory's list of names, has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -195,8 +188,6 @@ class Chain:
     A line is canonical JSON with an entry "chain": the SHA-256 of the chain so far and of the line
     without that entry. Iterate over it for those lines, without their chain and newline, one at a
     time however long the file is; what there is to know afterwards stands in the attributes.
-
-    Same bits: not a computation.
 
     Args:
         path: the file; one that is not there has no lines.
@@ -217,12 +208,12 @@ class Chain:
         """Whether that is the last line and has no end: what a kill leaves behind."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield each line that holds, from where it stands. Same bits: not a computation."""
+        """Yield each line that holds, from where it stands."""
         for bodies in self.blocks(1):
             yield from bodies
 
     def blocks(self, size: int) -> Iterator[list[bytes]]:
-        """Yield the lines that hold, some at a time. Same bits: not a computation.
+        """Yield the lines that hold, some at a time.
 
         Args:
             size: how many bytes of lines to read at a time; 1 for one line.
@@ -236,7 +227,7 @@ class Chain:
                 yield self.follow(lines)
 
     def follow(self, lines: list[bytes]) -> list[bytes]:
-        """Take the next lines of the file as far as they hold. Same bits: not a computation.
+        """Take the next lines of the file as far as they hold.
 
         Args:
             lines: with chain and newline.
@@ -273,8 +264,6 @@ class Chain:
 
 def in_common(a: Chain, b: Chain) -> Iterator[list[bytes]]:
     """Yield the lines with which two files begin alike, many at a time; both stand behind them.
-
-    Same bits: not a computation.
 
     Args:
         a: a chain of which nothing was read yet.
@@ -373,8 +362,6 @@ def chained(head: str, body: dict[str, Any]) -> tuple[bytes, str]:
 def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | None]:
     """Read a file of chained lines as far as the chain holds.
 
-    Same bits: not a computation.
-
     Args:
         path: the file; one that is not there has no lines.
         origin: what the first line's chain continues.
@@ -423,8 +410,6 @@ def walk(folder: Path) -> Iterator[Path]:
 def set_aside(path: Path, why: str, *, replacement: bytes | None = None) -> Path:
     """Rename something damaged so that nothing reads it again; nothing is deleted. Say so.
 
-    Same bits: not a computation.
-
     Args:
         path: a file or directory.
         why: what is wrong with it; part of the warning.
@@ -449,10 +434,7 @@ def set_aside(path: Path, why: str, *, replacement: bytes | None = None) -> Path
 
 
 def discard(path: Path) -> None:
-    """Delete a file or directory that never became part of anything.
-
-    Same bits: not a computation.
-    """
+    """Delete a file or directory that never became part of anything."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -513,8 +495,6 @@ def _finite(text: str) -> float:
 
 def saved_steps(path: Path) -> list[int]:
     """Return the steps of the checkpoints committed in a directory, oldest first.
-
-    Same bits: not a computation.
 
     Args:
         path: a checkpoint directory; one that does not exist has none.

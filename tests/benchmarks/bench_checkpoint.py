@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from reproducibility import CheckpointStore, TrainConfig
-from reproducibility.reference.step import PLANNED, programs_of
+from reproducibility import PLANNED, CheckpointStore, TrainConfig, programs_of
 from tests.benchmarks.bench_hashing import seconds
 
 REPETITIONS = 25

@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reproducibility import fingerprint
-from reproducibility.same.hashing import tree_digest
+from reproducibility import fingerprint, tree_digest
 
 LEAVES = 16
 SIDE = 2048  # a leaf is a float32 matrix of this side: 16 MiB
@@ -32,7 +31,7 @@ REPETITIONS = 15
 MEMORY = f"""
 import threading
 import jax, jax.numpy as jnp, psutil
-from reproducibility.same.hashing import tree_digest
+from reproducibility import tree_digest
 tree_digest(jnp.zeros(3))
 tree = [jax.block_until_ready(jnp.full(({SIDE}, {SIDE}), i, jnp.float32)) for i in range({LEAVES})]
 process, done = psutil.Process(), threading.Event()

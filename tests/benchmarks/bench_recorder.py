@@ -18,10 +18,8 @@ import jax
 import jax.numpy as jnp
 import psutil
 
+from reproducibility import PLANNED, Programs, Recorder, TrainConfig
 from reproducibility.recording.ledger import STAGES, Header
-from reproducibility.recording.recorder import Recorder
-from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.step import PLANNED, Programs
 from reproducibility.storage.files import chained
 from tests.benchmarks.bench_training import Loop, ours, ratio
 

@@ -18,10 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from reproducibility.keys import root_key, step_key, stream_key
-from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.step import Programs
-from reproducibility.scale.distributed import Layout
+from reproducibility import Layout, Programs, TrainConfig, root_key, step_key, stream_key
 from tests.benchmarks.bench_training import Loop, by_hand, ours, ratio
 
 DEVICES = (1, 2, 4, 8)

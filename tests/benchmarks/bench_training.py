@@ -20,9 +20,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from reproducibility.keys import root_key, step_key, stream_key
-from reproducibility.reference.config import TrainConfig
-from reproducibility.reference.step import PLANNED, Programs
+from reproducibility import PLANNED, Programs, TrainConfig, root_key, step_key, stream_key
 
 REPETITIONS = 9
 Loop = Callable[[int], None]

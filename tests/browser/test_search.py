@@ -44,7 +44,7 @@ QUESTIONS = {
     "key tree": TREE,
     "offline": "reference/take_away/",
     "colab": "reference/take_away/",
-    "tree_digest": "reference/api/",
+    "tree_digest": "reference/api/same/",
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from reproducibility.same.distance import distance
+from reproducibility import distance
 
 SOURCES = Path(__file__).parents[2] / "docs" / "explorables"
 PAGE = "explorables/sum_order/"

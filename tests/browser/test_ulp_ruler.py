@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from reproducibility.same.distance import distance
+from reproducibility import distance
 
 PATH = "explorables/ulp_ruler/"
 EXPLORABLES = Path(__file__).parents[2] / "docs" / "explorables"

@@ -15,11 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reproducibility import Recorder, TrainConfig, TrainState, compare, train
-from reproducibility.errors import LedgerError, ResultError, RunError, SetAsideWarning
+from reproducibility import (
+    Ledger,
+    LedgerError,
+    Recorder,
+    ResultError,
+    Run,
+    RunError,
+    SetAsideWarning,
+    TrainConfig,
+    TrainState,
+    compare,
+    train,
+)
 from reproducibility.explain.compare import loss_of
-from reproducibility.recording.ledger import Ledger
-from reproducibility.reference.run import Run
 from reproducibility.storage.files import chained
 from tests.conftest import SMALL
 from tests.replaying import (

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from reproducibility import TrainConfig, train
-from reproducibility.errors import ReplayError, RunError
-from reproducibility.explain import origin, replay
+from reproducibility import ReplayError, RunError, TrainConfig, capture_environment, replay, train
+from reproducibility.explain import origin
 from reproducibility.explain.origin import Origin, trace_steps
-from reproducibility.machine.environment import capture_environment, facts_of
+from reproducibility.machine.environment import facts_of
 from tests.conftest import SMALL
 from tests.replaying import X86, another, rewrite_ledger, train_otherwise
 

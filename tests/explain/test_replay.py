@@ -21,14 +21,18 @@ import numpy as np
 import psutil
 import pytest
 
-import reproducibility.reference.training as training
-from reproducibility import TrainConfig, train
-from reproducibility.errors import ReplayError, RunError
-from reproducibility.explain import replay
-from reproducibility.machine.environment import capture_environment
+from reproducibility import (
+    ReplayError,
+    Run,
+    RunError,
+    TrainConfig,
+    capture_environment,
+    replay,
+    restore_state,
+    train,
+)
 from reproducibility.recording.ledger import STAGES
-from reproducibility.reference.run import Run
-from reproducibility.reference.resume import restore_state
+from reproducibility.reference import step as the_step
 from reproducibility.same.hashing import named_leaves, path_string
 from tests.conftest import SMALL
 from tests.replaying import (
@@ -236,9 +240,9 @@ def test_another_program_is_refused(
     run: Path, here: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where this package makes other data of the same settings, it is said, not computed."""
-    settings = training.settings_of
+    settings = the_step.settings_of
     monkeypatch.setattr(
-        training, "settings_of", lambda programs: {**settings(programs), "data_digest": "other"}
+        the_step, "settings_of", lambda programs: {**settings(programs), "data_digest": "other"}
     )
     with pytest.raises(ReplayError, match=r"expected data_digest='[0-9a-f]{64}', got 'other'"):
         replay.replay(run, 5)
@@ -587,7 +591,7 @@ def test_a_child_ends_with_its_parent() -> None:
     busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
     busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
     for code in ("", busy):
-        command = [sys.executable, "-uc", f"{code}from reproducibility import replay; "
+        command = [sys.executable, "-uc", f"{code}from reproducibility.explain import replay; "
                    "print('here'); replay.serve()"]  # fmt: skip
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
             assert child.stdout.readline() == b"here\n"

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproducibility import Recorder
-from reproducibility.errors import RunSaveError
-from reproducibility.explain.compare import Comparison, Recomputed, compare
+from reproducibility import Distance, Recorder, RunSaveError, compare
+from reproducibility.explain.compare import Comparison, Recomputed
 from reproducibility.explain.report import (
     BOTTOM,
     EQUAL,
@@ -28,7 +27,6 @@ from reproducibility.explain.report import (
 )
 from reproducibility.machine.environment import Difference
 from reproducibility.recording.ledger import FIELDS
-from reproducibility.same.distance import Distance
 
 Element = ElementTree.Element
 CONFIRMED = Recomputed("confirmed", "2 recorded steps came out with the same fingerprints.")

@@ -19,10 +19,17 @@ from jax.extend import core, source_info_util
 from jax.interpreters import mlir
 from jax.sharding import PartitionSpec
 
-from reproducibility import TrainConfig, leaf_digests, root_key
-from reproducibility.errors import LeafError
-from reproducibility.explain.trace import Operation, Trace, first_parting, trace
-from reproducibility.reference.step import programs_of
+from reproducibility import (
+    LeafError,
+    Trace,
+    TrainConfig,
+    first_divergence,
+    leaf_digests,
+    programs_of,
+    root_key,
+    trace,
+)
+from reproducibility.explain.trace import Operation
 
 ROOT = Path(__file__).parents[2]
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
@@ -371,13 +378,13 @@ def test_a_fault_is_found_where_it_is(case: str) -> None:
         faulty.calls, faulty.wrong = 0, wrong
         traces.append(trace(fn, jnp.ones(3)))
     good, bad, again = traces
-    found = first_parting(good, bad)
+    found = first_divergence(good, bad)
     assert (found.kind, found.a.name, found.a.path) == ("operation", "pure_callback", path)
     assert found.a == good.operations[found.number]
     assert found.b == bad.operations[found.number]
     before = [o.name for o in good.operations[: found.number]]
     assert before.count("pure_callback") == call
-    assert first_parting(good, again).kind == "none"
+    assert first_divergence(good, again).kind == "none"
 
 
 def inherit(found: Trace, number: int, output: int) -> Trace:
@@ -399,14 +406,14 @@ def test_every_operation_can_be_found() -> None:
     found = trace(jax.grad(network), PARAMS, X, root_key(1))
     for number, operation in enumerate(found.operations):
         for output in range(len(operation.outputs)):
-            parting = first_parting(found, inherit(found, number, output))
+            parting = first_divergence(found, inherit(found, number, output))
             assert (parting.kind, parting.number) == ("operation", number)
             assert str(operation) in parting.reason
 
 
 CHILD = """
 import json
-from tests.test_trace import isa_network, np, trace
+from tests.explain.test_trace import isa_network, np, trace
 print(json.dumps(trace(isa_network, np.linspace(-3, 3, 1000, dtype=np.float32)).to_json()))
 """
 
@@ -434,11 +441,11 @@ def other_instruction_set(isa: str) -> Trace:
 def test_another_instruction_set_is_found_in_the_operation_that_it_changes() -> None:
     """Of what differs between two instruction sets, `exp` comes first, and its line is named."""
     known, other = (other_instruction_set(isa) for isa in ("AVX2", "SSE4_2"))
-    found = first_parting(known, other)
+    found = first_divergence(known, other)
     assert (found.kind, found.a.name) == ("operation", "exp")
     assert found.a.where == f"tests/{line_of(isa_network, 'jnp.exp')}"
     assert found.differing > 1  # what follows inherits it
-    assert first_parting(known, Trace.from_json(known.to_json())).kind == "none"
+    assert first_divergence(known, Trace.from_json(known.to_json())).kind == "none"
 
 
 def test_equal_traces_part_nowhere() -> None:
@@ -447,7 +454,7 @@ def test_equal_traces_part_nowhere() -> None:
     fn = jax.jit(lambda k, x: jax.random.normal(k, x.shape) + x, donate_argnums=1)
     a, b = (trace(fn, key, x) for _ in range(2))
     assert a == b
-    found = first_parting(a, b)
+    found = first_divergence(a, b)
     assert (found.kind, found.number, found.a, found.b, found.differing) == ("none", *[None] * 3, 0)
     assert found.reason == f"All {len(a.operations)} operations agree, and so do the results."
     fn(key, x)  # raises if the key was consumed, or the array was donated before
@@ -456,7 +463,7 @@ def test_equal_traces_part_nowhere() -> None:
 def test_other_arguments_are_the_cause_if_no_operation_is() -> None:
     """Where arguments differ and each operation does its part, the leaves are named."""
     a, b = (trace(lambda t: t["x"] * t["y"] + 1, {"x": X, "y": y}) for y in (X, X + 1))
-    found = first_parting(a, b)
+    found = first_divergence(a, b)
     assert (found.kind, found.number, found.a, found.differing) == ("inputs", None, None, 2)
     assert found.reason.startswith("The arguments differ: args[0].y; no operation")
 
@@ -466,7 +473,7 @@ def test_an_operation_counts_more_than_the_arguments() -> None:
     faulty.calls, faulty.wrong = 0, -1
     a = trace(lambda x, y: faulty(x) + y, X, X)
     faulty.calls, faulty.wrong = 0, 0
-    found = first_parting(a, trace(lambda x, y: faulty(x) + y, X, X + 1))
+    found = first_divergence(a, trace(lambda x, y: faulty(x) + y, X, X + 1))
     assert (found.kind, found.number, found.a.name) == ("operation", 0, "pure_callback")
 
 
@@ -474,7 +481,7 @@ def test_arguments_that_decide_the_way_are_the_cause() -> None:
     """Where other arguments lead into another branch or iteration, it is still the arguments."""
     branches = lambda x: lax.cond(x.sum() > 1, jnp.sin, jnp.cos, x)  # noqa: E731
     for fn in (branches, lambda x: doubled(x.sum() + 0.1), lambda x: -doubled(x.sum() + 0.1)):
-        found = first_parting(trace(fn, X), trace(fn, X + 3))
+        found = first_divergence(trace(fn, X), trace(fn, X + 3))
         assert (found.kind, found.reason[:30]) == ("inputs", "The arguments differ: args[0];")
 
 
@@ -544,7 +551,7 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int | None, str]]
 def test_two_programs_are_not_blamed_on_an_operation(case: str) -> None:
     """Where the program is another one, or has another constant, that is said, and where."""
     one, other, number, reason = PAIRS[case]
-    found = first_parting(trace(one, X), trace(other, X))
+    found = first_divergence(trace(one, X), trace(other, X))
     assert (found.kind, found.number) == ("program", number)
     with pytest.raises(ValueError, match=reason):
         raise ValueError(found.reason)
@@ -552,7 +559,7 @@ def test_two_programs_are_not_blamed_on_an_operation(case: str) -> None:
 
 def test_another_program_is_said_though_the_arguments_differ() -> None:
     """Another operation in the same place is another program, whatever the arguments."""
-    found = first_parting(trace(jnp.sin, X), trace(jnp.cos, X + 1))
+    found = first_divergence(trace(jnp.sin, X), trace(jnp.cos, X + 1))
     assert (found.kind, found.number) == ("program", 0)
     assert "in the other; the arguments differ too: args[0]." in found.reason
 
@@ -563,7 +570,7 @@ def test_another_line_or_version_is_not_another_program() -> None:
     moved = dataclasses.replace(one, where="other.py:1 (f)", parameters={"new": "1"})
     assert one.parameters.keys() - moved.parameters.keys()
     a, b = (Trace({}, (operation,), {}) for operation in (one, moved))
-    assert first_parting(a, b).kind == "none"
+    assert first_divergence(a, b).kind == "none"
 
 
 mystery_p = core.Primitive("mystery")

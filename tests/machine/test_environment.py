@@ -11,14 +11,9 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from reproducibility import capture_environment, environment_differences
 from reproducibility.machine import environment
-from reproducibility.machine.environment import (
-    KNOWN,
-    Difference,
-    capture_environment,
-    differences,
-    variables_of,
-)
+from reproducibility.machine.environment import KNOWN, Difference, variables_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -36,7 +31,7 @@ def test_the_device_is_one_of_this_process(monkeypatch: pytest.MonkeyPatch) -> N
 PROBE = """
 import hashlib, json, sys
 import jax, jax.numpy as jnp, numpy as np
-from reproducibility.machine.environment import capture_environment
+from reproducibility import capture_environment
 
 # JAX refuses this once a device has started, so it fails if the import started one.
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
@@ -115,7 +110,7 @@ def children(tmp_path_factory):
 
 def changed(children, name: str) -> dict[str, Difference]:
     """List what a child's environment has otherwise than the plain child's, by name."""
-    found = differences(children["plain"]["environment"], children[name]["environment"])
+    found = environment_differences(children["plain"]["environment"], children[name]["environment"])
     return {difference.name: difference for difference in found}
 
 
@@ -178,7 +173,7 @@ def test_a_record_survives_json_and_repeats(children):
     first = capture_environment()
     assert json.loads(json.dumps(first)) == first
     assert {type(value) for value in first.values()} <= {str, int, bool, type(None)}
-    assert differences(first, capture_environment()) == []
+    assert environment_differences(first, capture_environment()) == []
 
 
 def test_every_fact_is_about_something_recorded(children):
@@ -440,7 +435,7 @@ def test_no_git_is_none(monkeypatch):
 def test_gravest_differences_come_first():
     """Differences are sorted by effect, then by name."""
     a = {"os.name": "Linux", "version.flax": "1", "threads.blas": 1, "cpu.isa": "AVX", "odd": 1}
-    found = differences(a, dict.fromkeys(a))
+    found = environment_differences(a, dict.fromkeys(a))
     assert [d.name for d in found] == ["cpu.isa", "threads.blas", "odd", "version.flax", "os.name"]
     assert [d.effect for d in found] == [
         "changes bits",
@@ -453,17 +448,17 @@ def test_gravest_differences_come_first():
 
 def test_an_older_or_foreign_record_is_reported():
     """A name that one record lacks is reported, and not blamed for what nobody recorded."""
-    [lacking] = differences({}, {"threads.xla_cpu": 2})
+    [lacking] = environment_differences({}, {"threads.xla_cpu": 2})
     assert (lacking.a, lacking.b, lacking.effect) == (None, 2, "may change bits")
     assert lacking.why.startswith("Only one side records it.")
-    [foreign] = differences({"colour": "red"}, {"colour": "blue"})
+    [foreign] = environment_differences({"colour": "red"}, {"colour": "blue"})
     assert (foreign.effect, foreign.why) == (
         "may change bits",
         "Nothing is known about this setting.",
     )
-    [flag] = differences({}, {"xla_flags.xla_cpu_max_isa": "AVX"})
+    [flag] = environment_differences({}, {"xla_flags.xla_cpu_max_isa": "AVX"})
     assert flag.effect == "changes bits", "a flag that is absent is not set"
-    assert differences({}, {"git.commit": None}) == []
+    assert environment_differences({}, {"git.commit": None}) == []
 
 
 # ---------------------------------------------------------------- and back
@@ -476,7 +471,7 @@ def test_a_process_can_be_put_into_a_recorded_environment(children, tmp_path):
     found = [start(s, tmp_path, "1") for s in (settings, variables_of(recorded))]
     first, second = (json.loads(process.communicate(timeout=120)[0]) for process in found)
     assert first["probes"] == second["probes"] != children["plain"]["probes"]
-    other = differences(first["environment"], second["environment"])
+    other = environment_differences(first["environment"], second["environment"])
     assert {d.effect for d in other} <= {"not known to change bits"}
     assert {d.name for d in other} <= {"env.NPROC", "env.OPENBLAS_NUM_THREADS", "env.JAX_PLATFORMS"}
 

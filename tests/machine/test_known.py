@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from reproducibility import known_faults
-from reproducibility.errors import ConfigError
+from reproducibility import ConfigError, known_faults
 from reproducibility.machine import known
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.known import FaultAnswer

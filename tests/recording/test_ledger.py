@@ -21,21 +21,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproducibility import TrainConfig, compare, train
-from reproducibility.errors import CheckpointSaveError, LedgerError, RunSaveError, SetAsideWarning
-from reproducibility.recording import ledger
-from reproducibility.recording.ledger import (
-    DIGITS,
-    STAGES,
-    Header,
+from reproducibility import (
+    CheckpointSaveError,
     Ledger,
-    Walk,
-    Writer,
-    differing,
+    LedgerError,
+    RunSaveError,
+    SetAsideWarning,
+    TrainConfig,
+    check,
+    compare,
     read_entry,
-    walk,
+    train,
 )
-from reproducibility.reference.check import check
+from reproducibility.recording import ledger
+from reproducibility.recording.ledger import DIGITS, STAGES, Header, Walk, Writer, differing, walk
 from reproducibility.same.fingerprint import combined
 from reproducibility.storage.files import canonical_json, chained
 

@@ -20,28 +20,33 @@ import optax
 import pytest
 
 from reproducibility import (
+    ConfigError,
+    LeafError,
+    Ledger,
+    LedgerError,
+    Plan,
+    Programs,
     Recorder,
+    RunSaveError,
+    SetAsideWarning,
     TrainConfig,
+    TrainState,
     compare,
+    fingerprint,
+    fingerprint_text,
+    leaf_fingerprints,
+    programs_of,
+    read_entry,
     root_key,
     step_key,
     stream_key,
     train,
     tree_digest,
 )
-from reproducibility.errors import (
-    ConfigError,
-    LeafError,
-    LedgerError,
-    RunSaveError,
-    SetAsideWarning,
-)
 from reproducibility.recording import ledger
-from reproducibility.recording.ledger import STAGES, Ledger, read_entry
+from reproducibility.recording.ledger import STAGES
 from reproducibility.recording.recorder import AT_ONCE
-from reproducibility.reference.step import Plan, Programs, TrainState, programs_of
 from reproducibility.reference.loop import _attempt as attempt
-from reproducibility.same.fingerprint import as_text, fingerprint, leaf_fingerprints
 from reproducibility.same.hashing import named_leaves, path_string
 
 Small = Callable[..., TrainConfig]
@@ -333,7 +338,9 @@ def test_the_ledger_says_what_was_trained(small: Small, tmp_path: Path) -> None:
     program = jax.jit(lambda state: [leaf_fingerprints(x) for x in (state.opt_state, state.params)])
     for step, state in {0: programs_of(small().identity).start, 12: done.state}.items():
         for stage, words in zip(("opt_state", "params"), program(state), strict=True):
-            assert entries[step][stage] == {name: as_text(word) for name, word in words.items()}
+            assert entries[step][stage] == {
+                name: fingerprint_text(word) for name, word in words.items()
+            }
     written = {line["step"]: line.get("loss") for line in lines(tmp_path / "ledger.jsonl")}
     assert written == {0: None, **{step: loss.hex() for step, loss in losses.items()}}
 
@@ -365,7 +372,7 @@ def test_what_is_recorded_is_what_was_given(tmp_path: Path) -> None:
         assert list(entry) == ["batch", "params"]
         for stage, tree in trees.items():
             words = {"": fingerprint(tree)} if level == "group" else leaf_fingerprints(tree)
-            assert entry[stage] == {name: as_text(word) for name, word in words.items()}
+            assert entry[stage] == {name: fingerprint_text(word) for name, word in words.items()}
 
 
 @pytest.mark.parametrize(("count", "level"), [(16, "leaf"), (17, "group")])
@@ -514,7 +521,7 @@ def test_what_is_donated_afterwards(tmp_path: Path) -> None:
         program(state)
     expected = [jnp.full(1000, 0.5**step) for step in range(1, 5)]
     written = lines(tmp_path / "ledger")
-    words = [as_text(leaf_fingerprints(array)["."]) for array in expected]
+    words = [fingerprint_text(leaf_fingerprints(array)["."]) for array in expected]
     assert [line["params"] for line in written] == words
     assert [line["loss"] for line in written] == [(0.5**step).hex() for step in range(1, 5)]
 

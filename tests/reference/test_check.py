@@ -9,10 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproducibility import CheckpointStore, TrainConfig, train
-from reproducibility.errors import LedgerError, RunError, RunLockedError, SetAsideWarning
-from reproducibility.reference.check import Report, check
-from reproducibility.reference.run import Run, locked, read_result, write_result
+from reproducibility import (
+    CheckpointStore,
+    LedgerError,
+    Run,
+    RunError,
+    RunLockedError,
+    SetAsideWarning,
+    TrainConfig,
+    check,
+    read_result,
+    train,
+    write_result,
+)
+from reproducibility.reference.check import Report
+from reproducibility.reference.run import locked
 from reproducibility.storage.files import canonical_json, chained, with_digest
 from tests.conftest import SMALL
 from tests.replaying import another, rewrite_ledger

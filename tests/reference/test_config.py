@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from reproducibility.errors import ConfigError
-from reproducibility.reference.config import Execution, Identity, TrainConfig
+from reproducibility import ConfigError, Execution, Identity, TrainConfig
 
 REFUSED = [
     ("seed", -1, "a whole number from 0 to 2**32-1"),

@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 from absl import flags
 
-from reproducibility.errors import CheckpointMismatchError, ConfigError, LeafError
-from reproducibility.reference.data import (
-    GRAIN_BYTES,
+from reproducibility import (
+    CheckpointMismatchError,
+    CheckpointStore,
+    ConfigError,
     Dataset,
-    GrainBatches,
+    LeafError,
     from_grain,
     load_dataset,
+    tree_digest,
 )
-from reproducibility.same.hashing import tree_digest
-from reproducibility.storage.checkpoint import CheckpointStore
+from reproducibility.reference.data import GRAIN_BYTES, GrainBatches
 
 
 def toy(n: int, batch_size: int, seed: int = 7) -> Dataset:
@@ -142,8 +143,7 @@ def test_instruction_set_does_not_move_the_data() -> None:
     """With another instruction set the batches are the same; the control, random.normal, is not."""
     code = """
 import jax
-from reproducibility import tree_digest
-from reproducibility.reference.data import load_dataset
+from reproducibility import load_dataset, tree_digest
 data = load_dataset("synthetic", seed=7, batch_size=50)
 print(tree_digest([data.batch(step) for step in (0, 41, 10**6)]))
 print(tree_digest(jax.random.normal(jax.random.key(0), (1000,))))
@@ -476,7 +476,7 @@ def test_grain_is_imported_by_those_who_have_a_pipeline() -> None:
     code = """
 import sys
 sys.modules["grain"] = None
-from reproducibility.reference.data import from_grain, load_dataset
+from reproducibility import from_grain, load_dataset
 load_dataset("synthetic", seed=7, batch_size=8)
 try:
     from_grain([], settings={})

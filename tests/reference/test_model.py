@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from reproducibility.keys import root_key, stream_key
-from reproducibility.reference.model import MLP, apply, initialise
-from reproducibility.same.hashing import leaf_digests, tree_digest
+from reproducibility import MLP, apply, initialise, leaf_digests, root_key, stream_key, tree_digest
 
 
 def build(widths: dict[str, int], *, seed: int = 7, dropout: float = 0.5):

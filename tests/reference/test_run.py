@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from reproducibility.errors import (
+from reproducibility import (
     IdentityMismatchError,
     NotReproducedError,
+    Result,
     ResultError,
+    Run,
     RunDamagedError,
     RunError,
     RunLockedError,
     SetAsideWarning,
+    read_result,
+    write_result,
 )
-from reproducibility.reference.run import Result, Run, locked, read_result, write_result
+from reproducibility.reference.run import locked
 from reproducibility.storage.files import canonical_json, with_digest
 
 SETTINGS = {"seed": 7, "hidden": [8, 4], "learning_rate": 0.001}
@@ -69,7 +73,7 @@ def test_one_process_works_on_a_run(tmp_path: Path) -> None:
     """A second process is refused while the first works, and let in once it has died."""
     code = """
 import sys, time
-from reproducibility.reference.run import Run
+from reproducibility import Run
 with Run.work(sys.argv[1], {"seed": 7}):
     print("locked", flush=True)
     time.sleep(120)

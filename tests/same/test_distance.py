@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reproducibility import root_key, tree_digest
-from reproducibility.same.distance import Distance, distance
+from reproducibility import Distance, distance, root_key, tree_digest
 from reproducibility.same.hashing import BITS
 
 FLOATS = [name for name in BITS if "float" in name]

@@ -13,9 +13,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from reproducibility import fingerprint, root_key
-from reproducibility.errors import LeafError
-from reproducibility.same.fingerprint import as_text, combine, leaf_fingerprints
+from reproducibility import LeafError, fingerprint, fingerprint_text, leaf_fingerprints, root_key
+from reproducibility.same.fingerprint import combine
 from reproducibility.same.hashing import BITS
 
 Tree = Any
@@ -29,7 +28,7 @@ SIZE = 67
 
 def text(tree: Tree) -> str:
     """Return a fingerprint to compare."""
-    return as_text(fingerprint(tree))
+    return fingerprint_text(fingerprint(tree))
 
 
 def sample(name: str) -> np.ndarray:
@@ -151,7 +150,9 @@ def test_two_leaves_that_changed_places_are_seen() -> None:
 def test_inside_and_outside_of_jit_and_on_the_host(name: str) -> None:
     """Compiled, eager, and of the same NumPy array, it is one and the same."""
     array = sample(name)
-    assert text(array) == text(jnp.asarray(array)) == as_text(program()(jnp.asarray(array)))
+    assert (
+        text(array) == text(jnp.asarray(array)) == fingerprint_text(program()(jnp.asarray(array)))
+    )
 
 
 def test_by_value_where_memory_holds_more() -> None:
@@ -181,8 +182,8 @@ def test_the_leaf_that_differs_is_found() -> None:
     one, other = leaf_fingerprints(a), leaf_fingerprints(b)
     assert list(one) == ["b[0]", "w"]
     assert [name for name in one if (one[name] != other[name]).any()] == ["b[0]"]
-    assert as_text(combine(one)) == text(a)
-    assert as_text(combine(dict(reversed(one.items())))) == text(a)
+    assert fingerprint_text(combine(one)) == text(a)
+    assert fingerprint_text(combine(dict(reversed(one.items())))) == text(a)
 
 
 def by_hand(array: np.ndarray) -> str:
@@ -201,7 +202,9 @@ def by_hand(array: np.ndarray) -> str:
     nothing = np.asarray(leaf_fingerprints({"w": np.zeros_like(array)})["w"])
     zeros = mix(np.arange(len(words), dtype=np.uint32), murmur)
     base = mix(zeros, murmur), mix(zeros * np.uint32(0x9E3779B9), lowbias)
-    return as_text(nothing + (np.stack(lanes) - np.stack(base)).sum(axis=1, dtype=np.uint32))
+    return fingerprint_text(
+        nothing + (np.stack(lanes) - np.stack(base)).sum(axis=1, dtype=np.uint32)
+    )
 
 
 SHAPES = [(7,), (63,), (64,), (1000,), (40_000,), (8, 3), (13, 5), (16, 24), (4, 20, 6), (3, 2, 5),
@@ -220,15 +223,14 @@ def test_however_the_rows_are_added_it_is_one_sum(
     monkeypatch.setattr(sys.modules["reproducibility.same.fingerprint"], "SMALL", small)
     array = np.random.RandomState(7).standard_normal(shape).astype(np.float32)
     words = leaf_fingerprints({"w": jnp.asarray(array)})["w"]
-    assert as_text(words) == by_hand(array)
+    assert fingerprint_text(words) == by_hand(array)
 
 
 SHARDED = """
 import sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from reproducibility import fingerprint, root_key
-from reproducibility.same.fingerprint import as_text
+from reproducibility import fingerprint, fingerprint_text, root_key
 
 key = root_key(7)
 tree = {"w": jax.random.normal(key, (16, 24)), "b": jnp.arange(8, dtype=jnp.int8),
@@ -245,7 +247,7 @@ for count in map(int, sys.argv[1:]):
             where = {n: NamedSharding(mesh, PartitionSpec(*spec)) for n, spec in layout.items()}
             placed = jax.device_put(tree, where)
             program = jax.jit(fingerprint)
-            found.add(as_text(program(placed)))
+            found.add(fingerprint_text(program(placed)))
             if count == 8:
                 text = program.lower({n: placed[n] for n in ("large", "long")}).compile().as_text()
                 moved |= {n for n in ("all-gather", "all-to-all", "-permute") if n in text}
@@ -288,4 +290,4 @@ def test_it_does_not_change_what_it_looks_at() -> None:
         return w - 0.1 * jax.grad(lambda w: jnp.tanh(x @ w).sum())(w)
 
     watched = jax.jit(lambda w: (step(w), fingerprint(step(w))))
-    assert text(jax.jit(step)(x)) == text(watched(x)[0]) == as_text(watched(x)[1])
+    assert text(jax.jit(step)(x)) == text(watched(x)[0]) == fingerprint_text(watched(x)[1])

@@ -25,9 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import DictKey, register_pytree_node, register_pytree_with_keys
 
-from reproducibility.errors import LeafError
+from reproducibility import LeafError, leaf_digests, tree_digest
 from reproducibility.same import hashing
-from reproducibility.same.hashing import Entry, leaf_digests, named_leaves, path_string, tree_digest
+from reproducibility.same.hashing import Entry, named_leaves, path_string
 
 properties = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -496,7 +496,7 @@ def test_path_string() -> None:
 
 CHILD = """
 import numpy as np
-from reproducibility.same.hashing import leaf_digests, tree_digest
+from reproducibility import leaf_digests, tree_digest
 names = {"alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"}
 tree = {name: np.full(3, len(name), np.int32) for name in names}
 print(list(tree), tree_digest(tree), list(leaf_digests(tree).items()), sep="\\n")
@@ -523,8 +523,7 @@ PEER = """
 import json, sys, tracemalloc
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from reproducibility.errors import LeafError
-from reproducibility.same.hashing import tree_digest
+from reproducibility import LeafError, tree_digest
 
 address, process = sys.argv[1], int(sys.argv[2])
 jax.config.update("jax_num_cpu_devices", 2)

@@ -25,12 +25,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reproducibility import TrainConfig, index_key, root_key, train, tree_digest
-from reproducibility.errors import ConfigError, IdentityMismatchError
-from reproducibility.reference.check import check
-from reproducibility.reference.run import Run
-from reproducibility.scale.distributed import Layout, shard_gradients
-from reproducibility.scale.launch import launch
+from reproducibility import (
+    ConfigError,
+    IdentityMismatchError,
+    Layout,
+    Run,
+    TrainConfig,
+    check,
+    index_key,
+    launch,
+    root_key,
+    shard_gradients,
+    train,
+    tree_digest,
+)
 from tests.layouts import (
     COUNTS,
     DATASETS,
@@ -61,8 +69,8 @@ Found = Callable[[str], dict[str, Any]]
 
 def each(layouts: Iterable[str]) -> list[Any]:
     """Return layouts as parameters of a test, with a mark on those that take long."""
-    long = [pytest.mark.long]
-    marks = dict.fromkeys(QUICK, []) | dict.fromkeys(NIGHTLY, [*long, pytest.mark.nightly])
+    long, nightly = pytest.mark.long, pytest.mark.nightly
+    marks = dict.fromkeys(QUICK, ()) | dict.fromkeys(NIGHTLY, (long, nightly))
     return [pytest.param(name, marks=marks.get(name, long)) for name in layouts]
 
 
@@ -333,8 +341,7 @@ def test_another_number_of_shards_is_refused(tmp_path: Path) -> None:
 ON_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_num_cpu_devices", 4)
-from reproducibility import tree_digest
-from reproducibility.scale.distributed import Layout, shard_gradients
+from reproducibility import Layout, shard_gradients, tree_digest
 
 def everything(layout):
     # Shards of which some give a NaN of the other sign; and a number without a firm dtype.
@@ -375,8 +382,7 @@ import jax, jax.numpy as jnp
 from reproducibility import CheckpointStore, TrainConfig, train
 from reproducibility.storage import checkpoint
 from reproducibility.recording import ledger
-from reproducibility.scale.distributed import Layout, initialize
-from reproducibility.errors import ReproducibilityError
+from reproducibility import Layout, ReproducibilityError, initialize
 initialize(processes=2, process_index=int(flags[3]), coordinator=flags[5])
 warnings.simplefilter("error")
 

@@ -14,10 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reproducibility import cli
-from reproducibility.reference.check import check
-from reproducibility.reference.run import Run
-from reproducibility.scale import launch
+from reproducibility import Run, check, cli, launch
 from reproducibility.scale.launch import WATCHED
 from reproducibility.storage.checkpoint import saved_steps
 
@@ -33,7 +30,7 @@ which = int(sys.argv[sys.argv.index("--process-index") + 1])
 """
 LAUNCHER = """
 import sys
-from reproducibility.scale.launch import launch
+from reproducibility import launch
 sys.exit(launch([], 2, program=[sys.executable, "-c", sys.argv[1]]))
 """
 STAY = """

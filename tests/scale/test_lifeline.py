@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from reproducibility.errors import ProcessError
+from reproducibility import ProcessError
 from reproducibility.scale import lifeline
 from reproducibility.scale.lifeline import Lifeline, meet
 

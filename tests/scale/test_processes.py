@@ -13,17 +13,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import pytest
-from tests.test_lifeline import free_address
 
-from reproducibility.errors import ConfigError, ProcessError
-from reproducibility.scale.processes import (
-    assert_same_facts,
-    assert_same_on_all_processes,
-    here,
-    initialize,
-    leave,
-    on_first,
-)
+from reproducibility import ConfigError, ProcessError, assert_same_on_all_processes, initialize
+from reproducibility.scale.processes import assert_same_facts, here, leave, on_first
+from tests.scale.test_lifeline import free_address
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,9 +49,8 @@ import atexit
 index or atexit.register(time.sleep, 4)  # after all else: the other ends meanwhile
 import jax, jax.numpy as jnp
 from reproducibility.scale import processes
-from reproducibility.scale.processes import (
-    assert_same_facts, assert_same_on_all_processes, here, initialize, on_first, stop_together
-)
+from reproducibility import assert_same_on_all_processes, initialize
+from reproducibility.scale.processes import assert_same_facts, here, on_first, stop_together
 
 tell(joined=[initialize(**asked), *here()])
 jax.config.update("jax_num_cpu_devices", 3)  # refused where `here` has started JAX
@@ -101,7 +93,8 @@ tell(absent=None if index else facts())
 """
 
 UNCAUGHT = """
-from reproducibility.scale.processes import initialize, on_first
+from reproducibility import initialize
+from reproducibility.scale.processes import on_first
 initialize(**asked)
 if index == 1:
     raise RuntimeError("Too hot.")
@@ -110,15 +103,14 @@ on_first(lambda: time.sleep(600))  # one works, the other waits for it
 
 BEGUN = """
 import jax.numpy as jnp
-from reproducibility.scale.processes import initialize
+from reproducibility import initialize
 jnp.ones(3).block_until_ready()
 tell(begun=error(lambda: initialize(**asked)))
 """
 
 TRAIN = """
 from importlib import metadata
-from reproducibility import TrainConfig, train
-from reproducibility.scale.processes import initialize
+from reproducibility import TrainConfig, initialize, train
 
 def refused(place="run", **settings):
     small = {"seed": 7, "steps": 4, "batch_size": 32, "shards": 2, "hidden": (8,), **settings}
@@ -253,7 +245,8 @@ def test_nothing_to_find_is_one_process(tmp_path: Path) -> None:
     """
     script = """
 import jax.numpy as jnp
-from reproducibility.scale.processes import here, initialize
+from reproducibility import initialize
+from reproducibility.scale.processes import here
 tell(mpi=error(initialize))
 del os.environ["OMPI_COMM_WORLD_SIZE"]
 tell(alone=[initialize(), *here()])

@@ -18,20 +18,23 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
-from tests.test_processes import start
 
-from reproducibility import CheckpointStore, leaf_digests, root_key, tree_digest
-from reproducibility.errors import (
+from reproducibility import (
     CheckpointDamagedError,
     CheckpointError,
     CheckpointMismatchError,
     CheckpointReadError,
     CheckpointSaveError,
+    CheckpointStore,
     LeafError,
     SetAsideWarning,
+    leaf_digests,
+    root_key,
+    tree_digest,
 )
 from reproducibility.storage.checkpoint import saved_steps
 from reproducibility.storage.files import readable_json, with_digest
+from tests.scale.test_processes import start
 
 ROOT = Path(__file__).parents[2]
 
@@ -586,7 +589,7 @@ import faulthandler
 faulthandler.dump_traceback_later(150, exit=True)
 import warnings
 from pathlib import Path
-from reproducibility.scale.distributed import Layout, initialize
+from reproducibility import Layout, initialize
 initialize(**asked)
 import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
@@ -684,7 +687,7 @@ def test_processes_restore_together(tmp_path: Path) -> None:
 def test_processes_that_end_wait_for_their_save(tmp_path: Path) -> None:
     """Two processes that save and simply end leave an intact checkpoint, with exit code 0."""
     script = """
-from reproducibility.scale.distributed import Layout, initialize
+from reproducibility import Layout, initialize
 initialize(**asked)
 import jax.numpy as jnp
 from reproducibility import CheckpointStore

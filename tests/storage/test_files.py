@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproducibility.errors import ResultError, RunError, RunSaveError, SetAsideWarning
+from reproducibility import ResultError, RunError, RunSaveError, SetAsideWarning, write_atomically
 from reproducibility.storage.files import (
     append_line,
     canonical_json,
@@ -21,7 +21,6 @@ from reproducibility.storage.files import (
     readable_json,
     set_aside,
     with_digest,
-    write_atomically,
 )
 
 BODY = {"format": 1, "seed": 7, "rate": 1e-05, "name": "é", "rest": [None, True, {"a": ""}]}

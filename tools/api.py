@@ -1,0 +1,95 @@
+"""Write the API pages: one for each room of the package, from its docstring and the stub.
+
+    python -m tools.api
+
+A test compares the pages with what this returns, so a name that is exported is on its page.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "reproducibility"
+FOLDER = ROOT / "docs" / "reference" / "api"
+# The pages in reading order. What is beside the rooms has a page of its own.
+PAGES = (
+    "keys", "errors", "same", "machine", "scale", "storage", "recording", "reference", "explain",
+    "testing",
+)  # fmt: skip
+
+
+def exported() -> dict[str, list[str]]:
+    """Return the names of the stub by the page they belong to, in the order of the stub."""
+    found: dict[str, list[str]] = {name: [] for name in PAGES}
+    for node in ast.parse((PACKAGE / "__init__.pyi").read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found[node.module.split(".")[0]] += [alias.name for alias in node.names]
+    return found
+
+
+def docstring(name: str) -> str:
+    """Return the docstring of a room, or of a module beside the rooms."""
+    room = PACKAGE / name / "__init__.py"
+    tree = ast.parse((room if room.exists() else PACKAGE / f"{name}.py").read_text("utf-8"))
+    return ast.get_docstring(tree) or ""
+
+
+def question(name: str) -> str:
+    """Return what a room answers: the first line of its docstring, without its full stop."""
+    return docstring(name).splitlines()[0].rstrip(".")
+
+
+def page(name: str, names: list[str]) -> str:
+    """Return the text of a page: the question, the rule, the reading order, and each name."""
+    text = docstring(name)
+    asked = question(name)
+    rest = "\n".join(line for line in text.splitlines()[1:] if not line.startswith("Chapter: "))
+    chapter = next(
+        line.removeprefix("Chapter: docs/")
+        for line in text.splitlines()
+        if line.startswith("Chapter: ")
+    )
+    described = asked.replace('"', "'")
+    lines = [
+        "---",
+        f'title: "{name}"',
+        f'description: "API of reproducibility, {name}: {described}"',
+        "search:",
+        "  boost: 0.1",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"**{asked}{'' if asked.endswith('?') else '.'}**",
+        "",
+        rest.strip().split("\n\n    ")[0],
+        "",
+        f"Taught in [its chapter](../../{chapter}).",
+        "",
+    ]
+    if names:
+        lines += [f"::: reproducibility.{each}\n    options:\n      heading_level: 2\n"
+                  for each in names]  # fmt: skip
+    else:
+        lines += [
+            f"::: reproducibility.{name}", "    options:", "      heading_level: 2",
+            "      show_docstring_description: false", "",
+        ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file's name."""
+    return {f"{name}.md": page(name, names) for name, names in exported().items()}
+
+
+def main() -> None:
+    """Write them."""
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
