@@ -30,6 +30,7 @@ from .keys import process_key as process_key
 from .keys import root_key as root_key
 from .keys import step_key as step_key
 from .keys import stream_key as stream_key
+from .machine.environment import CHANGES_BITS as CHANGES_BITS
 from .machine.environment import capture_environment as capture_environment
 from .machine.environment import environment_differences as environment_differences
 from .machine.known import known_faults as known_faults
@@ -43,6 +44,7 @@ from .reference.config import TrainConfig as TrainConfig
 from .reference.data import Dataset as Dataset
 from .reference.data import from_grain as from_grain
 from .reference.data import load_dataset as load_dataset
+from .reference.doctor import diagnose as diagnose
 from .reference.loop import TrainResult as TrainResult
 from .reference.loop import train as train
 from .reference.model import MLP as MLP

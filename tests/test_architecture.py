@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import api
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "reproducibility"
 
@@ -261,7 +263,7 @@ def code_of(path: Path) -> str:
 
 SHOWN = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/labs/*.py"),
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.py"),
                  *PACKAGE.rglob("*.py")]
 )  # fmt: skip
 
@@ -351,3 +353,13 @@ def test_no_name_hides_another(module: str) -> None:
                 elif isinstance(node, ast.arg) and node.arg in defined:
                     hidden.add((function.lineno, node.arg))
     assert hidden == set()
+
+
+def test_the_map_is_the_house() -> None:
+    """The map in CONTRIBUTING and the API pages say what the docstrings and the stub say."""
+    text = api.CONTRIBUTING.read_text("utf-8")
+    assert api.with_map(text) == text, "run: python -m tools.api"
+    for name, page in api.pages().items():
+        assert (api.FOLDER / name).read_text("utf-8") == page, "run: python -m tools.api"
+    files = re.findall(r"^ *(\w+)/? ", api.house(), re.MULTILINE)
+    assert files == [part for room, inside in HOUSE.items() for part in (room, *inside)]

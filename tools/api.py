@@ -1,21 +1,25 @@
-"""Write the API pages: one for each room of the package, from its docstring and the stub.
+"""Write the API pages, one for each room of the package, and the map in CONTRIBUTING.
 
     python -m tools.api
 
-A test compares the pages with what this returns, so a name that is exported is on its page.
+All of it is made from docstrings and the stub. Tests compare what stands there with what this
+returns, so a name that is exported is on its page, and a file is on the map.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "reproducibility"
 FOLDER = ROOT / "docs" / "reference" / "api"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+MAP = '```text title="reproducibility/"\n'
 # The pages in reading order. What is beside the rooms has a page of its own.
 PAGES = (
-    "keys", "errors", "same", "machine", "scale", "storage", "recording", "reference", "explain",
+    "errors", "keys", "same", "machine", "scale", "storage", "recording", "reference", "explain",
     "testing",
 )  # fmt: skip
 
@@ -39,6 +43,30 @@ def docstring(name: str) -> str:
 def question(name: str) -> str:
     """Return what a room answers: the first line of its docstring, without its full stop."""
     return docstring(name).splitlines()[0].rstrip(".")
+
+
+def house() -> str:
+    """Return the map of the package: a line for each file, in the order of imports."""
+    lines = []
+    for name in (*PAGES, "cli"):
+        room = PACKAGE / name
+        lines.append(f"{f'{name}/' if room.is_dir() else name:20}{first_line(room)}")
+        if room.is_dir():
+            order = re.findall(r"`(\w+)`", docstring(name))
+            lines += [f"  {file:18}{first_line(room / file)}" for file in order]
+    return "\n".join(lines)
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of the docstring of a room or a file."""
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").splitlines()[0]
+
+
+def with_map(text: str) -> str:
+    """Return CONTRIBUTING with the map as it is now."""
+    before, _, rest = text.partition(MAP)
+    return before + MAP + house() + "\n" + rest[rest.index("```") :]
 
 
 def page(name: str, names: list[str]) -> str:
@@ -89,6 +117,7 @@ def main() -> None:
     """Write them."""
     for name, text in pages().items():
         (FOLDER / name).write_text(text, "utf-8")
+    CONTRIBUTING.write_text(with_map(CONTRIBUTING.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

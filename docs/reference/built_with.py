@@ -19,8 +19,7 @@
 import platform
 from importlib.metadata import version
 
-from reproducibility import capture_environment
-from reproducibility.machine.environment import CHANGES_BITS
+from reproducibility import CHANGES_BITS, capture_environment
 
 SCIENCE = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "equinox"]
 SCIENCE += ["numpy", "scipy", "scikit-learn"]
