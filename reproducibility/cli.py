@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 
 from reproducibility.errors import (
     ConfigError,
+    ExitCode,
     ReplayError,
     ReproducibilityError,
     SetAsideWarning,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from reproducibility.reference.check import Finding
     from reproducibility.reference.doctor import Diagnosis
 
-INTERRUPTED = 130
-FAILED = 4
 ENDING = (signal.SIGINT, signal.SIGTERM)
 COMMANDS = ("train", "launch", "compare", "trace", "digest", "check", "doctor")
 SHOWN = 12  # leaves that are printed; --json has all
@@ -101,10 +100,10 @@ class Train(TrainConfig):
             done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
         if here()[0]:  # process 0 says it
-            return INTERRUPTED if done.ended == "interrupted" else 0
+            return ExitCode.INTERRUPTED if done.ended == "interrupted" else ExitCode.SAME
         if done.ended == "interrupted":
             _say(f"Interrupted after {step} updates; the same command goes on from there.")
-            return INTERRUPTED
+            return ExitCode.INTERRUPTED
         rows = [("steps", f"{step}"), ("digest", done.digest)]
         if done.result:
             rows.insert(0, ("run", done.result.run))
@@ -119,7 +118,7 @@ class Train(TrainConfig):
         elif done.ended == "stopped":
             rest = "" if self.out is None else f" {self.out} is written when the run is finished."
             _say(f"Stopped after {step} of {self.steps} updates, as asked.{rest}")
-        return 0
+        return ExitCode.SAME
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,7 +298,7 @@ class Digest:
                 print(f"{digest}  {name}")
         else:
             print(tree_digest(state))
-        return 0
+        return ExitCode.SAME
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -407,13 +406,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = _fail(str(error), error, error.exit_code)
     except KeyboardInterrupt as error:
         reason = "Interrupted; what was saved before is intact. The same command goes on."
-        code = _fail(reason, error, INTERRUPTED)
+        code = _fail(reason, error, ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
-        code = 0
+        code = ExitCode.SAME
     except OSError as error:
         reason = f"expected a working file system, got {error}. Earlier files are kept."
-        code = _fail(f"Cannot go on: {reason}", error, FAILED)
+        code = _fail(f"Cannot go on: {reason}", error, ExitCode.FAILED)
     sys.exit(code)
 
 

@@ -30,10 +30,33 @@ the same wording. `SetAsideWarning` is a warning: something was damaged, and wor
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Any
 
 PAGE = "docs/reference/errors.md"
+
+
+class ExitCode(enum.IntEnum):
+    """What every command ends with."""
+
+    SAME = 0
+    """Done, the same, intact."""
+    DIFFERENT = 1
+    """Different, damaged, computes wrong values."""
+    REFUSED = 2
+    """The command, a setting or an input was refused."""
+    CANNOT_BE_TOLD = 3
+    """It could not be checked, which is never a pass."""
+    FAILED = 4
+    """It failed while it ran: a full disk, a lock, a process that was lost."""
+    INTERRUPTED = 130
+    """Ctrl-C or SIGTERM; what was saved before is intact."""
+
+    @classmethod
+    def of(cls, verdict: str) -> ExitCode:
+        """Return the code of "same", "different" or "cannot be told"."""
+        return cls[verdict.upper().replace(" ", "_")]
 
 
 class ReproducibilityError(Exception):
@@ -46,7 +69,7 @@ class ReproducibilityError(Exception):
     Same bits: the wording is a function of the arguments, on every machine.
     """
 
-    exit_code = 2
+    exit_code = ExitCode.REFUSED
 
     def __init__(
         self,
@@ -93,7 +116,7 @@ class CheckpointDamagedError(CheckpointError):
     `files` and `leaves` name which.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.DIFFERENT
     files: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
 
@@ -104,14 +127,14 @@ class CheckpointReadError(CheckpointError):
     `leaves` names those that came back with other values than were sealed.
     """
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
     leaves: tuple[str, ...] = ()
 
 
 class CheckpointSaveError(CheckpointError):
     """A checkpoint could not be written; those before it are untouched."""
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
 
 
 class RunError(ReproducibilityError):
@@ -127,25 +150,25 @@ class IdentityMismatchError(RunError):
 class RunDamagedError(RunError):
     """A file of a run is not as it was written."""
 
-    exit_code = 1
+    exit_code = ExitCode.DIFFERENT
 
 
 class NotReproducedError(RunError):
     """What has to have the same bits has not: a run that was computed again, or two devices."""
 
-    exit_code = 1
+    exit_code = ExitCode.DIFFERENT
 
 
 class RunSaveError(RunError):
     """A file of a run, or a copy of its result, could not be written; the one before stays."""
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
 
 
 class RunLockedError(RunError):
     """Another process is working on this run."""
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
 
 
 class ResultError(RunError):
@@ -159,19 +182,19 @@ class LedgerError(RunError):
 class ReplayError(RunError):
     """A step of a run cannot be computed again here, so nothing can be told about it."""
 
-    exit_code = 3
+    exit_code = ExitCode.CANNOT_BE_TOLD
 
 
 class ProcessError(ReproducibilityError):
     """A process of a run is missing, was lost, or cannot be reached."""
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
 
 
 class ProcessMismatchError(ProcessError):
     """Two processes of one run do not have the same settings, versions or programs."""
 
-    exit_code = 2
+    exit_code = ExitCode.REFUSED
 
 
 class SetAsideWarning(UserWarning):

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproducibility.errors import LedgerError, ReplayError
+from reproducibility.errors import ExitCode, LedgerError, ReplayError
 from reproducibility.machine.environment import Difference, environment_differences, facts_of
 from reproducibility.recording.ledger import (
     FIELDS,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from reproducibility.same.distance import Distance
 
 type Verdict = Literal["same", "different", "cannot be told"]
-EXIT_CODES: dict[Verdict, int] = {"same": 0, "different": 1, "cannot be told": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Comparison:
     @property
     def exit_code(self) -> int:
         """0 the same, 1 different, 3 cannot be told."""
-        return EXIT_CODES[self.verdict]
+        return ExitCode.of(self.verdict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproducibility.errors import ReplayError
+from reproducibility.errors import ExitCode, ReplayError
 from reproducibility.explain.replay import Steps, compute, recorded, side_by_side
 from reproducibility.recording.ledger import differing
 from reproducibility.reference.run import Run
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reproducibility.reference.step import Plan, TrainState
 
 type Say = Callable[[str], None]
-EXIT_CODES = {"same": 0, "different": 1, "cannot be told": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Origin:
     @property
     def exit_code(self) -> int:
         """0 every operation agrees, 1 one differs, 3 cannot be told."""
-        return EXIT_CODES[self.verdict]
+        return ExitCode.of(self.verdict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values.

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
+    ExitCode,
     LedgerError,
     ResultError,
     RunDamagedError,
@@ -93,7 +94,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 intact, 1 damaged."""
-        return 1 if self.damaged else 0
+        return ExitCode.DIFFERENT if self.damaged else ExitCode.SAME
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values.

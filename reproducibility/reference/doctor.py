@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from reproducibility.errors import ExitCode
 from reproducibility.machine.children import last_words, python, with_package
 from reproducibility.machine.environment import capture_environment
 from reproducibility.machine.known import FaultAnswer, asking, check_fault_names
@@ -82,8 +83,9 @@ class Diagnosis:
         answers = [check.passed for check in self.checks]
         verdicts = [fault.verdict for fault in self.counted]
         if False in answers or "wrong" in verdicts:
-            return 1
-        return 3 if None in answers or "cannot be told" in verdicts else 0
+            return ExitCode.DIFFERENT
+        untold = None in answers or "cannot be told" in verdicts
+        return ExitCode.CANNOT_BE_TOLD if untold else ExitCode.SAME
 
     @property
     def verdict(self) -> str:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
-from reproducibility.scale.lifeline import FAILED
+from reproducibility.errors import ExitCode
 
 GRACE = 10.0  # seconds in which the others may end by themselves when one has failed
 WATCHED = "REPRODUCIBILITY_LAUNCHED"  # set in the processes that are started here
@@ -95,7 +95,7 @@ def end_with_parent() -> None:
 
 def _watch() -> None:
     sys.stdin.read()  # nothing is written there: it returns when the other end is closed
-    os._exit(FAILED)
+    os._exit(ExitCode.FAILED)
 
 
 def _wait(children: Sequence[subprocess.Popen[str]], say: Say) -> int:
@@ -110,7 +110,7 @@ def _wait(children: Sequence[subprocess.Popen[str]], say: Say) -> int:
                 continue
             del running[index]
             if found and not code:
-                code, end = (found if found > 0 else FAILED), time.monotonic() + GRACE
+                code, end = (found if found > 0 else ExitCode.FAILED), time.monotonic() + GRACE
             if found < 0:
                 say(f"Process {index} was ended by {signal.Signals(-found).name}.")
     for index in running:

@@ -22,9 +22,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reproducibility.errors import ProcessError
+from reproducibility.errors import ExitCode, ProcessError
 
-FAILED = 4
 LINE = 4096  # bytes of the longest message
 SHOWN = 20  # missing processes that are named
 REASON = 500  # characters of a reason that others are told, each up to 6 bytes of JSON
@@ -53,7 +52,7 @@ class Lifeline:
             self._selector.register(peer, selectors.EVENT_READ, each)
         threading.Thread(target=self._watch, daemon=True, name="lifeline").start()
 
-    def fail(self, reason: str, code: int = FAILED) -> None:
+    def fail(self, reason: str, code: int = ExitCode.FAILED) -> None:
         """Tell the others that this process ends, and why; theirs end too.
 
         Args:
@@ -110,7 +109,7 @@ class Lifeline:
                         self._lost.set()
                         self._over.set()
                         reason = f"Process {key.data} was lost: it ended without a word."
-                        message = {"failed": reason, "code": FAILED, **message}
+                        message = {"failed": reason, "code": ExitCode.FAILED, **message}
                         self._tell(message)  # process 0 knows of all, the others of process 0
                         self._outlast()
                         return self._ended(str(message["failed"]), int(message["code"]))

@@ -24,12 +24,13 @@ from jaxtyping import PyTree
 
 from reproducibility.errors import (
     ConfigError,
+    ExitCode,
     ProcessError,
     ProcessMismatchError,
     ReproducibilityError,
 )
 from reproducibility.same.hashing import leaf_digests
-from reproducibility.scale.lifeline import FAILED, Lifeline, end_process, meet
+from reproducibility.scale.lifeline import Lifeline, end_process, meet
 
 DEADLINE = 60.0  # seconds to wait for the other processes to start
 AGREEMENT = 600.0  # seconds to wait for the others to come to a comparison
@@ -334,7 +335,7 @@ def _stay(line: Lifeline) -> None:
     def tell(kind: type[BaseException], value: BaseException, frames: Any) -> None:
         give_way()
         show(kind, value, frames)
-        leave(value, FAILED)
+        leave(value, ExitCode.FAILED)
 
     sys.excepthook = tell
 
