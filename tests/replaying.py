@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from reproducibility import Run, TrainConfig, capture_environment, replay
+from reproducibility import Run, TrainConfig, capture_environment
+from reproducibility.explain import replay
 from reproducibility.machine.environment import facts_of
 from reproducibility.storage.files import chained
 

@@ -282,11 +282,11 @@ def test_the_stub_is_the_door() -> None:
     import reproducibility
 
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
-    froms = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
-    names = [alias.name for node in froms for alias in node.names]
+    imported = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in imported for alias in node.names]
     assert len(names) == len(set(names))
     assert set(reproducibility.__all__) - {"__version__"} == set(names)
-    for node in froms:
+    for node in imported:
         for alias in node.names:
             found = getattr(reproducibility, alias.name)
             assert getattr(found, "__module__", f"reproducibility.{node.module}") == (

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reproducibility import ReplayError, RunError, TrainConfig, capture_environment, replay, train
-from reproducibility.explain import origin
+from reproducibility import ReplayError, RunError, TrainConfig, capture_environment, train
+from reproducibility.explain import origin, replay
 from reproducibility.explain.origin import Origin, trace_steps
 from reproducibility.machine.environment import facts_of
 from tests.conftest import SMALL

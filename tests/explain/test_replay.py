@@ -27,10 +27,10 @@ from reproducibility import (
     RunError,
     TrainConfig,
     capture_environment,
-    replay,
     restore_state,
     train,
 )
+from reproducibility.explain import replay
 from reproducibility.recording.ledger import STAGES
 from reproducibility.reference import step as the_step
 from reproducibility.same.hashing import named_leaves, path_string

@@ -228,7 +228,7 @@ def test_the_package_traces_its_own_step() -> None:
     assert not [operation for operation in found.operations if operation.opaque]
     wheres = {operation.where for operation in found.operations}
     assert any(where.startswith("flax/nnx/nn/linear.py:") for where in wheres)
-    assert any("training.py:" in where for where in wheres)
+    assert any("reference/step.py:" in where for where in wheres)
     assert not [where for where in wheres if Path(where).is_absolute() or "site-packages" in where]
 
 

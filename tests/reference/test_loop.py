@@ -33,6 +33,7 @@ from reproducibility import (
     tree_digest,
     write_result,
 )
+from tests.reference.test_resume import interrupted
 
 Small = Callable[..., TrainConfig]
 
@@ -273,15 +274,3 @@ def test_a_damaged_result_is_made_again(small: Small, tmp_path: Path) -> None:
     with pytest.warns(SetAsideWarning, match=r"damaged-result\.json"):
         second = train(small(), run_dir=tmp_path / "run").result
     assert dataclasses.replace(second, seconds=first.seconds) == first
-
-
-UNDER_OTHER_SETTINGS = """
-import sys, jax
-from reproducibility import TrainConfig, train
-from tests.conftest import SMALL
-settings = dict(steps=2, **SMALL)
-if "first" in sys.argv:
-    train(TrainConfig(seed=7, **settings)), train(TrainConfig(seed=8, **settings))
-jax.config.update("jax_disable_most_optimizations", True)
-print(*(train(TrainConfig(seed=seed, **settings)).digest for seed in (7, 8)))
-"""

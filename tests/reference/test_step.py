@@ -167,6 +167,18 @@ def test_the_configuration_of_run_json_is_complete(small: Small, tmp_path: Path)
     assert others == {"format", "data_digest", "model", "optimiser", "prng", "sha256"}
 
 
+UNDER_OTHER_SETTINGS = """
+import sys, jax
+from reproducibility import TrainConfig, train
+from tests.conftest import SMALL
+settings = dict(steps=2, **SMALL)
+if "first" in sys.argv:
+    train(TrainConfig(seed=7, **settings)), train(TrainConfig(seed=8, **settings))
+jax.config.update("jax_disable_most_optimizations", True)
+print(*(train(TrainConfig(seed=seed, **settings)).digest for seed in (7, 8)))
+"""
+
+
 def test_nothing_compiled_under_other_settings_is_used() -> None:
     """A run computes with the settings of JAX that it records, whatever ran before in the process:
     the same seed, and another one. The control: the setting changes the bits."""

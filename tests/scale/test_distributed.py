@@ -493,7 +493,7 @@ def free_number() -> int:
 def test_a_cluster_tells_who_there_is(cluster: Callable[[int, int], dict[str, str]]) -> None:
     """Without settings, two processes find each other by what Open MPI or SLURM tells them."""
     script = (
-        "import jax; from reproducibility.scale.distributed import Layout, initialize\n"
+        "import jax; from reproducibility import Layout, initialize\n"
         "print('found', initialize(), jax.process_index(), Layout.of(1).processes)"
     )
     number = free_number()

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reproducibility import Run, check, cli, launch
+from reproducibility import Run, check, cli
+from reproducibility.scale import launch
 from reproducibility.scale.launch import WATCHED
 from reproducibility.storage.checkpoint import saved_steps
 

@@ -43,7 +43,8 @@ LABS = sorted(
 def address(source: str) -> str:
     """Where the page of a source file (named from docs/) stands in the site."""
     stem = Path(source).with_suffix("")
-    return "index.html" if source == "index.md" else f"{stem.as_posix()}/index.html"
+    stem = stem.parent if stem.name == "index" else stem
+    return (stem / "index.html").as_posix()
 
 
 @pytest.mark.parametrize("name", PAGES)
