@@ -35,7 +35,7 @@ from .machine.environment import capture_environment as capture_environment
 from .machine.environment import environment_differences as environment_differences
 from .machine.known import known_faults as known_faults
 from .recording.ledger import Ledger as Ledger
-from .recording.ledger import read_entry as read_entry
+from .recording.lines import read_entry as read_entry
 from .recording.recorder import Recorder as Recorder
 from .reference.check import check as check
 from .reference.config import Execution as Execution

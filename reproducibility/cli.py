@@ -12,13 +12,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import logging
-import math
 import os
 import signal
 import sys
-import time
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -33,20 +30,30 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.reference.config import TrainConfig
+from reproducibility.terminal import (
+    keep_stdout,
+    patient_progress,
+    print_comparison,
+    print_faults,
+    print_findings,
+    print_json,
+    print_origin,
+    print_rows,
+    progress_bar,
+    progress_lines,
+    say_on_stderr,
+    shown_setting,
+)
 
 if TYPE_CHECKING:
-    from reproducibility.explain.compare import Comparison
-    from reproducibility.explain.origin import Origin
     from reproducibility.reference.check import Finding
-    from reproducibility.reference.doctor import Diagnosis
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 COMMANDS = ("train", "launch", "compare", "trace", "digest", "check", "doctor")
-SHOWN = 12  # leaves that are printed; --json has all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(TrainConfig):
+class TrainCommand(TrainConfig):
     """Train a network, or go on training it: the same command again resumes.
 
     It can be killed at any moment and goes on from its newest intact checkpoint; what is damaged
@@ -84,7 +91,7 @@ class Train(TrainConfig):
         with contextlib.ExitStack() as stack:
             progress, stop = stack.enter_context(_progress(self.steps))
             from reproducibility.scale.launch import end_with_parent
-            from reproducibility.scale.processes import here, initialize
+            from reproducibility.scale.processes import initialize, this_process
 
             end_with_parent()
             count = initialize(
@@ -92,17 +99,17 @@ class Train(TrainConfig):
                 coordinator=self.coordinator, devices=self.devices, deadline=self.deadline,
             )  # fmt: skip
             if count > 1:
-                _keep_stdout()
+                keep_stdout()
                 progress, stop = _together(progress, stop)
             from reproducibility.reference.loop import train
             from reproducibility.reference.run import write_result
 
             done = train(self.config, run_dir=self.run_dir, progress=progress, stop=stop)
         step = int(done.state.step)
-        if here()[0]:  # process 0 says it
+        if this_process()[0]:  # process 0 says it
             return ExitCode.INTERRUPTED if done.ended == "interrupted" else ExitCode.SAME
         if done.ended == "interrupted":
-            _say(f"Interrupted after {step} updates; the same command goes on from there.")
+            say_on_stderr(f"Interrupted after {step} updates; the same command goes on from there.")
             return ExitCode.INTERRUPTED
         rows = [("steps", f"{step}"), ("digest", done.digest)]
         if done.result:
@@ -112,17 +119,17 @@ class Train(TrainConfig):
             rows.append(("loss", "not finite" if loss is None else f"{loss:.6f}"))
             rows.append(("accuracy", f"{done.result.accuracy:.4f}"))
             rows.append(("seconds", f"{done.result.seconds:.1f}"))
-        _print_rows(rows)
+        print_rows(rows)
         if done.result and self.out:
             write_result(self.out, done.result)
         elif done.ended == "stopped":
             rest = "" if self.out is None else f" {self.out} is written when the run is finished."
-            _say(f"Stopped after {step} of {self.steps} updates, as asked.{rest}")
+            say_on_stderr(f"Stopped after {step} of {self.steps} updates, as asked.{rest}")
         return ExitCode.SAME
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Launch:
+class LaunchCommand:
     """Start several processes of one run on this machine, to try out what a cluster does.
 
     After `--` comes the train command, without the settings that say which process it is. The
@@ -143,8 +150,8 @@ class Launch:
             raise ConfigError(
                 "use", "--processes", expected="1 or more", got=self.processes, do="Try 2."
             )
-        request = _parse(list(command)) if command else None
-        if not isinstance(request, Train):
+        request = _parse_arguments(list(command)) if command else None
+        if not isinstance(request, TrainCommand):
             raise ConfigError(
                 "launch", " ".join(command[:1]) or "nothing", expected="a train command",
                 got="another" if command else "none after --",
@@ -156,11 +163,11 @@ class Launch:
                 got="one with --processes, --process-index or --coordinator",
                 do="Leave those out: launch adds them.",
             )  # fmt: skip
-        return launch(command, self.processes, devices=request.devices, say=_say)
+        return launch(command, self.processes, devices=request.devices, say=say_on_stderr)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Compare:
+class CompareCommand:
     """Say whether two runs are the same, bit for bit; if not, where they part and how far.
 
     The ledgers tell the first step, stage and leaf that differ. That step is then computed again
@@ -189,22 +196,22 @@ class Compare:
 
         if self.html:
             _check_file("--html", self.html, outside=(self.a, self.b))
-        found = compare(self.a, self.b, replay=not self.no_replay, progress=_patiently())
+        found = compare(self.a, self.b, replay=not self.no_replay, progress=patient_progress())
         if self.html:
             from reproducibility.explain.report import write_report
 
             write_report(self.html, found, names=(str(self.a), str(self.b)))
         if self.json:
-            _print_json(found.to_json())
+            print_json(found.to_json())
         else:
-            _print_comparison(found)
+            print_comparison(found)
         if found.exit_code:
-            _say(found.reason)
+            say_on_stderr(found.reason)
         return found.exit_code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trace:
+class TraceCommand:
     """Find the operation, with its source line, that first made two runs differ.
 
     Computes one step of both runs operation by operation, each in a process with its recorded
@@ -231,19 +238,19 @@ class Trace:
         from reproducibility.explain.origin import trace_steps
 
         runs = [self.run] if self.against is None else [self.run, self.against]
-        found = trace_steps(runs, self._step(), progress=_patiently())
+        found = trace_steps(runs, self._step(), progress=patient_progress())
         if self.json:
-            _print_json(found.to_json())
+            print_json(found.to_json())
         elif found.parting is None:
             rows = [
                 (str(n), op.name, " ".join(op.shapes), op.path or "-", op.where)
                 for n, op in enumerate(found.traces[0].operations)
             ]
-            _print_rows(rows, ("number", "operation", "result", "inside", "source"))
+            print_rows(rows, ("number", "operation", "result", "inside", "source"))
         else:
-            _print_origin(found)
+            print_origin(found)
         if found.exit_code:
-            _say(found.reason)
+            say_on_stderr(found.reason)
         return found.exit_code
 
     def _step(self) -> int:
@@ -253,7 +260,7 @@ class Trace:
 
             found = compare(self.run, self.against)
             if found.stage and found.since + 1 != found.step:  # not every step has a line
-                found = compare(self.run, self.against, replay=True, progress=_patiently())
+                found = compare(self.run, self.against, replay=True, progress=patient_progress())
             if found.stage and found.step is not None:
                 return found.step
             raise ReplayError(
@@ -269,7 +276,7 @@ class Trace:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Digest:
+class DigestCommand:
     """Compute the digest of a run's state again, from a checkpoint.
 
     Example: reproducibility digest runs/first --leaves
@@ -302,7 +309,7 @@ class Digest:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Check:
+class CheckCommand:
     """Say whether every byte of a run is as it was written; train nothing, change nothing.
 
     Exit code: 0 intact, 1 damaged, 2 not a run, 4 a process is at work on it.
@@ -321,13 +328,13 @@ class Check:
         """Check, print what is intact and what is not."""
         from reproducibility.reference.check import check
 
-        found = check(self.run, repair=self.repair, progress=_patiently())
+        found = check(self.run, repair=self.repair, progress=patient_progress())
         if self.json:
-            _print_json(found.to_json())
+            print_json(found.to_json())
         else:
             steps = ", ".join(str(step) for step in found.checkpoints)
             intact = f"{steps} (every byte as sealed)" if steps else "none"
-            _print_rows(
+            print_rows(
                 [
                     ("run", found.run or "cannot be told"),
                     ("verdict", "damaged" if found.damaged else "intact"),
@@ -335,17 +342,17 @@ class Check:
                     ("files", f"{found.files} of {found.bytes:,} bytes, as they were written"),
                 ]
             )
-            _print_findings("repaired", found.repaired)
-            _print_findings("found", found.findings)
+            print_findings("repaired", found.repaired)
+            print_findings("found", found.findings)
         if found.damaged:
             first, rest = found.damaged[0], len(found.damaged) - 1
             more = f"; and {rest} more" if rest else ""
-            _say(f"Damaged: {first.path}: {first.detail}{more}. {_advice(self, first)}")
+            say_on_stderr(f"Damaged: {first.path}: {first.detail}{more}. {_advice(self, first)}")
         return found.exit_code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Doctor:
+class DoctorCommand:
     """Say whether this machine reproduces itself: train, repeat, interrupt, resume, compare.
 
     It also runs small programs that computed wrong values on some version or platform, after
@@ -365,17 +372,17 @@ class Doctor:
         """Diagnose, print the environment and the answers."""
         from reproducibility.reference.doctor import diagnose
 
-        found = diagnose(accept=self.accept, progress=lambda text: _say(f"{text} …"))
+        found = diagnose(accept=self.accept, progress=lambda text: say_on_stderr(f"{text} …"))
         if self.json:
-            _print_json(found.to_json())
+            print_json(found.to_json())
         else:
-            _print_rows([(name, _text(value)) for name, value in found.environment.items()])
+            print_rows([(name, shown_setting(value)) for name, value in found.environment.items()])
             print()
-            _print_rows([(check.question, check.answer) for check in found.checks])
+            print_rows([(check.question, check.answer) for check in found.checks])
             print()
-            _print_faults(found)
+            print_faults(found)
         for reason in found.reasons:
-            _say(reason)
+            say_on_stderr(reason)
         return found.exit_code
 
 
@@ -400,7 +407,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         rest = arguments[cut:]
         arguments, command = arguments[:cut], (rest[1:] if rest[:1] == ["--"] else rest,)
     try:
-        code = _parse(arguments)(*command)
+        code = _parse_arguments(arguments)(*command)
         sys.stdout.flush()
     except ReproducibilityError as error:
         code = _fail(str(error), error, error.exit_code)
@@ -420,26 +427,26 @@ def _fail(reason: str, error: BaseException, code: int) -> int:
     """Say why this process ends; where it is one of several, all end."""
     processes = sys.modules.get("reproducibility.scale.processes")
     if processes:
-        processes.give_way()
-    _say(reason)
+        processes.await_the_cause()
+    say_on_stderr(reason)
     if processes:
-        processes.leave(error, code)
+        processes.end_together(error, code)
     return code
 
 
-def _parse(arguments: list[str]) -> Any:
+def _parse_arguments(arguments: list[str]) -> Any:
     """Read the command line into one of the commands; refuse it in one sentence."""
     import tyro
 
     subcommand, positional = tyro.conf.subcommand, tyro.conf.PositionalRequiredArgs
     commands = (
-        Annotated[Train, subcommand("train", prefix_name=False)],
-        Annotated[Launch, subcommand("launch", prefix_name=False)],
-        Annotated[Compare, subcommand("compare", prefix_name=False), positional],
-        Annotated[Trace, subcommand("trace", prefix_name=False), positional],
-        Annotated[Digest, subcommand("digest", prefix_name=False), positional],
-        Annotated[Check, subcommand("check", prefix_name=False), positional],
-        Annotated[Doctor, subcommand("doctor", prefix_name=False)],
+        Annotated[TrainCommand, subcommand("train", prefix_name=False)],
+        Annotated[LaunchCommand, subcommand("launch", prefix_name=False)],
+        Annotated[CompareCommand, subcommand("compare", prefix_name=False), positional],
+        Annotated[TraceCommand, subcommand("trace", prefix_name=False), positional],
+        Annotated[DigestCommand, subcommand("digest", prefix_name=False), positional],
+        Annotated[CheckCommand, subcommand("check", prefix_name=False), positional],
+        Annotated[DoctorCommand, subcommand("doctor", prefix_name=False)],
     )
     complaint = io.StringIO()
     cli: Any = tyro.cli  # typed for one class; here it gets a union made at run time
@@ -455,7 +462,7 @@ def _parse(arguments: list[str]) -> Any:
             )
     except SystemExit as end:
         if end.code:
-            _say(_one_sentence(complaint.getvalue(), arguments))
+            say_on_stderr(_one_sentence(complaint.getvalue(), arguments))
         raise
 
 
@@ -532,17 +539,12 @@ def _say_warnings() -> None:
 
     def say(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, SetAsideWarning):
-            _say(str(message))
+            say_on_stderr(str(message))
         else:
             show(message, category, *rest, **more)
 
     warnings.showwarning = say
     warnings.simplefilter("always", SetAsideWarning)
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody listens: go on with the work
-        print(text, file=sys.stderr, flush=True)
 
 
 def _check_out(out: Path, run_dir: Path) -> None:
@@ -569,17 +571,6 @@ def _check_file(flag: str, path: Path, outside: Sequence[Path] = ()) -> None:
         )  # fmt: skip
 
 
-def _patiently() -> Callable[[str], None]:
-    """Return a function that says what is being done, once that takes long."""
-    began = time.monotonic()
-
-    def progress(text: str) -> None:
-        if time.monotonic() - began > 2:  # nobody waits for what is done by then
-            _say(f"{text} …")
-
-    return progress
-
-
 @contextlib.contextmanager
 def _progress(steps: int) -> Iterator[tuple[Callable[[int, Any], None], Callable[[], bool]]]:
     """Show progress on stderr, and turn the first Ctrl-C or SIGTERM into a request to stop.
@@ -597,34 +588,22 @@ def _progress(steps: int) -> Iterator[tuple[Callable[[int, Any], None], Callable
 
     def stop() -> bool:
         if asked:
-            _say("Interrupted: saving a checkpoint. A second Ctrl-C or SIGTERM ends at once.")
+            say_on_stderr(
+                "Interrupted: saving a checkpoint. A second Ctrl-C or SIGTERM ends at once."
+            )
         return bool(asked)
 
     previous = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
-        with _bar(steps) if sys.stderr.isatty() else contextlib.nullcontext(_lines(steps)) as tell:
+        with (
+            progress_bar(steps)
+            if sys.stderr.isatty()
+            else contextlib.nullcontext(progress_lines(steps)) as tell
+        ):
             yield tell, stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _every(seconds: float) -> Callable[[], bool]:
-    """Return a function that says True at most once in so many seconds.
-
-    Reading a loss waits for the device: do it for people, not for every step.
-    """
-    last = -math.inf
-
-    def due() -> bool:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < seconds:
-            return False
-        last = now
-        return True
-
-    return due
 
 
 def _together(
@@ -634,9 +613,9 @@ def _together(
 
     JAX hears SIGTERM, in any of them, and finds a step after which all can stop.
     """
-    from reproducibility.scale.processes import here, stop_together
+    from reproducibility.scale.processes import stop_together, this_process
 
-    reached, passed_on, first = 0, False, here()[0] == 0
+    reached, passed_on, first = 0, False, this_process()[0] == 0
 
     def told(step: int, loss: Any) -> None:
         nonlocal reached
@@ -651,146 +630,15 @@ def _together(
             os.kill(os.getpid(), signal.SIGTERM)
         ending = stop_together(reached)
         if ending and first and not passed_on:
-            _say("Interrupted: saving a checkpoint.")
+            say_on_stderr("Interrupted: saving a checkpoint.")
         return ending
 
     return told, stop
 
 
-def _keep_stdout() -> None:
-    """Let only this command print to stdout: Gloo, which connects processes on CPU, chats there."""
-    ours = os.dup(1)
-    sys.stdout.flush()
-    sys.stdout = os.fdopen(ours, "w", encoding="utf-8")
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-
-
-def _lines(steps: int) -> Callable[[int, Any], None]:
-    """Progress where stderr is no terminal: a line every few seconds, and one at the end."""
-    due = _every(5.0)
-
-    def tell(step: int, loss: Any) -> None:
-        if due() or step == steps:
-            _say(f"step {step} of {steps}, loss {float(loss):.4f}")
-
-    return tell
-
-
-@contextlib.contextmanager
-def _bar(steps: int) -> Iterator[Callable[[int, Any], None]]:
-    """Progress in a terminal."""
-    from rich import progress as rich_progress
-    from rich.console import Console
-
-    columns = [
-        rich_progress.TextColumn("step"),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.BarColumn(),
-        rich_progress.TextColumn("loss {task.fields[loss]}"),
-        rich_progress.TimeRemainingColumn(),
-    ]
-    due = _every(0.2)
-    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("train", total=steps, loss="…")
-
-        def tell(step: int, loss: Any) -> None:
-            if due() or step == steps:
-                bar.update(task, completed=step, loss=f"{float(loss):.4f}")
-
-        yield tell
-
-
-def _print_rows(rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
-    """Print a table: in colour in a terminal, as aligned plain lines elsewhere, never cut off."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*heads, box=None, show_header=bool(heads), pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*(text.replace("[", r"\[") for text in row))
-    # A terminal wraps by itself; what goes to a file or a pipe has neither breaks nor padding.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    with console.capture() as text:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in text.get().splitlines()))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, sort_keys=True))
-
-
-def _print_comparison(found: Comparison) -> None:
-    _print_rows(
-        [("verdict", found.verdict), ("reason", found.reason)]
-        + [(side, digest) for side, digest in zip("ab", found.digests, strict=True) if digest]
-        + [("computed again", text) for text in _recomputed(found)]
-        + [("note", note) for note in found.notes]
-    )
-    if found.leaves:
-        rows = [(leaf, str(found.distances.get(leaf, ""))) for leaf in found.leaves[:SHOWN]]
-        more = [(f"and {len(found.leaves) - SHOWN} more", "")] if found.leaves[SHOWN:] else []
-        print()
-        _print_rows(rows + more, (found.stage or "leaf", "distance"))
-    if found.settings:
-        settings = [(name, _text(a), _text(b)) for name, (a, b) in found.settings.items()]
-        print()
-        _print_rows(settings, ("setting", "a", "b"))
-    if found.environment:
-        lines = [(d.name, _text(d.a), _text(d.b), d.effect, d.why) for d in found.environment]
-        print()
-        _print_rows(lines, ("environment", "a", "b", "effect", "why"))
-
-
-def _print_faults(found: Diagnosis) -> None:
-    here = [fault for fault in found.faults if fault.verdict != "does not apply"]
-    accepted = dict.fromkeys(found.accepted, ", accepted")
-    rows = [(f.name, f.text + accepted.get(f.name, ""), f.fault, f.source) for f in here]
-    _print_rows(rows, ("published fault", "here", "what goes wrong", "issue"))
-    if rest := len(found.faults) - len(here):
-        print(f"{rest} more that do not apply to this platform and these settings")
-    for fault in here:
-        if fault.verdict == "wrong":
-            lines = [("wrong", fault.detail), ("so", fault.consequence), ("cure", fault.cure)]
-            print()
-            _print_rows([(fault.name, ""), *lines])
-
-
-def _recomputed(found: Comparison) -> list[str]:
-    sides = zip("ab", found.recomputed or (), strict=False)
-    return [f"{side}: {told.answer}. {told.reason}" for side, told in sides]
-
-
-def _print_origin(found: Origin) -> None:
-    parting = found.parting
-    rows = [("verdict", found.verdict), ("reason", found.reason)]
-    for side, operation in (("a", parting and parting.a), ("b", parting and parting.b)):
-        if operation:
-            rows += [
-                (f"{side} operation", str(operation)),
-                (f"{side} inputs", " ".join(operation.inputs)),
-                (f"{side} outputs", " ".join(operation.outputs)),
-            ]
-    if parting and parting.differing:
-        count = f"{parting.differing} of {len(found.traces[0].operations)} operations"
-        rows.append(("in all", f"{count} have other outputs; the rest of them inherit it"))
-    _print_rows(rows + [("note", note) for note in found.notes])
-
-
-def _print_findings(title: str, findings: Sequence[Finding]) -> None:
-    if findings:
-        print()
-        rows = [(f.kind, f.path, f.detail) for f in findings]
-        _print_rows(rows, (title, "path", "detail"))
-
-
-def _advice(request: Check, finding: Finding) -> str:
+def _advice(request: CheckCommand, finding: Finding) -> str:
     if finding.path == "run.json":
         return "The train command of this run, with all its settings, writes it anew."
     if request.repair:
         return "Take an intact copy of it."
     return f"reproducibility check {request.run} --repair sets it aside, and train goes on."
-
-
-def _text(value: Any) -> str:
-    return "not set" if value is None else str(value)

@@ -36,12 +36,12 @@ from reproducibility.same.hashing import Entry, is_key, leaf_digests, named_leav
 type Record = dict[tuple[Entry, ...], tuple[str, str]]
 
 # Set in the processes that are started here, so that they start none themselves.
-_CHILD = "REPRODUCIBILITY_TESTING_CHILD"
+_TESTING_CHILD = "REPRODUCIBILITY_TESTING_CHILD"
 _PROGRAM = """
 import json, sys
 *task, sys.path[:] = json.loads(sys.argv[1])
-from reproducibility.testing import _answer
-_answer(*task)
+from reproducibility.testing import _answer_parent
+_answer_parent(*task)
 """
 
 
@@ -79,7 +79,7 @@ def assert_bitwise_equal(a: PyTree, b: PyTree) -> None:
         Goldberg, "What every computer scientist should know about floating-point arithmetic",
         ACM Computing Surveys 23(1), 1991 (the unit in the last place).
     """
-    if found := _difference(a, b):
+    if found := _tree_difference(a, b):
         raise AssertionError(f"Not the same bits: {found}")
 
 
@@ -116,13 +116,16 @@ function.
     """
     where = _importable(fn)
     result = fn()
-    ours, first = _record(result), _copy(result)  # now: the second call may write into the result
+    ours, first = (
+        _tree_record(result),
+        _copy(result),
+    )  # now: the second call may write into the result
     if not ours:
         raise AssertionError(f"{fn.__qualname__} returned no array: there is nothing to compare.")
-    if found := _difference(first, fn()):
+    if found := _tree_difference(first, fn()):
         raise AssertionError(f"Not reproducible within this process: {found}")
-    theirs, environment = _in_a_fresh_process(where, timeout)
-    if found := _compare(ours, theirs, lambda path: f"{ours[path][0]} with other bits"):
+    theirs, environment = _records_of_a_fresh_process(where, timeout)
+    if found := _first_difference(ours, theirs, lambda path: f"{ours[path][0]} with other bits"):
         why = [
             f"  {d.name}: {d.a} here, {d.b} there. {d.why}"
             for d in environment_differences(capture_environment(), environment)
@@ -188,7 +191,7 @@ pass this test. Run it with settings under which the part is read, or take it ou
     with tempfile.TemporaryDirectory() as folder, CheckpointStore(folder) as store:
         store.save(stop, run(start, stop))
         restored = store.restore(_copy(start))
-    if found := _difference(uninterrupted, run(restored, steps - stop)):
+    if found := _tree_difference(uninterrupted, run(restored, steps - stop)):
         raise AssertionError(f"Resumed after {stop} of {steps} updates, the end differs: {found}")
     expected, parts = leaf_digests(uninterrupted), list(_forgetful(start, restored))
     for part, state, keys in parts:
@@ -235,21 +238,25 @@ def _copy(tree: PyTree) -> PyTree:
     return jax.tree.map(copy.copy, tree)
 
 
-def _record(tree: PyTree) -> Record:
+def _tree_record(tree: PyTree) -> Record:
     digests = leaf_digests(tree)
-    return {path: (_kind(leaf), digests[path_string(path)]) for path, leaf in named_leaves(tree)}
+    return {
+        path: (_leaf_kind(leaf), digests[path_string(path)]) for path, leaf in named_leaves(tree)
+    }
 
 
-def _kind(leaf: Any) -> str:
+def _leaf_kind(leaf: Any) -> str:
     return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
 
 
-def _difference(a: PyTree, b: PyTree) -> str:
+def _tree_difference(a: PyTree, b: PyTree) -> str:
     one, other = dict(named_leaves(a)), dict(named_leaves(b))
-    return _compare(_record(a), _record(b), lambda path: str(distance(one[path], other[path])))
+    return _first_difference(
+        _tree_record(a), _tree_record(b), lambda path: str(distance(one[path], other[path]))
+    )
 
 
-def _compare(a: Record, b: Record, how_far: Callable[[Any], str]) -> str:
+def _first_difference(a: Record, b: Record, how_far: Callable[[Any], str]) -> str:
     """Name the first leaf that differs, how, and how many others do; "" if none does."""
     paths = [path for path in sorted({**a, **b}) if a.get(path) != b.get(path)]
     if not paths:
@@ -270,7 +277,7 @@ def _forgetful(start: PyTree, restored: PyTree) -> Iterator[tuple[str, PyTree, s
         parts[path[:1], is_key(old[n])][n] = path_string(path)
     for (top, keys), names in parts.items():
         lost = [old[n] if n in names else leaf for n, leaf in enumerate(new)]
-        if not _difference(lost, new):  # it never changed
+        if not _tree_difference(lost, new):  # it never changed
             if not keys:
                 continue
             lost = [_other_keys(leaf) if n in names else leaf for n, leaf in enumerate(new)]
@@ -288,7 +295,7 @@ def _importable(fn: Callable[[], PyTree]) -> tuple[str, str, str]:
     name = getattr(fn, "__qualname__", repr(fn))
     file = Path(getattr(module, "__file__", None) or "")
     found = getattr(module, name, None) is fn and file.suffix == ".py" and file.is_file()
-    if not found or _CHILD in os.environ:
+    if not found or _TESTING_CHILD in os.environ:
         got = "a test while that file is imported" if found else "one that no import finds"
         raise ValueError(
             f"Cannot call {name} in a fresh process: expected a function at module level of a "
@@ -298,11 +305,11 @@ def _importable(fn: Callable[[], PyTree]) -> tuple[str, str, str]:
     return spec.name if spec else file.stem, str(file.absolute()), name
 
 
-def _in_a_fresh_process(
+def _records_of_a_fresh_process(
     where: tuple[str, str, str], timeout: float
 ) -> tuple[Record, dict[str, Any]]:
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    variables = {**os.environ, "PYTHONHASHSEED": seed, _CHILD: "1"}
+    variables = {**os.environ, "PYTHONHASHSEED": seed, _TESTING_CHILD: "1"}
     failed = "Not reproducible in a fresh process: it"
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
@@ -318,9 +325,9 @@ def _in_a_fresh_process(
     return {tuple(Entry(*e) for e in path): (kind, sha) for path, kind, sha in leaves}, environment
 
 
-def _answer(module: str, file: str, function: str, answer: str) -> None:
+def _answer_parent(module: str, file: str, function: str, answer: str) -> None:
     """Do in the fresh process what it was started for."""
-    record = _record(_load(module, file)[function]())
+    record = _tree_record(_load(module, file)[function]())
     leaves = [(path, *facts) for path, facts in record.items()]
     Path(answer).write_text(json.dumps([leaves, capture_environment()]))
 

@@ -54,7 +54,7 @@ def compute_here(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[s
             found = json.loads(json.dumps(replay.work(task)))
         return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
-    patch.setattr(replay, "_in_environment", work)
+    patch.setattr(replay, "in_environment", work)
     return asked
 
 

@@ -427,7 +427,7 @@ def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     assert "File too large" in reason
     assert reason.endswith("earlier checkpoints are intact.")
     assert [finding.kind for finding in check(tmp_path / "run").findings] == ["left over"]
-    config = cli.Train(run_dir=tmp_path, steps=2, shards=1).config
+    config = cli.TrainCommand(run_dir=tmp_path, steps=2, shards=1).config
     assert train(config, run_dir=tmp_path / "run").digest == train(config).digest
     assert check(tmp_path / "run").findings == ()
 
@@ -486,7 +486,7 @@ def test_interrupt_saves_and_the_same_command_goes_on(
     assert int(restore_state(run).step) == int(step) < steps
     assert run.attempts()[-1]["ended"] == "interrupted"
     flags = {"batch_size": 32, "shards": 2, "hidden": (8,)}
-    longer = cli.Train(run_dir=tmp_path, steps=int(step) + 5, **flags).config
+    longer = cli.TrainCommand(run_dir=tmp_path, steps=int(step) + 5, **flags).config
     assert train(longer, run_dir=tmp_path / "run").digest == train(longer).digest
 
 

@@ -264,7 +264,7 @@ def number() -> float:
 
 def only_here() -> np.ndarray:
     """Fail in a fresh process."""
-    if testing._CHILD in os.environ:
+    if testing._TESTING_CHILD in os.environ:
         sys.exit("this machine has no such file")
     return np.zeros(1)
 
@@ -364,7 +364,7 @@ def test_other_hash_seed(seed: str | None, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv("PYTHONHASHSEED", seed)
     program = program_that_answers("[[], {'seed': os.environ['PYTHONHASHSEED']}]")
     monkeypatch.setattr(testing, "_PROGRAM", program)
-    _, environment = testing._in_a_fresh_process(("", "", ""), 60)
+    _, environment = testing._records_of_a_fresh_process(("", "", ""), 60)
     assert environment["seed"] == ("2" if seed == "1" else "1")
 
 
@@ -403,7 +403,7 @@ def test_refused_functions() -> None:
 
 def test_no_nesting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fresh process starts none itself: a file that tests while it is imported ends."""
-    monkeypatch.setenv(testing._CHILD, "1")
+    monkeypatch.setenv(testing._TESTING_CHILD, "1")
     with pytest.raises(ValueError, match="got a test while that file is imported"):
         assert_reproducible(draws)
 

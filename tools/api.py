@@ -48,7 +48,7 @@ def question(name: str) -> str:
 def house() -> str:
     """Return the map of the package: a line for each file, in the order of imports."""
     lines = []
-    for name in (*PAGES, "cli"):
+    for name in (*PAGES, "terminal", "cli"):
         room = PACKAGE / name
         lines.append(f"{f'{name}/' if room.is_dir() else name:20}{first_line(room)}")
         if room.is_dir():

@@ -21,16 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ExitCode, LedgerError, ReplayError
 from reproducibility.machine.environment import Difference, environment_differences, facts_of
-from reproducibility.recording.ledger import (
-    FIELDS,
-    LEDGER,
-    Ledger,
-    Losses,
-    Parting,
-    Walk,
-    differing,
-    walk,
-)
+from reproducibility.recording.ledger import LEDGER, Ledger, Losses
+from reproducibility.recording.lines import FIELDS, differing
+from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
 from reproducibility.reference.run import IDENTITY, Result, Run, read_result
 from reproducibility.storage.files import saved_steps
 
@@ -159,11 +152,11 @@ def compare(
         ('different', 1, 'params', {'learning_rate': (0.001, 0.002)})
     """
     left, right = _open(Path(a)), _open(Path(b))
-    walked = walk(left.ledger, right.ledger) if left.ledger and right.ledger else None
+    walked = walk_together(left.ledger, right.ledger) if left.ledger and right.ledger else None
     found = _by_ledger(left, right, walked) if walked and walked.parting else None
     if walked and found and replay:
         found = _recompute(found, left, right, walked, progress)
-    settings, environment = _explanations(left, right)
+    settings, environment = _what_may_explain(left, right)
     return dataclasses.replace(
         found or _by_state(left, right, walked),
         settings=settings,
@@ -193,7 +186,7 @@ def _open(path: Path) -> _Side:
 
 def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
     """Say where two ledgers part."""
-    parting: Parting = walked.parting  # type: ignore[assignment]
+    parting: LedgerDivergence = walked.parting  # type: ignore[assignment]
     when = f"step {parting.step}" if parting.step else "the start"
     first = max(parting.since, 0) + 1
     if first < parting.step:
@@ -212,15 +205,16 @@ def _recompute(
     progress: Callable[[str], None] | None,
 ) -> Comparison:  # fmt: skip
     """Compute the first step that differs again on both sides, and measure the distance."""
-    from reproducibility.explain.replay import replay, side_by_side
+    from reproducibility.explain.child import side_by_side
+    from reproducibility.explain.replay import replay
 
-    parting: Parting = walked.parting  # type: ignore[assignment]
+    parting: LedgerDivergence = walked.parting  # type: ignore[assignment]
     if not (left.run and right.run):
         told = Recomputed("cannot be told", "A ledger alone cannot be computed again.")
         return dataclasses.replace(found, recomputed=(told, told))
 
     def both(step: int, since: int) -> list[Replay | Recomputed]:
-        one = partial(_attempt, partial(replay, since=since, progress=progress), step)
+        one = partial(_replayed, partial(replay, since=since, progress=progress), step)
         return side_by_side(one, (left.path, right.path), load="reproducibility.same.distance")
 
     sides = both(parting.step, parting.since)
@@ -231,10 +225,10 @@ def _recompute(
         sides = both(exact[0], exact[0] - 1)
     if not exact or any(isinstance(side, Recomputed) for side in sides):
         return found
-    return _measured(found, exact, sides)
+    return _with_distances(found, exact, sides)
 
 
-def _attempt(replay: Callable[[Path, int], Replay], step: int, path: Path) -> Replay | Recomputed:
+def _replayed(replay: Callable[[Path, int], Replay], step: int, path: Path) -> Replay | Recomputed:
     try:
         return replay(path, step)
     except ReplayError as error:
@@ -257,7 +251,7 @@ def _first_exact(
     return None
 
 
-def _measured(
+def _with_distances(
     found: Comparison, exact: tuple[int, dict[str, tuple[str, ...]]], sides: Any
 ) -> Comparison:
     """Say how far the leaves of the first stage are apart, from the arrays of both sides."""
@@ -379,7 +373,7 @@ def _stages(left: _Side, right: _Side) -> tuple[set[str], set[str]]:
     return one, other
 
 
-def _explanations(
+def _what_may_explain(
     left: _Side, right: _Side
 ) -> tuple[dict[str, tuple[Any, Any]], tuple[Difference, ...]]:
     """List the settings and the recorded environments that differ."""
@@ -427,12 +421,12 @@ def loss_of(text: str | None) -> float:
 
 def _of(leaves: tuple[str, ...]) -> str:
     """Name the leaves of a stage; a stage that is one bare array has no name to add."""
-    return f", {_some(leaves)}" if leaves and leaves != (".",) else ""
+    return f", {_first_leaf(leaves)}" if leaves and leaves != (".",) else ""
 
 
 def _in(leaves: tuple[str, ...]) -> str:
-    return f", in {_some(leaves)}" if leaves else ""
+    return f", in {_first_leaf(leaves)}" if leaves else ""
 
 
-def _some(leaves: tuple[str, ...]) -> str:
+def _first_leaf(leaves: tuple[str, ...]) -> str:
     return leaves[0] + (f" and {len(leaves) - 1} more" if len(leaves) > 1 else "")

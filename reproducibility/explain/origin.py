@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ExitCode, ReplayError
-from reproducibility.explain.replay import Steps, compute, recorded, side_by_side
-from reproducibility.recording.ledger import differing
+from reproducibility.explain.child import side_by_side
+from reproducibility.explain.replay import Steps, compute, recorded
+from reproducibility.recording.lines import differing
 from reproducibility.reference.run import Run
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
-    from reproducibility.explain.trace import Parting, Trace
+    from reproducibility.explain.trace import Trace, TraceDivergence
     from reproducibility.reference.step import Plan, TrainState
 
 type Say = Callable[[str], None]
@@ -39,7 +40,7 @@ class Origin:
     """Whether every operation agrees, one differs, or what is recorded shows in no operation."""
     reason: str
     """The verdict in one sentence."""
-    parting: Parting | None
+    parting: TraceDivergence | None
     """Where the traces part; None if there is only one."""
     traces: tuple[Trace, ...]
     """The traces themselves."""
@@ -152,7 +153,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judge(
-    parting: Parting, runs: Sequence[Run], step: int
+    parting: TraceDivergence, runs: Sequence[Run], step: int
 ) -> tuple[Literal["same", "different", "cannot be told"], str]:
     if parting.kind != "none":
         return "different", parting.reason

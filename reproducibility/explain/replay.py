@@ -16,44 +16,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import json
 import os
-import queue
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import CheckpointError, LedgerError, ReplayError
-from reproducibility.machine.children import last_words, python, with_package
+from reproducibility.explain.child import Say, in_environment
 from reproducibility.machine.environment import (
     CODE,
     DEVICE_COUNTS,
-    KNOWN,
     Difference,
     Environment,
-    capture_environment,
     environment_differences,
     facts_of,
-    variables_of,
 )
-from reproducibility.recording.ledger import (
-    LEDGER,
-    LOSS,
-    STAGES,
-    Entry,
-    Header,
-    Ledger,
-    differing,
-    read_entry,
-)
+from reproducibility.recording.ledger import LEDGER, Ledger
+from reproducibility.recording.lines import LOSS, STAGES, Entry, Header, differing, read_entry
 from reproducibility.reference.config import Identity
 from reproducibility.reference.run import ATTEMPTS, Run
 from reproducibility.storage.files import saved_steps
@@ -63,17 +44,8 @@ if TYPE_CHECKING:
 
 type Answer = Literal["confirmed", "refuted", "cannot be told"]
 type Line = tuple[int, bytes, Header]
-type Say = Callable[[str], None]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
-_FACTS = [name.partition(".") for facts in KNOWN.values() for name in facts]
-_CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
-# The variables through which an environment is chosen.
-_CHOSEN = {
-    *("XLA_FLAGS", "NPROC"),
-    *(name for group, _, name in _FACTS if group == "env"),
-    *(name.upper() for group, _, name in _FACTS if group == "config"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +105,13 @@ def replay(
         done = compute(Run.read(run), step, folder, {"since": since}, progress=progress)
         reached = step in done.entries
         values = _values(folder / VALUES, done.answer["names"]) if reached else {}
-    return Replay(step, done.start, *_judge(done, step), done.entries, values, done.environment)
+    return Replay(
+        step, done.start, *_judge_replay(done, step), done.entries, values, done.environment
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Computed:
+class Stretches:
     """What a child process, or several in a row, came back with."""
 
     start: int
@@ -155,7 +129,7 @@ class Computed:
 def compute(
     run: Run, step: int, folder: Path, task: Mapping[str, Any], *,
     module: str = __name__, progress: Say | None = None,
-) -> Computed:  # fmt: skip
+) -> Stretches:  # fmt: skip
     """Compute a run up to a step, each stretch in a process with its recorded environment.
 
     **Same bits:** those of the run, as far as its environment can be had.
@@ -181,190 +155,13 @@ def compute(
         last = end == step
         full = {**task, "run": str(run.path.absolute()), "folder": str(folder),
                 "start": begin, "end": end, "first": begin == start, "last": last}  # fmt: skip
-        found = _in_environment(environment, module if last else __name__, full, progress)
+        found = in_environment(environment, module if last else __name__, full, progress)
         compared += found["compared"]
         entries |= {int(number): entry for number, entry in found.get("entries", {}).items()}
         other += _relevant(environment, found["environment"])
         if found["problem"]:
             break
-    return Computed(start, found, compared, entries, tuple(dict.fromkeys(other)))
-
-
-def serve() -> None:
-    """Do in a child process what it is asked for, a task a line of stdin, until that ends.
-
-    Same bits: as `work` of each task's module; no task leaves anything for the next but what is
-    compiled.
-    """
-    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
-    while True:
-        module, path, task = json.loads(asked.get())
-        answer(importlib.import_module(module).work, path, task)
-        print(f"\n{path}", flush=True)
-
-
-def answer(do: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: dict[str, Any]) -> None:
-    """Do one task, and leave what came of it in a file. Same bits: as `do`.
-
-    Args:
-        do: what to do.
-        path: where its answer goes.
-        task: what it takes, JSON values.
-    """
-    found = do(task)
-    facts = facts_of({**found, "environment": capture_environment()})
-    Path(path).write_text(json.dumps({**found, "environment": facts}))
-
-
-class _Child:
-    """A process in one environment, which does one task at a time; it starts with the first."""
-
-    def __init__(self, variables: dict[str, str]) -> None:
-        self._variables, self._turn, self._guard = variables, threading.Lock(), threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._folder = tempfile.TemporaryDirectory()
-        self._errors = Path(self._folder.name, "errors")
-        self._count, self._ended = 0, False
-
-    def do(self, module: str, task: Mapping[str, Any], progress: Say | None) -> dict[str, Any]:
-        with self._turn:
-            found = self._ask(module, task, progress) if self._process else None
-            if found is None:  # what an earlier task did to the process must not be this one's fate
-                self._start()
-                found = self._ask(module, task, progress)
-            if found is None:
-                raise self._failure(task)
-            return found
-
-    def end(self) -> None:
-        with self._guard:
-            self._ended = True
-            if self._process:
-                self._process.kill()
-
-    def close(self) -> None:
-        self.end()
-        self._reap()
-        self._folder.cleanup()
-
-    def _start(self) -> None:
-        self._reap()
-        command = python("-c", f"from {__name__} import serve; serve()")
-        with self._guard, open(self._errors, "wb") as errors:
-            self._process = subprocess.Popen(
-                command, env=self._variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True,
-            )  # fmt: skip
-            if self._ended:  # while it was being started
-                self._process.kill()
-
-    def _ask(
-        self, module: str, task: Mapping[str, Any], progress: Say | None
-    ) -> dict[str, Any] | None:
-        """Have a task done; None if the process ends before it says that it is."""
-        process: Any = self._process
-        self._count += 1
-        path = Path(self._folder.name, f"{self._count}.json")
-        with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps([module, str(path), task]) + "\n")
-            process.stdin.flush()
-        for line in process.stdout:
-            if str(path) in line:
-                found: dict[str, Any] = json.loads(path.read_text())
-                return found
-            if progress and line.strip():
-                progress(f"{task['run']}: {line.rstrip()}")
-        process.wait()
-        return None
-
-    def _reap(self) -> None:
-        if self._process:
-            self._process.kill()
-            with suppress(BrokenPipeError), self._process:
-                pass
-
-    def _failure(self, task: Mapping[str, Any]) -> ReplayError:
-        code = self._process.returncode if self._process else None
-        said = last_words(self._errors.read_text(errors="replace"))
-        return ReplayError(
-            "compute", "a step again", path=task["run"], step=task["end"],
-            expected="a process in the recorded environment to do it",
-            got=f"exit code {code} and {said}",
-            do="See which recorded setting this machine does not know.",
-        )  # fmt: skip
-
-
-class _Children:
-    """The processes that one call of `side_by_side` has at work; of other calls it knows none."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._children: dict[str, _Child] = {}
-        self._ambient = dict(os.environ)  # as it is now: JAX sets some when it is imported
-        self._ended = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for child in self._children.values():
-            child.close()
-
-    def of(self, environment: Environment) -> _Child:
-        """Return the process with an environment; two that ask for the same variables share it."""
-        variables = _variables(environment, self._ambient)
-        with self._lock:
-            name = json.dumps(variables, sort_keys=True)
-            if name not in self._children:
-                self._children[name] = _Child(variables)
-            if self._ended:
-                self._children[name].end()
-            return self._children[name]
-
-    def end(self) -> None:
-        with self._lock:
-            self._ended = True
-            for child in self._children.values():
-                child.end()
-
-
-# The children of the call that this thread works for; a thread on its own has its own.
-_OWN: ContextVar[_Children] = ContextVar("_OWN")
-
-
-def side_by_side[T, R](
-    do: Callable[[T], R], items: Sequence[T], *, load: str | None = None
-) -> list[R]:
-    """Do something with each of a few items at a time; if one fails, end what the others started.
-
-    Only that: what another thread computes again at the same time goes on.
-
-    Args:
-        do: what to do.
-        items: with what.
-        load: a module to import meanwhile, while this process waits.
-
-    Returns:
-        What it returned, in the order of the items.
-    """
-    with (
-        _Children() as children,
-        ThreadPoolExecutor(
-            max(1, len(items)), initializer=_OWN.set, initargs=(children,)
-        ) as threads,
-    ):
-        try:
-            # After `_Children`, which looks at the variables: JAX sets some when it is imported.
-            if load:
-                threading.Thread(target=importlib.import_module, args=(load,), daemon=True).start()
-            futures = [threads.submit(do, item) for item in items]
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()  # raises what went wrong, if something did
-            return [future.result() for future in futures]
-        except BaseException:  # Ctrl-C reaches this thread, not those that wait
-            children.end()
-            raise
+    return Stretches(start, found, compared, entries, tuple(dict.fromkeys(other)))
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
@@ -430,7 +227,7 @@ class Steps:
         """The step of the last of them."""
         self.lacking: str | None = None
         """What the line that was looked at last does not tell of its step."""
-        self._lines = _lines(run)
+        self._lines = _ledger_lines(run)
         self._line: Line | None = next(self._lines, None)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Entry]]:
@@ -442,7 +239,7 @@ class Steps:
         first, end = self._task["start"], self._task["end"]
         for step in range(first if first == 0 else first + 1, end + 1):
             trees, loss = self._step(step)
-            words = jax.device_get(_fingerprints(trees))
+            words = jax.device_get(_stage_fingerprints(trees))
             entry = {
                 s: {n: fingerprint_text(w) for n, w in words[s].items()}
                 for s in STAGES
@@ -491,13 +288,13 @@ class Steps:
         if not self._line or self._line[0] != step:
             return
         line = read_entry(*self._line[1:])
-        self.problem = self.problem or _difference(step, line, entry)
+        self.problem = self.problem or _line_difference(step, line, entry)
         self.lacking = next((name for name in entry if name not in line), None)
         if not self.lacking:
             self.compared, self.last = self.compared + 1, step
 
 
-def _difference(step: int, line: Entry, entry: Entry) -> str | None:
+def _line_difference(step: int, line: Entry, entry: Entry) -> str | None:
     """Say in what a line is not what was computed, of all that it holds."""
     if other := differing(line, entry):
         stage, leaves = next(iter(other.items()))
@@ -507,7 +304,7 @@ def _difference(step: int, line: Entry, entry: Entry) -> str | None:
     return f"step {step} came out without {more[0]}, which its line has" if more else None
 
 
-def _fingerprints(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _stage_fingerprints(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
     # Each by itself: stages of one structure, and steps of fewer stages, share what is compiled.
     return {name: _fingerprint_program()(tree) for name, tree in stages.items()}
 
@@ -549,13 +346,13 @@ def recorded(run: Run, step: int) -> Entry | None:
     Returns:
         Fingerprints by stage and leaf; None if there is no line.
     """
-    for number, body, header in _lines(run):
+    for number, body, header in _ledger_lines(run):
         if number == step:
             return read_entry(body, header)
     return None
 
 
-def _lines(run: Run) -> Iterator[Line]:
+def _ledger_lines(run: Run) -> Iterator[Line]:
     """Yield the lines of a run's ledger that can be trusted, if there are any."""
     with suppress(LedgerError):
         ledger = Ledger(run.path / LEDGER, run.name)
@@ -569,7 +366,7 @@ def _stretches(run: Run, step: int, since: int) -> list[tuple[Environment, int, 
     ends = [attempt["to_step"] for attempt in attempts if "to_step" in attempt]
     done = max([0, *ends, *saved_steps(run.checkpoints)])
     if step > done:  # the process may have been killed
-        done = max([done, *(line[0] for line in _lines(run))])
+        done = max([done, *(line[0] for line in _ledger_lines(run))])
     if not 0 <= step <= done:
         raise ReplayError(
             "compute", "a step again", path=run.path, step=step,
@@ -579,7 +376,7 @@ def _stretches(run: Run, step: int, since: int) -> list[tuple[Environment, int, 
     at = _checkpoint(run, since + 1)
     stretches: list[tuple[Environment, int, int]] = []
     while at < step or not stretches:
-        environment = _environment(run, attempts, min(at + 1, step))
+        environment = _environment_of(run, attempts, min(at + 1, step))
         bounds = [*(attempt["from_step"] for attempt in attempts), *ends]
         end = min((bound for bound in bounds if at < bound < step), default=step)
         if stretches and not _relevant(stretches[-1][0], environment):
@@ -601,7 +398,7 @@ def _attempts(run: Run) -> list[dict[str, Any]]:
     return attempts
 
 
-def _environment(run: Run, attempts: list[dict[str, Any]], step: int) -> Environment:
+def _environment_of(run: Run, attempts: list[dict[str, Any]], step: int) -> Environment:
     """Return the environment of the last attempt that computed a step."""
     before = max(step - 1, 0)  # the first attempt computed step 0, too
     for attempt in reversed(attempts):
@@ -631,35 +428,6 @@ def _checkpoint(run: Run, step: int) -> int:
     return 0
 
 
-def _listen(asked: queue.SimpleQueue[str]) -> None:
-    """Hand on what comes; end this process when the one that started it has gone, however."""
-    for line in sys.stdin:
-        asked.put(line)
-    os._exit(1)
-
-
-def _in_environment(
-    environment: Environment, module: str, task: Mapping[str, Any], progress: Say | None
-) -> dict[str, Any]:
-    """Run `work` of a module in a process with another environment."""
-    children = _OWN.get(None)
-    if children:
-        return children.of(environment).do(module, task, progress)
-    with _Children() as own:
-        return own.of(environment).do(module, task, progress)
-
-
-def _variables(environment: Environment, ambient: Mapping[str, str]) -> dict[str, str]:
-    """Return the ambient variables, those that matter as an environment has them."""
-
-    def stays(name: str) -> bool:
-        unknown = name.startswith("JAX_") and not environment.get(f"env.{name}")
-        return name == _CACHE or not (name in _CHOSEN or unknown)
-
-    kept = {name: value for name, value in ambient.items() if stays(name)}
-    return with_package({**kept, **variables_of(environment)})
-
-
 def _relevant(then: Environment, now: Environment) -> list[Difference]:
     # How many devices there are is not: no program of a run sees more than one. Nor is the script
     # that called `train`: what is computed again is the programs, which have digests of their own.
@@ -667,7 +435,7 @@ def _relevant(then: Environment, now: Environment) -> list[Difference]:
     return [d for d in found if d.effect != "not known to change bits"]
 
 
-def _judge(done: Computed, step: int) -> tuple[Answer, str]:
+def _judge_replay(done: Stretches, step: int) -> tuple[Answer, str]:
     problem, lines = done.answer["problem"], f"{done.compared} of its lines were"
     if done.compared == 1:
         lines = "1 of its lines was"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reproducibility.explain.compare import Comparison, loss_of
-from reproducibility.recording.ledger import STAGES
+from reproducibility.recording.lines import STAGES
 from reproducibility.same.distance import distance
 from reproducibility.storage.files import write_atomically
 
@@ -83,7 +83,7 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
         "How the distance grows": _growth(found),
         "What differs": _leaves(found),
         "Computed again": _again(found, names),
-        "Differences on record": _explanations(found),
+        "Differences on record": _explanation_tables(found),
         "What limits the answer": _list(found.notes),
     }
     body = "\n".join(f"<section><h2>{h}</h2>\n{t}</section>" for h, t in sections.items() if t)
@@ -91,11 +91,11 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{sign} {verdict}: {_text(names[0])} and {_text(names[1])}</title>
+<title>{sign} {verdict}: {_escaped(names[0])} and {_escaped(names[1])}</title>
 <style>{STYLE}</style></head>
 <body><main>
 <header class="{kind}"><h1><span aria-hidden="true">{sign}</span> {verdict}</h1>
-<p>{_text(found.reason)}</p>
+<p>{_escaped(found.reason)}</p>
 {_table(("", "compared", "digest"), zip("ab", names, digests, strict=True))}</header>
 {body}
 <footer>Written by <code>reproducibility compare --html</code>. The same comparison gives the same
@@ -132,12 +132,12 @@ def _strip(agreed: int, parting: int, last: int) -> str:
     said = "; ".join(words for _, _, _, words in parts)
     bars = legend = ""
     for kind, start, end, words in parts:
-        x, width = _part(start, last + 1), _part(end - start, last + 1)
+        x, width = _percent(start, last + 1), _percent(end - start, last + 1)
         bars += f"<rect class='{kind}' x='{x}' y='0' width='{width}' height='28'/>"
         swatch = f"<rect class='{kind}' width='14' height='14'/>"
         legend += f"<li><svg width='14' height='14' aria-hidden='true'>{swatch}</svg> {words}</li>"
     if parting <= last:  # a mark that is seen however narrow its part is, and a magnifying glass
-        x = _part(parting, last + 1)
+        x = _percent(parting, last + 1)
         bars += f"<line class='mark' x1='{x}' x2='{x}' y1='-6' y2='34'/>" + "".join(
             f"<line class='zoom' x1='{x}' x2='{end}' y1='34' y2='64'/>" for end in ("0%", "100%")
         )
@@ -149,7 +149,7 @@ def _stage(name: str, found: Comparison) -> str:
     later = ("later", "≠ differs too") if name in found.stages else ("", "no difference found")
     kind, words = ("first", "≠ differs first") if name == found.stage else later
     meaning = MEANINGS.get(name, "")  # a comparison may come from another version
-    return f"<li class='{kind}'><b>{_text(name)}</b> {meaning}<span>{words}</span></li>"
+    return f"<li class='{kind}'><b>{_escaped(name)}</b> {meaning}<span>{words}</span></li>"
 
 
 class _Point(NamedTuple):
@@ -211,7 +211,7 @@ def _plot(points: Sequence[_Point], origin: int) -> str:
     decades = max(1, *(math.ceil(math.log10(point.ulp or 1)) for point in points))
 
     def x(after: int) -> str:
-        return _part(place(after) - place(first), place(last) - place(first))
+        return _percent(place(after) - place(first), place(last) - place(first))
 
     def y(ulp: int | None) -> float:
         if not ulp:
@@ -270,11 +270,11 @@ def _leaves(found: Comparison) -> str:
         return ""
     if not found.leaves:
         return "<p>The two are known only as a whole, so no leaf can be named.</p>"
-    rows = [_measured(leaf, found) for leaf in found.leaves]
+    rows = [_distance_row(leaf, found) for leaf in found.leaves]
     return _table((f"leaf of {found.stage or 'the state'}", "dtype", "elements", "farthest"), rows)
 
 
-def _measured(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
+def _distance_row(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
     if leaf not in found.distances:
         return leaf, "not known", "not measured", "not measured"
     differ, _, farthest = str(found.distances[leaf]).partition(", ")
@@ -294,12 +294,14 @@ def _again(found: Comparison, names: tuple[str, str]) -> str:
         return _list(lines)
     a, b = map(shlex.quote, names)
     command = f"reproducibility trace {a} --step {found.step} --against {b}"
-    return f"{_list(lines)}<p>This finds the operation: <code>{_text(command)}</code></p>"
+    return f"{_list(lines)}<p>This finds the operation: <code>{_escaped(command)}</code></p>"
 
 
-def _explanations(found: Comparison) -> str:
-    settings = [(name, *map(_value, sides)) for name, sides in found.settings.items()]
-    around = [(d.name, _value(d.a), _value(d.b), d.effect, d.why) for d in found.environment]
+def _explanation_tables(found: Comparison) -> str:
+    settings = [(name, *map(_shown_value, sides)) for name, sides in found.settings.items()]
+    around = [
+        (d.name, _shown_value(d.a), _shown_value(d.b), d.effect, d.why) for d in found.environment
+    ]
     if not settings and not around:
         return "<p>No difference of settings, environment or programs is on record.</p>"
     return (
@@ -310,25 +312,25 @@ def _explanations(found: Comparison) -> str:
     )
 
 
-def _value(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a table; each cell knows its heading, which stands beside it on a narrow screen."""
-    top = "".join(f"<th scope='col'>{_text(head)}</th>" for head in heads)
+    top = "".join(f"<th scope='col'>{_escaped(head)}</th>" for head in heads)
     body = ""
     for first, *rest in rows:
         cells = "".join(
-            f"<td data-head='{_text(head)}'>{_text(cell)}</td>"
+            f"<td data-head='{_escaped(head)}'>{_escaped(cell)}</td>"
             for head, cell in zip(heads[1:], rest, strict=True)
         )
-        body += f"<tr><th scope='row'>{_text(first)}</th>{cells}</tr>\n"
+        body += f"<tr><th scope='row'>{_escaped(first)}</th>{cells}</tr>\n"
     return f"<table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>"
 
 
 def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_escaped(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 
@@ -340,11 +342,11 @@ def _svg(height: int, title: str, said: str, drawn: str) -> str:
     )
 
 
-def _part(part: float, whole: float) -> str:
+def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole if whole else 50:.2f}%"
 
 
-def _text(text: str) -> str:
+def _escaped(text: str) -> str:
     return escape(str(text))
 
 

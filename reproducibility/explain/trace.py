@@ -44,8 +44,8 @@ CALLED = ("jaxpr", "call_jaxpr", "call")
 # parameter of theirs, not an inside.
 COMBINING = ("reduce", "scatter", "select_and_")
 
-DIGITS = 16  # of a digest's 64: two unequal values agree in these once in 2**64 comparisons
-NO_DIGEST = "-" * DIGITS  # of a value without bytes: a token, or the gradient of an integer
+DIGEST_DIGITS = 16  # of a digest's 64: two unequal values agree in these once in 2**64 comparisons
+NO_DIGEST = "-" * DIGEST_DIGITS  # of a value without bytes: a token, or the gradient of an integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,7 @@ Kind = Literal["none", "inputs", "operation", "program"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Parting:
+class TraceDivergence:
     """Where two traces part."""
 
     kind: Kind
@@ -181,18 +181,18 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
             raise
         got = f"one that needs their values ({str(error).splitlines()[0].rstrip('.')})"
         do = "Use jax.numpy.where or jax.lax.cond, or close over the value."
-        raise _refusal(name, "a function that computes with arrays", got, do) from error
+        raise _trace_refusal(name, "a function that computes with arrays", got, do) from error
     runner = _Runner()
     with jax.debug_key_reuse(False):  # a key that was looked at is not a key that was used
-        values = [_value(leaf) for leaf in jax.tree.leaves(arguments)]
+        values = [_digested(leaf) for leaf in jax.tree.leaves(arguments)]
         returned = runner.run(program, values, _Place("", "?"))
     digests = jax.tree.unflatten(jax.tree.structure(result), [value.digest for value in returned])
     outputs = {path_string(path): digest for path, digest in named_leaves(digests)}
-    shortened = {path: digest[:DIGITS] for path, digest in inputs.items()}
+    shortened = {path: digest[:DIGEST_DIGITS] for path, digest in inputs.items()}
     return Trace(shortened, tuple(runner.operations), outputs)
 
 
-def first_divergence(a: Trace, b: Trace) -> Parting:
+def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
     """Find what first made the difference between two traces.
 
     An operation with the same inputs and other outputs is a cause, even where the arguments differ
@@ -222,9 +222,9 @@ def first_divergence(a: Trace, b: Trace) -> Parting:
     # what it got can only be a constant.
     constant = end if arguments else _first(pairs, lambda x, y: x.inputs != y.inputs)
 
-    def parting(kind: Kind, number: int | None, reason: str) -> Parting:
+    def parting(kind: Kind, number: int | None, reason: str) -> TraceDivergence:
         differing = sum(x.outputs != y.outputs for x, y in pairs)
-        return Parting(kind, number, _at(a, number), _at(b, number), reason, differing)
+        return TraceDivergence(kind, number, _at(a, number), _at(b, number), reason, differing)
 
     if constant < cause:
         what = f"{a.operations[constant]} gets another input, and nothing before it differs"
@@ -237,15 +237,15 @@ def first_divergence(a: Trace, b: Trace) -> Parting:
     # branch was taken, and where the arguments differ, their values decided that.
     same_place = (x.path if x else "") == (y.path if y else "")
     if (x or y) and (same_place or not arguments):
-        too = f"; the arguments differ too: {_names(arguments)}" if arguments else ""
+        too = f"; the arguments differ too: {_first_path(arguments)}" if arguments else ""
         what = f"operation {end} is {x or 'missing'} in one, {y or 'missing'} in the other"
         return parting("program", end, f"The programs differ: {what}{too}.")
     if arguments:
-        what = f"{_names(arguments)}; no operation gives other outputs for the same inputs"
+        what = f"{_first_path(arguments)}; no operation gives other outputs for the same inputs"
         return parting("inputs", None, f"The arguments differ: {what}.")
     results = _unequal(a.outputs, b.outputs)
     if results:
-        what = f"{_names(results)}; they are constants, or have another structure"
+        what = f"{_first_path(results)}; they are constants, or have another structure"
         return parting("program", None, f"The results differ, no operation does: {what}.")
     return parting("none", None, f"All {end} operations agree, and so do the results.")
 
@@ -276,7 +276,7 @@ class _Runner:
     def run(self, program: Any, inputs: Sequence[_Value], place: _Place) -> list[_Value]:
         # Up to JAX 0.11 a jaxpr with constants is an object around one without.
         jaxpr = getattr(program, "jaxpr", program)
-        constants = [_value(array) for array in getattr(program, "consts", ())]
+        constants = [_digested(array) for array in getattr(program, "consts", ())]
         known: dict[Any, _Value] = {}
 
         def read(atom: Any) -> _Value:
@@ -316,11 +316,13 @@ class _Runner:
         constants, carry = inputs[: split - carried], inputs[split - carried : split]
         rows: list[list[_Value]] = [[]] * length
         for i in reversed(range(length)) if equation.params["reverse"] else range(length):
-            row = [_value(jax.lax.index_in_dim(x.array, i, keepdims=False)) for x in inputs[split:]]
+            row = [
+                _digested(jax.lax.index_in_dim(x.array, i, keepdims=False)) for x in inputs[split:]
+            ]
             results = self.run(body, [*constants, *carry, *row], place.inside(f"scan[{i}]"))
             carry, rows[i] = results[:carried], results[carried:]
         columns = zip(*([value.array for value in row] for row in rows), strict=True)
-        return [*carry, *(_value(jnp.stack(column)) for column in columns)]
+        return [*carry, *(_digested(jnp.stack(column)) for column in columns)]
 
     def loop(self, params: dict[str, Any], inputs: list[_Value], place: _Place) -> list[_Value]:
         test, both = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
@@ -345,7 +347,7 @@ class _Runner:
                 results = bind(*arrays)
             except NotImplementedError:  # by itself; it may have a compiled form only
                 results = jax.jit(bind)(*arrays)
-        outputs = [_value(x) for x in (results if primitive.multiple_results else [results])]
+        outputs = [_digested(x) for x in (results if primitive.multiple_results else [results])]
         after = [*(x.digest for x in outputs), *map(_digest, mutable)]
         shapes = tuple(_shape(variable.aval) for variable in equation.outvars)
         opaque = _holds_a_program(primitive.name, equation.params)
@@ -359,15 +361,15 @@ def _arrays(tree: Any, name: str, expected: str, do: str) -> Any:
     for path, leaf in named_leaves(tree):
         if not core.valid_jaxtype(leaf) or isinstance(leaf, jax.Ref):
             got = f"a value of type {type(leaf).__name__} at {path_string(path)}"
-            raise _refusal(name, expected, got, do)
+            raise _trace_refusal(name, expected, got, do)
     return tree
 
 
-def _refusal(name: str, expected: str, got: str, do: str) -> ValueError:
+def _trace_refusal(name: str, expected: str, got: str, do: str) -> ValueError:
     return ValueError(f"Cannot trace {name}: expected {expected}, got {got}. {do}")
 
 
-def _value(array: Any) -> _Value:
+def _digested(array: Any) -> _Value:
     return _Value(array, _digest(array))
 
 
@@ -382,7 +384,7 @@ def _digest(array: Any) -> str:
         [digest] = leaf_digests(content).values()
     except LeafError:
         return NO_DIGEST
-    return digest[:DIGITS]
+    return digest[:DIGEST_DIGITS]
 
 
 def _more_outside(outside: Sequence[Any], inside: Sequence[Any]) -> int:
@@ -399,7 +401,7 @@ def _where_going(going: Any, new: list[_Value], old: list[_Value]) -> list[_Valu
     def select(x: Any, y: Any) -> Any:
         return jnp.where(going.reshape(going.shape + (1,) * (x.ndim - going.ndim)), x, y)
 
-    return [_value(select(x.array, y.array)) for x, y in zip(new, old, strict=True)]
+    return [_digested(select(x.array, y.array)) for x, y in zip(new, old, strict=True)]
 
 
 def _source(info: Any) -> str:
@@ -465,5 +467,5 @@ def _unequal(a: dict[str, str], b: dict[str, str]) -> list[str]:
     return [path for path in {**a, **b} if a.get(path) != b.get(path)]
 
 
-def _names(paths: list[str]) -> str:
+def _first_path(paths: list[str]) -> str:
     return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")

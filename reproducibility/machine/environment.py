@@ -108,15 +108,17 @@ NOT_KNOWN_TO_CHANGE_BITS = {
     "layout.devices": "A step is three programs, each of one device.",
     "layout.processes": "A step is three programs, each of one device.",
 }
-KNOWN: dict[Effect, dict[str, str]] = {
+KNOWN_FACTS: dict[Effect, dict[str, str]] = {
     "changes bits": CHANGES_BITS,
     "may change bits": MAY_CHANGE_BITS,
     "not known to change bits": NOT_KNOWN_TO_CHANGE_BITS,
 }
 CODE = ("git.commit", "git.dirty", "git.diff")  # of the script that ran
 DEVICE_COUNTS = ("device.count", "device.local_count", "device.processes")
-_FACTS = {name: (effect, why) for effect, facts in KNOWN.items() for name, why in facts.items()}
-_RANK = {effect: rank for rank, effect in enumerate(KNOWN)}
+_FACTS = {
+    name: (effect, why) for effect, facts in KNOWN_FACTS.items() for name, why in facts.items()
+}
+_RANK = {effect: rank for rank, effect in enumerate(KNOWN_FACTS)}
 _UNKNOWN: tuple[Effect, str] = ("may change bits", "Nothing is known about this setting.")
 
 # Vector instruction sets, widest first, by the names that --xla_cpu_max_isa takes (x86) or that
@@ -197,7 +199,7 @@ def capture_environment() -> Environment:
         **_cpu(),
         **_threads(),
         **jax_settings(),
-        **_variables(),
+        **_recorded_variables(),
         **_flags(),
         **_git(),
         "os.name": platform.system(),
@@ -387,7 +389,7 @@ def _option(name: str) -> Value:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _variables() -> Environment:
+def _recorded_variables() -> Environment:
     """Read the variables named in the table, and the names of other JAX_ variables that are set."""
     named = [name.removeprefix("env.") for name in _recorded("env.")]
     options = {name.removeprefix("config.").upper() for name in _recorded("config.")}

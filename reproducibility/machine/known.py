@@ -29,7 +29,7 @@ from reproducibility.machine.children import python, with_package
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.trial import Task
 
-DEADLINE = 120.0  # seconds for all of them on a machine that is very slow
+FAULTS_DEADLINE = 120.0  # seconds for all of them on a machine that is very slow
 type Verdict = Literal["right", "wrong", "not seen", "does not apply", "cannot be told"]
 
 
@@ -66,7 +66,7 @@ class FaultAnswer:
 
 
 def known_faults(
-    names: Collection[str] | None = None, *, deadline: float = DEADLINE
+    names: Collection[str] | None = None, *, deadline: float = FAULTS_DEADLINE
 ) -> tuple[FaultAnswer, ...]:
     """Ask this machine about published faults of JAX and XLA that compute wrong bits.
 
@@ -99,7 +99,7 @@ def known_faults(
 
 @contextlib.contextmanager
 def asking(
-    names: Collection[str] | None = None, *, deadline: float = DEADLINE
+    names: Collection[str] | None = None, *, deadline: float = FAULTS_DEADLINE
 ) -> Iterator[Callable[[], tuple[FaultAnswer, ...]]]:
     """Ask as `known_faults` does, beside other work.
 
@@ -129,14 +129,14 @@ def asking(
     ):
         places = [Path(folder, str(number)) for number in range(len(groups))]
         # Here, because what `with jax.default_prng_impl(...)` sets holds for this thread alone.
-        surroundings = [_environment(devices) for devices, _ in groups]
+        surroundings = [_environment_with(devices) for devices, _ in groups]
         ends = [time.monotonic() + deadline] * len(groups)
         left = [leaving] * len(groups)
         found = pool.map(_ask, groups.values(), places, surroundings, ends, left)
 
         def answers() -> tuple[FaultAnswer, ...]:
             told = {name: each for group in found for name, each in group.items()}
-            return tuple(_answer(fault, told.get(fault.name)) for fault in asked)
+            return tuple(_fault_answer(fault, told.get(fault.name)) for fault in asked)
 
         try:
             yield answers
@@ -177,7 +177,7 @@ def _ask(
         _run(tasks, files, environment, ends, leaving)
         if len(files) > 1 and not any(file.exists() for file in files):
             _run(tasks, files, environment, ends, leaving)  # they did not meet: port was taken
-        answers = _merged([_read(file) for file in files])
+        answers = _merged([_read_answers(file) for file in files])
         silent = 0 if answers else silent + 1
         told |= answers
         # The first without an answer took the process along; those after it get another one.
@@ -192,7 +192,7 @@ def _run(
 ) -> None:
     """Run tasks in processes that write a file each, until they end or must."""
     count = len(files)
-    address = f"127.0.0.1:{_free_port()}" if count > 1 else ""
+    address = f"127.0.0.1:{_unused_port()}" if count > 1 else ""
     with contextlib.ExitStack() as stack:
         running = []
         for index, file in enumerate(files):
@@ -215,7 +215,7 @@ def _ended(codes: list[int | None]) -> bool:
     return None not in codes or any(codes)
 
 
-def _read(file: Path) -> dict[str, dict[str, Any]]:
+def _read_answers(file: Path) -> dict[str, dict[str, Any]]:
     """Read the answers of a process, by fault; it may have ended in the middle of a line."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
     answers = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -241,7 +241,7 @@ def _merged(processes: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, A
     return merged
 
 
-def _answer(fault: Fault, told: dict[str, Any] | None) -> FaultAnswer:
+def _fault_answer(fault: Fault, told: dict[str, Any] | None) -> FaultAnswer:
     """Make a verdict of what the processes said, or did not say."""
     problems: dict[str, str | None] = (told or {}).get("problems", {})
     wrong = [problem for problem in problems.values() if problem]
@@ -273,7 +273,7 @@ def _task(fault: Fault) -> Task:
     )  # fmt: skip
 
 
-def _environment(devices: int) -> dict[str, str]:
+def _environment_with(devices: int) -> dict[str, str]:
     """Return this environment for a process with so many devices, if they are of the CPU.
 
     What was set in Python is passed on as well. A GPU is shared with this process, so its memory
@@ -294,7 +294,7 @@ def _environment(devices: int) -> dict[str, str]:
     return variables
 
 
-def _free_port() -> int:
+def _unused_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]

@@ -113,7 +113,7 @@ def answer(task: Task) -> dict[str, Any]:
         return told | {"problems": problems, "error": f"{type(error).__name__}: {error}"[:500]}
 
 
-def main(arguments: list[str]) -> None:
+def answer_file(arguments: list[str]) -> None:
     """Answer tasks in a file of lines: what `known` starts in a fresh Python.
 
     Same bits: as `answer` says.
@@ -132,4 +132,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    answer_file(sys.argv[1:])

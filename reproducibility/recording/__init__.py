@@ -3,5 +3,6 @@
 The rule: recording moves no bit, and a line is on disk before the checkpoint that builds on it.
 Chapter: docs/guide/flight_recorder.md
 
-Read in this order: `ledger` (a line a step, in a chain), `recorder` (writes it beside a loop).
+Read in this order: `lines` (what a line holds), `ledger` (the lines of a run, in a chain), `walk`
+(two ledgers, side by side), `recorder` (writes one beside a loop).
 """

@@ -24,112 +24,37 @@ import errno
 import json
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from reproducibility.errors import LedgerError, RunSaveError, SetAsideWarning
+from reproducibility.recording.lines import (
+    FIELDS,
+    LEDGER_FORMAT,
+    LINE_FIELDS,
+    Header,
+    UnknownStageError,
+    check_line,
+    json_object,
+    read_header,
+)
 from reproducibility.storage.files import (
-    AT_ONCE,
     Chain,
     append_bytes,
     canonical_json,
     chained,
     flush,
-    in_common,
     set_aside,
 )
 
-FORMAT = 1
 LEDGER = "ledger.jsonl"
-STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
-LOSS = "loss"  # it decides only where no stage does
-FIELDS = (*STAGES, LOSS)  # all that a line may hold beside its step
-LEVELS = ("leaf", "group")
-DIGITS = 16  # of a fingerprint
-_HEX = "0123456789abcdef"
-_KNOWN = {*FIELDS, "step"}
 _BEGIN = b'{"chain":"'  # of every line
-_EMPTY = b'{"step":'  # of a line, without its chain, that tells nothing: all fields come before it
-_DO = {
-    "read": "Something other than this version of the package wrote it.",
-    "write": "Put it into the stage it belongs to, as fingerprints.",
-}
-RECENT = 64  # losses to keep of the time before the two runs part
-GROWTH = 1.03  # of the distance between two losses to keep after that
+EMPTY_LINE = (
+    b'{"step":'  # of a line, without its chain, that tells nothing: all fields come before it
+)
 
-type Entry = dict[str, dict[str, str]]
 type Losses = list[tuple[int, str | None, str | None]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """How to read the lines that follow it."""
-
-    run: str
-    """The name of the run; what the chain begins with."""
-    level: str
-    """ "leaf" or "group": what a fingerprint is of."""
-    every: int
-    """Steps from one line to the next."""
-    first: int
-    """The step of the next line."""
-    leaves: dict[str, list[str]]
-    """Names of the leaves of each stage."""
-
-    def body(self) -> dict[str, Any]:
-        """Return the line, without its chain. Same bits: everywhere."""
-        return {"format": FORMAT, "run": self.run, "level": self.level, "every": self.every,
-                "from": self.first, "leaves": self.leaves}  # fmt: skip
-
-    def reads_as(self, other: Header) -> bool:
-        """Say whether a line means the same under both. Same bits: everywhere."""
-        return self.level == other.level and self.leaves == other.leaves
-
-    def describes(self, other: Header) -> bool:
-        """Say whether lines of `other` can follow under this header. Same bits: everywhere."""
-        mine = {stage: names for stage, names in self.leaves.items() if stage in other.leaves}
-        return (mine, self.level, self.every) == (other.leaves, other.level, other.every)
-
-
-@dataclasses.dataclass(frozen=True)
-class Parting:
-    """Where two ledgers part: the first step with other lines, and what is other in it.
-
-    Same bits: equal lines mean equal bits, up to collisions of fingerprints.
-    """
-
-    step: int
-    """The first step, of those that both record, whose lines differ."""
-    since: int
-    """The step before it that both record; -1 if there is none. They part after it."""
-    stage: str
-    """The first stage that differs, in the order of cause and effect; or "loss", if only it."""
-    stages: tuple[str, ...]
-    """All stages that differ in that step."""
-    leaves: tuple[str, ...]
-    """The leaves of the first one that differ; none where one side records groups."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Walk:
-    """What reading two ledgers side by side comes to.
-
-    Same bits: everywhere, for the same files.
-    """
-
-    parting: Parting | None
-    """Where they part, if they do."""
-    last: int
-    """The last step of which both tell something in common, -1 if there is none."""
-    losses: Losses
-    """Losses of both, by step: the last before they part, and ever fewer after that."""
-    problems: tuple[str | None, str | None]
-    """What is wrong with the first line that cannot be trusted, on either side."""
-    alone: frozenset[str] = frozenset()
-    """What only one side holds of a step that both record, up to where they part."""
 
 
 class Ledger:
@@ -209,8 +134,8 @@ class Ledger:
             if isinstance(found, dict) and type(found.get("step")) is int:
                 self.problem = f"line {number} {_out_of_place(found, expected)}"
                 return False
-            self.header = _header(found)
-        except _UnknownStageError as error:
+            self.header = read_header(found)
+        except UnknownStageError as error:
             self.problem = f"line {number} has {error}"
         except (ValueError, RecursionError):  # a chain can be computed of anything
             self.problem = f"line {number} is no line of a ledger"
@@ -225,14 +150,14 @@ class Ledger:
                 raise OSError(errno.EINVAL, "something that is not a plain file")
             with open(self.path, "rb") as file:
                 found = json.loads(file.readline())
-            form = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
-            return _header(found)
+            form = found.get("format", LEDGER_FORMAT) if isinstance(found, dict) else LEDGER_FORMAT
+            return read_header(found)
         except (OSError, ValueError, RecursionError) as error:
             got = getattr(error, "strerror", None) or "a first line that is no header of one"
-            if form not in (None, FORMAT):
+            if form not in (None, LEDGER_FORMAT):
                 got = f"format {form!r}"
-            elif isinstance(error, _UnknownStageError):
-                got = f"format {FORMAT} with {error}"
+            elif isinstance(error, UnknownStageError):
+                got = f"format {LEDGER_FORMAT} with {error}"
             raise unreadable(self.path, got) from error
 
 
@@ -335,13 +260,14 @@ class Writer:
                 )  # fmt: skip
             try:
                 if header is not checked:  # there is one for many lines
-                    _header(dataclasses.replace(header, run=self.run, first=step).body())
+                    read_header(dataclasses.replace(header, run=self.run, first=step).body())
             except ValueError as error:
                 raise LedgerError(
                     "write", "a header", path=self.path, step=step, got=str(error),
-                    expected=f"one of format {FORMAT}", do="Put it into a stage that there is.",
+                    expected=f"one of format {LEDGER_FORMAT}",
+                    do="Put it into a stage that there is.",
                 ) from error  # fmt: skip
-            _check_line(line, header, "write")
+            check_line(line, header, "write")
             last, checked = step, header
 
     def _mend(self) -> None:
@@ -415,7 +341,7 @@ class Writer:
             self._size += len(raw)
             return True
         if there:
-            self.part(_why(_object(there), line))
+            self.part(_why(json_object(there), line))
         self.close()
         return False
 
@@ -441,178 +367,9 @@ def unreadable(path: Path, got: str) -> LedgerError:
         got: what it is.
     """
     return LedgerError(
-        "read", "a ledger", path=path, expected=f"a ledger of format {FORMAT}", got=got,
+        "read", "a ledger", path=path, expected=f"a ledger of format {LEDGER_FORMAT}", got=got,
         do=f"Give a {LEDGER} that the Recorder or `train` wrote, or a path where nothing is yet.",
     )  # fmt: skip
-
-
-def read_entry(body: bytes, header: Header) -> Entry:
-    """Take a line apart.
-
-    **Same bits:** everywhere.
-
-    Args:
-        body: a line that `Ledger` yields.
-        header: the header in force.
-
-    Returns:
-        Fingerprints by leaf, by stage; the leaf is "" where the level is "group". Then the "loss",
-        as the hexadecimal float of leaf "".
-
-    Raises:
-        LedgerError: it is not what the header describes, or holds something else, though its chain
-            holds.
-    """
-    line = _object(body)
-    _check_line(line, header, "read")
-    if canonical_json(line) != body:
-        raise _refusal("a line", "each name once, as it is written", "another form", line, "read")
-    found = {stage: _fingerprints(line, stage, header) for stage in STAGES if stage in line}
-    return found if LOSS not in line else {**found, LOSS: {"": float.fromhex(line[LOSS]).hex()}}
-
-
-def _check_line(line: dict[str, Any], header: Header, verb: str) -> None:
-    """Refuse a line that its header does not describe, or with a field that nobody compares."""
-    if not line.keys() <= _KNOWN or "step" not in line:
-        got = min(line.keys() - _KNOWN, default="no step")
-        raise _refusal("a line", f"a step and fields out of {', '.join(FIELDS)}", got, line, verb)
-    for stage in STAGES:
-        if stage in line:
-            text, many = line[stage], len(_names(stage, header))
-            good = isinstance(text, str) and len(text) == DIGITS * many and not text.strip(_HEX)
-            if not good or stage not in header.leaves:
-                expected = f"{many} fingerprints of {DIGITS} digits"
-                raise _refusal(f"the {stage} of a line", expected, repr(text), line, verb)
-    if LOSS in line:
-        try:
-            float.fromhex(line[LOSS])
-        except (TypeError, ValueError, OverflowError):
-            got = repr(line[LOSS])
-            raise _refusal("the loss of a line", "a hexadecimal float", got, line, verb) from None
-
-
-def _refusal(thing: str, expected: str, got: str, line: dict[str, Any], verb: str) -> LedgerError:
-    step = line.get("step")
-    return LedgerError(verb, thing, step=step, expected=expected, got=got, do=_DO[verb])
-
-
-def _names(stage: str, header: Header) -> list[str]:
-    """Return what the fingerprints of a stage are of, one after the other."""
-    leaves = header.leaves.get(stage, [])
-    return leaves if header.level == "leaf" else [""] * (stage in header.leaves)
-
-
-def _fingerprints(line: dict[str, Any], stage: str, header: Header) -> dict[str, str]:
-    places = count(0, DIGITS)
-    names = _names(stage, header)
-    return {n: line[stage][at : at + DIGITS] for n, at in zip(names, places, strict=False)}
-
-
-def differing(a: Entry, b: Entry) -> dict[str, tuple[str, ...]]:
-    """Return the stages in which two entries differ, in the order of cause and effect.
-
-    **Same bits:** everywhere.
-
-    Args:
-        a: what `read_entry` returns.
-        b: another, of whatever level.
-
-    Returns:
-        The leaves that differ, by stage; none where one of the two is a group. "loss" only where
-        no stage differs. What only one side records cannot be compared and is left out.
-    """
-    found = {}
-    for stage in (stage for stage in STAGES if stage in a and stage in b):
-        one, other = a[stage], b[stage]
-        if ("" in one) != ("" in other):
-            one, other = _grouped(one), _grouped(other)
-        if one != other:
-            names = sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
-            found[stage] = tuple(name for name in names if name)
-    if not found and LOSS in a and LOSS in b and a[LOSS] != b[LOSS]:
-        found[LOSS] = ()
-    return found
-
-
-def walk(a: Ledger, b: Ledger) -> Walk:
-    """Read two ledgers side by side, to the end of both.
-
-    **Same bits:** everywhere, for the same files.
-
-    Args:
-        a: a ledger that was not read yet.
-        b: another one.
-
-    Returns:
-        Where they part, and how their losses go on.
-    """
-    recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
-    a.at_once = b.at_once = AT_ONCE
-    last = -1
-    for bodies in in_common(a.chain, b.chain):
-        for step, body in a.take(bodies):
-            recent.append((step, body, body))
-            if body[: len(_EMPTY)] != _EMPTY:
-                last = step
-        if a.problem:
-            break
-    if a.chain.number:
-        b.follow(a)
-    if a.problem:
-        return Walk(None, last, [], (a.problem, b.problem))
-    parting, far = None, 0
-    alone: set[str] = set()
-    left, right = iter(a), iter(b)
-    x, y = next(left, None), next(right, None)
-    losses: Losses = []
-    while x and y:
-        step = x[0]
-        if step < y[0]:
-            x = next(left, None)
-            continue
-        if step > y[0]:
-            y = next(right, None)
-            continue
-        told = not x[1].startswith(_EMPTY)
-        if parting is None:
-            recent.append((step, x[1], y[1]))
-            if x[1] != y[1] or not a.header.reads_as(b.header):
-                entries = read_entry(x[1], a.header), read_entry(y[1], b.header)
-                alone |= entries[0].keys() ^ entries[1].keys()
-                told = not entries[0].keys().isdisjoint(entries[1])
-                parting, far = _parting(step, last, *entries), 1
-        elif step - parting.step >= far:
-            far = max(far + 1, int(far * GROWTH))
-            losses.append((step, _loss(x[1]), _loss(y[1])))
-        last = step if told else last  # nothing was compared where they hold nothing in common
-        x, y = next(left, None), next(right, None)
-    for rest in (left, right):
-        deque(rest, maxlen=0)
-    before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
-    problems = (a.problem, b.problem)
-    return Walk(parting, last, before + losses, problems, frozenset(alone))
-
-
-def _parting(step: int, since: int, a: Entry, b: Entry) -> Parting | None:
-    """Say in what two lines differ; None if they do in their form only."""
-    stages = differing(a, b)
-    if not stages:
-        return None
-    first = next(iter(stages))
-    return Parting(step, since, first, tuple(stages), stages[first])
-
-
-def _loss(body: bytes) -> str | None:
-    loss = _object(body).get(LOSS)
-    return loss if isinstance(loss, str) else None
-
-
-def _grouped(leaves: dict[str, str]) -> dict[str, str]:
-    if "" in leaves:
-        return leaves
-    from reproducibility.same.fingerprint import combined  # with JAX, which no other line needs
-
-    return {"": combined(list(leaves.values()))}
 
 
 def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
@@ -626,49 +383,12 @@ def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
     )
 
 
-class _UnknownStageError(ValueError):
-    """A header is well-formed and names a stage that this version cannot compare."""
-
-
-def _header(found: Any) -> Header:
-    """Take a header apart; ValueError if it is none."""
-    names = ("run", "level", "every", "from", "leaves")
-    values: list[Any] = [found.get(name) for name in names] if isinstance(found, dict) else []
-    if [type(value) for value in values] != [str, str, int, int, dict]:
-        raise ValueError("a header that lacks something")
-    if found.keys() - {"chain", "format", *names}:
-        raise ValueError("a header that holds something else")
-    header = Header(*values)
-    lists = all(_is_names(leaves) for leaves in header.leaves.values())
-    numbers = header.every >= 1 and header.first >= 0
-    if found.get("format") != FORMAT or header.level not in LEVELS or not (numbers and lists):
-        raise ValueError("a header of another form")
-    unknown = sorted(header.leaves.keys() - set(STAGES))
-    if unknown:
-        raise _UnknownStageError(f"the stage {unknown[0]!r}, which is none of {', '.join(STAGES)}")
-    return header
-
-
-def _is_names(leaves: Any) -> bool:
-    names = isinstance(leaves, list) and all(isinstance(name, str) for name in leaves)
-    return names and len(set(leaves)) == len(leaves)
-
-
 def _out_of_place(line: dict[str, Any], expected: int) -> str:
     """Say why the line of a step is not the one that is read next."""
     if line["step"] != expected:
         return f"is of step {line['step']}, not {expected}"
-    unknown = sorted(line.keys() - _KNOWN)
+    unknown = sorted(line.keys() - LINE_FIELDS)
     return f"has {unknown[0]!r}, which is none of {', '.join(FIELDS)}" if unknown else "is no line"
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    """Return the entries of a line; none where it is something else, though its chain holds."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @contextlib.contextmanager

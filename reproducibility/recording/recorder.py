@@ -25,11 +25,12 @@ import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
 from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
-from reproducibility.recording.ledger import DIGITS, STAGES, Header, Writer
+from reproducibility.recording.ledger import Writer
+from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
 from reproducibility.same.fingerprint import combine, leaf_fingerprints
 
 FEW = 16  # leaves of the parameters, up to which "auto" records each
-AT_ONCE = 64  # steps whose fingerprints are fetched together
+STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
 
 type Stages = dict[str, PyTree]
 type View = Callable[..., Stages]
@@ -168,7 +169,7 @@ class Recorder:
             )
         self._steps.append((step, loss, self._compute(stages, loss)))
         self._last = step
-        if len(self._steps) >= AT_ONCE:
+        if len(self._steps) >= STEPS_AT_ONCE:
             self._hand_over()
 
     def flush(self) -> Future[str]:
@@ -256,7 +257,7 @@ class Recorder:
         texts = words.astype(">u4").tobytes().hex()
         line: Line = {"step": step} if loss is None else {"step": step, "loss": float(loss).hex()}
         for stage, names in entry.leaves:
-            size = DIGITS * (len(names) if self.level == "leaf" else 1)
+            size = FINGERPRINT_DIGITS * (len(names) if self.level == "leaf" else 1)
             line[stage], texts = texts[:size], texts[size:]
         header = self._headers.get(entry.leaves)
         if header is None:

@@ -39,7 +39,7 @@ from reproducibility.reference.run import (
     read_attempts,
     read_result,
 )
-from reproducibility.storage.checkpoint import SEAL, CheckpointStore
+from reproducibility.storage.checkpoint import CheckpointStore
 from reproducibility.storage.files import (
     SET_ASIDE,
     TEMPORARY,
@@ -48,10 +48,11 @@ from reproducibility.storage.files import (
     set_aside,
     write_atomically,
 )
+from reproducibility.storage.seal import SEAL
 
 type Kind = Literal["damaged", "left over", "set aside", "foreign"]
 FILES = (IDENTITY, ATTEMPTS, LEDGER, RESULT, LOCK)
-KNOWN = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
+PARTS = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +151,12 @@ def check(
             )  # fmt: skip
         Run.read(path)  # says what is there instead
     if not repair and not (path / LOCK).exists():  # then nobody holds it
-        return _checked(path, repair, progress)
+        return _check_all(path, repair, progress)
     with locked(path, shared=not repair):
-        return _checked(path, repair, progress)
+        return _check_all(path, repair, progress)
 
 
-def _checked(path: Path, repair: bool, progress: Callable[[str], None]) -> Report:
+def _check_all(path: Path, repair: bool, progress: Callable[[str], None]) -> Report:
     report = _Check(path, progress).report()
     if not repair or report.run is None:  # who knows what it is
         return report
@@ -175,7 +176,7 @@ class _Check:
 
     def report(self) -> Report:
         """Walk once over everything."""
-        findings = [*self._entries(self.path, KNOWN), *self._checkpoints()]
+        findings = [*self._entries(self.path, PARTS), *self._checkpoints()]
         names = {seal["run"] for seal in self.seals.values()}
         try:
             names = {Run.read(self.path).name}
@@ -197,7 +198,7 @@ class _Check:
         """Name what is in a directory and is no part of a run; follow no link."""
         for entry in sorted(folder.iterdir()):
             name = entry.relative_to(self.path).as_posix()
-            if is_leftover(entry) or (known is not KNOWN and entry.name.startswith(TEMPORARY)):
+            if is_leftover(entry) or (known is not PARTS and entry.name.startswith(TEMPORARY)):
                 yield Finding(name, "left over", "by a process that was ended; never read")
             elif entry.name.startswith(SET_ASIDE):
                 yield Finding(name, "set aside", "as damaged, earlier; never read")

@@ -71,8 +71,8 @@ class Identity:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # a list is as good
         for width in self.hidden:
             _integer("hidden", width, 1, MAX_WIDTH)
-        _number("dropout", self.dropout, 0.0, 1.0)
-        _number("learning_rate", self.learning_rate, 0.0, math.inf)
+        _number_setting("dropout", self.dropout, 0.0, 1.0)
+        _number_setting("learning_rate", self.learning_rate, 0.0, math.inf)
         if self.learning_rate == 0:
             _refuse("learning_rate", "a finite number above 0", 0, "Try 0.001.")
         for name in ("dropout", "learning_rate"):  # 1 and 1.0, 0.0 and -0.0 name one run
@@ -144,15 +144,15 @@ class TrainConfig(Identity, Execution):
     @property
     def identity(self) -> Identity:
         """The settings that determine the bits."""
-        return _part(Identity, self)
+        return _fields_of(Identity, self)
 
     @property
     def execution(self) -> Execution:
         """The settings that do not."""
-        return _part(Execution, self)
+        return _fields_of(Execution, self)
 
 
-def _part[T](cls: type[T], whole: Any) -> T:
+def _fields_of[T](cls: type[T], whole: Any) -> T:
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**{name: getattr(whole, name) for name in names})
 
@@ -167,7 +167,7 @@ def _integer(name: str, value: Any, low: int, high: int) -> None:
         _refuse(name, f"a whole number from {low} to {top}", value, "Choose one in that range.")
 
 
-def _number(name: str, value: Any, low: float, below: float) -> None:
+def _number_setting(name: str, value: Any, low: float, below: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (number and low <= value < below and value <= sys.float_info.max):
         span = f"from {low:g} to below {below:g}" if math.isfinite(below) else f"above {low:g}"

@@ -111,7 +111,7 @@ class Dataset:
                 f"Cannot find rows of {n} examples in batches of {size}: expected a product below "
                 f"2**32, got {n * size}. Use smaller batches, or several data sets."
             )
-        places: Array = _rows(
+        places: Array = _shuffled_rows(
             self.shuffle, jnp.uint32(step), jnp.uint32(start), n=n, size=size, count=count
         )
         return places
@@ -393,7 +393,7 @@ def _digits() -> _Examples:
 
 
 @functools.partial(jax.jit, static_argnames=("n", "size", "count"))  # outside of jit: compile once
-def _rows(
+def _shuffled_rows(
     shuffle: Key[Array, ""], step: Array, start: Array, *, n: int, size: int, count: int
 ) -> UInt[Array, " count"]:
     # step * size leaves 32 bits in a long run: split step by n first, and no product does.

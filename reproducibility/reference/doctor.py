@@ -27,9 +27,9 @@ from reproducibility.reference.loop import train
 SEED = 7
 STEPS = 60
 STOP_AFTER = 25  # not a multiple of the checkpoint cadence, and in the middle of an epoch
-DEADLINE = 120  # seconds to wait for a child process on a machine that is very slow
+DOCTOR_DEADLINE = 120  # seconds to wait for a child process on a machine that is very slow
 
-_CHILD = """
+_DIGEST_PROGRAM = """
 import sys
 from reproducibility import TrainConfig, train
 print(train(TrainConfig(seed=int(sys.argv[1]), steps=int(sys.argv[2]))).digest)
@@ -142,7 +142,7 @@ def diagnose(
     tell = progress or (lambda text: None)
     config = TrainConfig(seed=SEED, steps=STEPS)
     tell("Training in a fresh process, and running the programs of published faults")
-    with _in_a_fresh_process() as elsewhere, asking() as published:
+    with _training_beside() as elsewhere, asking() as published:
         tell("Training once")
         reference = train(config).digest
         forget: Any = jax.clear_caches  # without types in JAX
@@ -154,14 +154,16 @@ def diagnose(
         tell("Waiting for the other processes")
         (fresh, trouble), faults = elsewhere(), published()
     checks = (
-        _check("Does training twice give the same digest?", reference, again),
-        _check("Does a fresh process give the same digest?", reference, fresh, trouble),
-        _check("Does an interrupted and resumed run give the same digest?", reference, resumed),
+        _checked_answer("Does training twice give the same digest?", reference, again),
+        _checked_answer("Does a fresh process give the same digest?", reference, fresh, trouble),
+        _checked_answer(
+            "Does an interrupted and resumed run give the same digest?", reference, resumed
+        ),
     )
     return Diagnosis(dict(capture_environment()), checks, faults, tuple(accept))
 
 
-def _check(question: str, expected: str, got: str | None, trouble: str = "") -> Check:
+def _checked_answer(question: str, expected: str, got: str | None, trouble: str = "") -> Check:
     if got is None:
         return Check(question, None, trouble)
     return Check(question, got == expected, f"{expected} and {got}")
@@ -176,10 +178,10 @@ def _interrupted_and_resumed() -> str:
 
 
 @contextlib.contextmanager
-def _in_a_fresh_process() -> Iterator[Callable[[], tuple[str | None, str]]]:
+def _training_beside() -> Iterator[Callable[[], tuple[str | None, str]]]:
     """Train beside other work; leaving ends the process."""
     child = subprocess.Popen(
-        python("-c", _CHILD, str(SEED), str(STEPS)),
+        python("-c", _DIGEST_PROGRAM, str(SEED), str(STEPS)),
         env=with_package(os.environ | {"PYTHONHASHSEED": "1"}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
     )  # fmt: skip
@@ -193,9 +195,9 @@ def _in_a_fresh_process() -> Iterator[Callable[[], tuple[str | None, str]]]:
 def _digest_of(child: subprocess.Popen[str]) -> tuple[str | None, str]:
     """Wait for the digest that a process prints; None, and why, if it prints none."""
     try:
-        out, errors = child.communicate(timeout=DEADLINE)
+        out, errors = child.communicate(timeout=DOCTOR_DEADLINE)
     except subprocess.TimeoutExpired:
-        return None, f"the process did not end within {DEADLINE} s"
+        return None, f"the process did not end within {DOCTOR_DEADLINE} s"
     if child.returncode:
         return None, f"the process ended with exit code {child.returncode} and {last_words(errors)}"
     return out.split()[-1], ""

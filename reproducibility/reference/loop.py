@@ -108,7 +108,7 @@ def train(
         recorder = _recorder(config, run, int(state.step))
         if recorder:
             stack.enter_context(recorder)
-        return _attempt(config, programs, run, store, recorder, state, progress, stop)
+        return _run_attempt(config, programs, run, store, recorder, state, progress, stop)
 
 
 def _agree(config: TrainConfig, programs: Programs) -> None:
@@ -127,7 +127,7 @@ def _agree(config: TrainConfig, programs: Programs) -> None:
     assert_same_facts({**chosen, **here, **digests, **start}, thing="these settings")
 
 
-def _attempt(
+def _run_attempt(
     config: TrainConfig,
     programs: Programs,
     run: Run | None,

@@ -50,7 +50,7 @@ from reproducibility.storage.files import (
     write_atomically,
 )
 
-FORMAT = 1
+RUN_FORMAT = 1
 IDENTITY = "run.json"
 ATTEMPTS = "attempts.jsonl"
 RESULT = "result.json"
@@ -89,7 +89,7 @@ class Result:
 
         Same bits: everywhere.
         """
-        return with_digest({"format": FORMAT, **dataclasses.asdict(self)})
+        return with_digest({"format": RUN_FORMAT, **dataclasses.asdict(self)})
 
 
 class Run:
@@ -131,9 +131,9 @@ class Run:
                 do="Make one: reproducibility train --run-dir DIR.",
             )  # fmt: skip
         identity = read_with_digest(file, RunDamagedError)
-        if identity.get("format") != FORMAT:
+        if identity.get("format") != RUN_FORMAT:
             raise RunError(
-                "read", "a run", path=file, expected=f"run format {FORMAT}",
+                "read", "a run", path=file, expected=f"run format {RUN_FORMAT}",
                 got=repr(identity.get("format")),
                 do="Use the version of this package that wrote it.",
             )  # fmt: skip
@@ -159,7 +159,7 @@ class Run:
                 these settings. Where something does, it is written anew.
         """
         path = Path(path)
-        run = cls(path, {"format": FORMAT, **settings})
+        run = cls(path, {"format": RUN_FORMAT, **settings})
         _claim(path)
         with locked(path):
             if os.path.lexists(path / IDENTITY) or (path / ATTEMPTS).exists():
@@ -309,16 +309,20 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     found = read_json(path, kind=ResultError)
     fields = {field.name for field in dataclasses.fields(Result)}
     if not isinstance(found, dict) or found.keys() != fields | {"format", "sha256"}:
-        got = f"an object with {_names(found)}" if isinstance(found, dict) else "another value"
+        got = (
+            f"an object with {_some_settings(found)}"
+            if isinstance(found, dict)
+            else "another value"
+        )
         raise ResultError(
             "read", "a result", path=path, got=got,
-            expected=f"a result of format {FORMAT}, as `train --out` writes it",
+            expected=f"a result of format {RUN_FORMAT}, as `train --out` writes it",
             do="Give a run directory or its result.json.",
         )  # fmt: skip
     body = read_with_digest(path, ResultError)
-    if body.pop("format") != FORMAT:
+    if body.pop("format") != RUN_FORMAT:
         raise ResultError(
-            "read", "a result", path=path, expected=f"format {FORMAT}", got="another",
+            "read", "a result", path=path, expected=f"format {RUN_FORMAT}", got="another",
             do="Use the version of this package that wrote it.",
         )  # fmt: skip
     return Result(**body)
@@ -364,7 +368,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def _names(values: dict[str, Any]) -> str:
+def _some_settings(values: dict[str, Any]) -> str:
     return ", ".join(sorted(values)[:8]) or "nothing in it"
 
 

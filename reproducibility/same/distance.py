@@ -73,15 +73,19 @@ def distance(a: Any, b: Any) -> Distance:
         >>> print(distance(one, np.nextafter(one, np.float32([1.0, 3.0]))))
         1 of 2 elements differ, by up to 1 ULP
     """
-    if _kind(a) != _kind(b) or not (is_key(a) or _kind(a)[0] in BITS):
-        one, other = (f"{name}{list(shape)}" for name, shape in (_kind(a), _kind(b)))
+    if _dtype_and_shape(a) != _dtype_and_shape(b) or not (
+        is_key(a) or _dtype_and_shape(a)[0] in BITS
+    ):
+        one, other = (
+            f"{name}{list(shape)}" for name, shape in (_dtype_and_shape(a), _dtype_and_shape(b))
+        )
         raise ValueError(
             f"Cannot compare {one} with {other}: expected arrays of one shape and dtype that has "
             "a digest. Compare what has the same."
         )
     if not a.size:
         return Distance(a.dtype.name, 0, 0, None)
-    rows_a, rows_b = _rows(a), _rows(b)
+    rows_a, rows_b = _row_per_element(a), _row_per_element(b)
     ranks_a, ranks_b, kind = _ranks(rows_a), _ranks(rows_b), rows_a.dtype.name
     differ = ranks_a != ranks_b
     found = Distance(a.dtype.name, a.size, int(differ.any(axis=1).sum()), None)
@@ -99,13 +103,13 @@ def distance(a: Any, b: Any) -> Distance:
     )
 
 
-def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
+def _dtype_and_shape(leaf: Any) -> tuple[str, tuple[int, ...]]:
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return leaf.dtype.name, leaf.shape
     return type(leaf).__name__, ()
 
 
-def _rows(leaf: Any) -> Any:
+def _row_per_element(leaf: Any) -> Any:
     """Return one row an element: its number, both parts of a complex one, the words of a key."""
     data: Any = jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))

@@ -169,11 +169,11 @@ def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
         # Words of one element lie side by side, as they would in memory.
         mixed = plane ^ _mix(_positions(plane.shape) * len(planes) + number, MURMUR)
         lanes = (_mix(mixed, MURMUR), _mix(mixed * jnp.uint32(GOLDEN), LOWBIAS))
-        total += jnp.stack([_sum(lane) for lane in lanes])
+        total += jnp.stack([_wrapped_sum(lane) for lane in lanes])
     return total
 
 
-def _sum(words: Words) -> UInt32[Array, ""]:
+def _wrapped_sum(words: Words) -> UInt32[Array, ""]:
     """Add up modulo 2**32: `FOLD` rows at a time first, and then what is left of them.
 
     XLA's CPU compiler turns the mixing and that first addition into one vectorised loop, several
@@ -187,7 +187,7 @@ def _sum(words: Words) -> UInt32[Array, ""]:
     if words.ndim == 1 and words.size >= FOLD * FOLD:
         row = min(ROW, 1 << (words.size // FOLD).bit_length() - 1)
         whole, rest = _split(words, 0, row)
-        return _sum(whole.reshape(-1, row)) + jnp.sum(rest, dtype=jnp.uint32)
+        return _wrapped_sum(whole.reshape(-1, row)) + jnp.sum(rest, dtype=jnp.uint32)
     axis = next((axis for axis, size in enumerate(words.shape[:-1]) if size >= FOLD), None)
     if axis is None or not words.size:
         return jnp.sum(words, dtype=jnp.uint32)

@@ -169,7 +169,7 @@ def check_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:
     # Every leaf is looked at before any is read: a refusal should not take seconds to come.
     leaves = named_leaves(tree)
     for path, leaf in leaves:
-        _check(path, leaf)
+        _check_leaf(path, leaf)
     return leaves
 
 
@@ -331,7 +331,7 @@ def is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _check(path: LeafPath, leaf: Any) -> None:
+def _check_leaf(path: LeafPath, leaf: Any) -> None:
     refused = _refusal(leaf)
     if refused:
         expected, got, do = refused
@@ -378,7 +378,7 @@ def _device_refusal(leaf: jax.Array) -> tuple[str, str, str] | None:
 
 def _leaf_digest(leaf: Any) -> bytes:
     data = jax.random.key_data(leaf) if is_key(leaf) else leaf
-    array = _on_host(data)
+    array = _host_array(data)
     bits = BITS[array.dtype.name]
     shape = b"".join(size.to_bytes(8, "little") for size in leaf.shape)
     implementation = str(jax.random.key_impl(leaf)) if is_key(leaf) else ""
@@ -389,7 +389,7 @@ def _leaf_digest(leaf: Any) -> bytes:
     return digest.digest()
 
 
-def _on_host(data: Any) -> np.ndarray[Any, Any]:
+def _host_array(data: Any) -> np.ndarray[Any, Any]:
     # On CPU this is a view of JAX's own buffer. Elsewhere JAX keeps the host copy it makes for as
     # long as the array lives: read through a second array over the same buffers, so that the
     # copy goes when the digest is done. device_get, because it is also allowed where a transfer

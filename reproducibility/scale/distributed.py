@@ -117,7 +117,7 @@ class Layout:
     @functools.cached_property
     def everywhere(self) -> NamedSharding:
         """The sharding of an array of which each device has a copy."""
-        return NamedSharding(self.mesh, _spec())
+        return NamedSharding(self.mesh, _partition())
 
     def shards(self, count: int) -> range:
         """Return the global numbers of the shards that this process computes.
@@ -202,7 +202,7 @@ class Layout:
             _own_part(copy, np.uint32(self._first + k), len(self.devices), axis)
             for k, copy in enumerate(self.copies(tree))
         ]
-        spec = _spec(*[None] * axis, AXIS)
+        spec = _partition(*[None] * axis, AXIS)
         shapes = [leaf.shape for leaf in jax.tree.leaves(tree)]
         return self._assembled(parts, NamedSharding(self.mesh, spec), shapes)
 
@@ -248,7 +248,7 @@ class Layout:
         blocks = [tuple(parts[i : i + each]) for i in range(0, len(parts), each)]
         sums = [_flat_sum(block) for block in blocks]
         shapes = [(len(self.devices), *leaf.shape[1:]) for leaf in jax.tree.leaves(sums[0])]
-        sharding = NamedSharding(self.mesh, _spec(AXIS))
+        sharding = NamedSharding(self.mesh, _partition(AXIS))
         found = _across(self._assembled(sums, sharding, shapes), self.mesh)
         if self.devices[0].platform == "cpu":
             # More virtual devices than cores, each waiting in a sum: with many of them begun, XLA
@@ -414,12 +414,12 @@ def _slices(batch: PyTree, count: int) -> list[PyTree]:
 _compiled_slices: Any = jax.jit(_slices, static_argnums=1)
 
 
-def _spec(*axes: str | None) -> Any:
+def _partition(*axes: str | None) -> Any:
     make: Any = PartitionSpec  # without types in JAX's own stubs
     return make(*axes)
 
 
-def _sum(parts: Parts) -> PyTree:
+def _pairwise_sum(parts: Parts) -> PyTree:
     """Add neighbours, then neighbours of those, and so on."""
     parts = [jax.tree.map(_inexact, part) for part in parts]
     while len(parts) > 1:
@@ -439,7 +439,7 @@ def _inexact(leaf: Array) -> Array:
 @jax.jit
 def _mean(parts: Parts) -> PyTree:
     """The whole tree, where one device has all shards."""
-    return jax.tree.map(functools.partial(_share, count=len(parts)), _sum(parts))
+    return jax.tree.map(functools.partial(_share, count=len(parts)), _pairwise_sum(parts))
 
 
 def _share(total: Array, count: int) -> Array:
@@ -465,7 +465,7 @@ class _Flat:
 @jax.jit
 def _flat_sum(parts: Parts) -> _Flat:
     """The part of the tree inside of one device."""
-    leaves, structure = jax.tree.flatten(_sum(parts))
+    leaves, structure = jax.tree.flatten(_pairwise_sum(parts))
     kinds: dict[str, list[Array]] = {}
     for leaf in leaves:
         kinds.setdefault(leaf.dtype.name, []).append(leaf.reshape(1, -1))
@@ -489,7 +489,7 @@ def _across(sums: _Flat, mesh: Mesh) -> PyTree:
         return vector
 
     add = jax.shard_map(
-        butterfly, mesh=mesh, in_specs=_spec(AXIS), out_specs=_spec(), check_vma=False
+        butterfly, mesh=mesh, in_specs=_partition(AXIS), out_specs=_partition(), check_vma=False
     )
     totals = {kind: add(vector)[0] for kind, vector in sums.vectors.items()}
     structure, shapes, shards = sums.form

@@ -19,7 +19,7 @@ from typing import IO
 
 from reproducibility.errors import ExitCode
 
-GRACE = 10.0  # seconds in which the others may end by themselves when one has failed
+END_GRACE = 10.0  # seconds in which the others may end by themselves when one has failed
 WATCHED = "REPRODUCIBILITY_LAUNCHED"  # set in the processes that are started here
 _TURN = threading.Lock()  # of the threads that print
 
@@ -110,11 +110,11 @@ def _wait(children: Sequence[subprocess.Popen[str]], say: Say) -> int:
                 continue
             del running[index]
             if found and not code:
-                code, end = (found if found > 0 else ExitCode.FAILED), time.monotonic() + GRACE
+                code, end = (found if found > 0 else ExitCode.FAILED), time.monotonic() + END_GRACE
             if found < 0:
                 say(f"Process {index} was ended by {signal.Signals(-found).name}.")
     for index in running:
-        say(f"Process {index} did not end within {GRACE:g} s of that, and is killed.")
+        say(f"Process {index} did not end within {END_GRACE:g} s of that, and is killed.")
     return code
 
 

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from reproducibility.errors import ExitCode, ProcessError
 
 LINE = 4096  # bytes of the longest message
-SHOWN = 20  # missing processes that are named
+PROCESSES_SHOWN = 20  # missing processes that are named
 REASON = 500  # characters of a reason that others are told, each up to 6 bytes of JSON
 RETRY = 0.1  # seconds between two attempts to reach process 0
 MANNERS = 2.0  # seconds in which who connects has to say who it is
@@ -34,7 +34,7 @@ Ended = Callable[[str, int], None]
 
 
 class Lifeline:
-    """The connections of one process to the others; `meet` makes it.
+    """The connections of one process to the others; `connect` makes it.
 
     Args:
         index: of this process.
@@ -76,7 +76,7 @@ class Lifeline:
         for peer in self._peers.values():
             peer.close()
 
-    def give_way(self, seconds: float) -> None:
+    def await_the_cause(self, seconds: float) -> None:
         """Wait a moment, and for ever if another process has died: then that is what to report.
 
         Args:
@@ -104,7 +104,7 @@ class Lifeline:
         with self._selector as selector:
             while selector.get_map() and not self._over.is_set():
                 for key, _ in selector.select(timeout=1.0):
-                    message = _read(key.fileobj)  # type: ignore[arg-type]
+                    message = _read_message(key.fileobj)  # type: ignore[arg-type]
                     if "done" not in message and not self._over.is_set():
                         self._lost.set()
                         self._over.set()
@@ -117,7 +117,7 @@ class Lifeline:
         return None
 
 
-def meet(address: str, index: int, count: int, *, deadline: float, ended: Ended) -> Lifeline:
+def connect(address: str, index: int, count: int, *, deadline: float, ended: Ended) -> Lifeline:
     """Wait until all processes of a run are there, and stay connected.
 
     Process 0 listens at the address until the others have come, and then frees it.
@@ -162,7 +162,7 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
     """Collect the other processes at process 0, then let all of them go."""
     end, peers = time.monotonic() + deadline, dict[int, socket.socket]()
     try:
-        server = _listen(place[1])
+        server = _listening(place[1])
     except OSError as error:
         raise ProcessError(
             "listen", f"at {place[0]}:{place[1]}", expected="a free port",
@@ -177,14 +177,16 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
                 peer, _ = server.accept()
             except TimeoutError:
                 lacking = [str(i) for i in range(1, count) if i not in peers]
-                more = len(lacking) - SHOWN
-                absent = ", ".join(lacking[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+                more = len(lacking) - PROCESSES_SHOWN
+                absent = ", ".join(lacking[:PROCESSES_SHOWN]) + (
+                    f" and {more} more" if more > 0 else ""
+                )
                 facts = (f"all {count} processes within {deadline:g} s", f"no process {absent}")
                 for there in peers.values():
                     _dismiss(there, *facts)
                 raise _not_begun(*facts) from None
             peer.settimeout(MANNERS)
-            hello = _read(peer)
+            hello = _read_message(peer)
             index, its = hello.get("process"), hello.get("processes")
             if its is None:  # not one of ours
                 peer.close()
@@ -215,7 +217,7 @@ def _join(
             time.sleep(RETRY)
             continue
         peer.settimeout(max(0.01, end - time.monotonic()) + MANNERS)  # process 0 names who lacks
-        answer = _read(peer)
+        answer = _read_message(peer)
         if "go" in answer:
             peer.settimeout(None)
             return {0: peer}
@@ -242,7 +244,7 @@ def _dismiss(peer: socket.socket, expected: str, got: str) -> None:
         peer.sendall(_line({"expected": expected, "got": got}))
 
 
-def _listen(port: int) -> socket.socket:
+def _listening(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():  # where JAX listens too
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
@@ -252,7 +254,7 @@ def _line(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-def _read(peer: socket.socket) -> dict[str, Any]:
+def _read_message(peer: socket.socket) -> dict[str, Any]:
     """Return the next message; nothing where the connection has ended or speaks otherwise."""
     text, end = b"", time.monotonic() + (peer.gettimeout() or float("inf"))
     with contextlib.suppress(OSError, ValueError, RecursionError):

@@ -30,13 +30,13 @@ from reproducibility.errors import (
     ReproducibilityError,
 )
 from reproducibility.same.hashing import leaf_digests
-from reproducibility.scale.lifeline import Lifeline, end_process, meet
+from reproducibility.scale.lifeline import Lifeline, connect, end_process
 
 DEADLINE = 60.0  # seconds to wait for the other processes to start
 AGREEMENT = 600.0  # seconds to wait for the others to come to a comparison
 PATIENCE = 3600.0  # seconds to wait for work of process 0; if it dies, the lifeline says so
 HEARTBEAT = 60  # seconds after which JAX gives up a machine that has vanished
-GRACE = 1.0  # seconds in which a death is known, when a sum has failed because of it
+NEWS_GRACE = 1.0  # seconds in which a death is known, when a sum has failed because of it
 
 _lifeline: Lifeline | None = None
 _calls = itertools.count()  # every process makes the same calls in the same order
@@ -90,8 +90,8 @@ def initialize(
             return 1
         mine = first and [first[0] * devices + i for i in range(devices)]
     else:
-        count, index, address = _checked(processes, process_index, coordinator)
-    line = meet(address, index, count, deadline=deadline, ended=end_process)
+        count, index, address = _checked_settings(processes, process_index, coordinator)
+    line = connect(address, index, count, deadline=deadline, ended=end_process)
     try:
         jax.distributed.initialize(
             address, count, index, mine, cluster_detection_method="deactivate",
@@ -106,7 +106,7 @@ def initialize(
     return count
 
 
-def here() -> tuple[int, int]:
+def this_process() -> tuple[int, int]:
     """Return the index of this process and the number of all.
 
     As `jax.process_index()` and `jax.process_count()`, and without starting JAX's devices, whose
@@ -127,13 +127,13 @@ def stop_together(step: int) -> bool:
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
-def give_way() -> None:
+def await_the_cause() -> None:
     """Wait a moment before an error is shown: where another process has died, that is the cause."""
     if _lifeline:
-        _lifeline.give_way(GRACE)
+        _lifeline.await_the_cause(NEWS_GRACE)
 
 
-def leave(error: BaseException, code: int) -> None:
+def end_together(error: BaseException, code: int) -> None:
     """End this process and, with it, the others; return where there are none.
 
     Args:
@@ -181,7 +181,7 @@ def on_first[T](
     Raises:
         ProcessError: in the others, when it failed in process 0, or took too long.
     """
-    index, count = here()
+    index, count = this_process()
     if count == 1:
         return work()
     name = f"reproducibility/{ticket() if number is None else number}"
@@ -245,7 +245,7 @@ def assert_same_facts(
         ProcessMismatchError: on every process, naming the first value and process that differ.
         ProcessError: a process did not call it.
     """
-    index, count = here()
+    index, count = this_process()
     if count == 1:
         return
     name = f"reproducibility/{ticket()}"
@@ -257,7 +257,7 @@ def assert_same_facts(
         for process in range(1, count):
             theirs = json.loads(_get(f"{name}/{process}", process, AGREEMENT))
             for each in ours | theirs:  # in the order in which they were given
-                one, other = (_value(side, each) for side in (ours, theirs))
+                one, other = (_fact(side, each) for side in (ours, theirs))
                 if one != other:
                     return [f"{one}, as process 0 has", f"{other} on process {process}"]
         return []
@@ -267,7 +267,7 @@ def assert_same_facts(
         raise ProcessMismatchError("use", thing, expected=verdict[0], got=verdict[1], do=do)
 
 
-def _checked(
+def _checked_settings(
     processes: int | None, process_index: int | None, coordinator: str | None
 ) -> tuple[int, int, str]:
     """Refuse settings of processes that do not fit together."""
@@ -333,9 +333,9 @@ def _stay(line: Lifeline) -> None:
     show = sys.excepthook
 
     def tell(kind: type[BaseException], value: BaseException, frames: Any) -> None:
-        give_way()
+        await_the_cause()
         show(kind, value, frames)
-        leave(value, ExitCode.FAILED)
+        end_together(value, ExitCode.FAILED)
 
     sys.excepthook = tell
 
@@ -363,5 +363,5 @@ def _get(name: str, process: int, deadline: float) -> str:
     return text
 
 
-def _value(facts: Mapping[str, Any], name: str) -> str:
+def _fact(facts: Mapping[str, Any], name: str) -> str:
     return f"{name}={facts[name]!r}" if name in facts else f"no {name}"

@@ -19,14 +19,12 @@ bfloat16 when the target asks for it, and does not store arrays of size zero.
 from __future__ import annotations
 
 import atexit
-import difflib
 import errno
 import functools
 import os
-import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -52,33 +50,40 @@ from reproducibility.errors import (
     RunSaveError,
 )
 from reproducibility.same.hashing import (
-    LeafPath,
     check_leaves,
-    is_key,
     leaf_digests,
     named_digests,
     named_leaves,
     path_string,
 )
-from reproducibility.scale.processes import assert_same_facts, here, on_first, ticket
+from reproducibility.scale.processes import assert_same_facts, on_first, this_process, ticket
 from reproducibility.storage.files import (
     TEMPORARY,
     discard,
     file_table,
+    files_below,
     flush,
     read_with_digest,
     readable_json,
     saved_steps,
     set_aside,
-    walk,
     with_digest,
 )
+from reproducibility.storage.seal import (
+    ARRAYS,
+    SEAL,
+    SEAL_FORMAT,
+    Host,
+    damage_error,
+    first_line_of,
+    leaves_by_name,
+    prng_of_leaf,
+    refuse_other_leaves,
+    safe_copy,
+    sealed_spec,
+    unread_error,
+)
 
-type Host = list[tuple[LeafPath, Any]]
-
-FORMAT = 1
-SEAL = "seal.json"
-ARRAYS = "arrays"
 _NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
 # What the system says of a file that is not there any more, or of a disk that has lost it.
 _LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
@@ -174,7 +179,7 @@ class CheckpointStore:
         _refuse_alone(named)
         # What the background hashes. Where the array is on the host already it is a view, and JAX
         # does not write into the buffer of an array that has one, donated or not.
-        host = [(path, _on_host(leaf)) for path, leaf in named]
+        host = [(path, safe_copy(leaf)) for path, leaf in named]
         arrays = {
             path_string(path): _encode(leaf, copy)
             for (path, leaf), (_, copy) in zip(named, host, strict=True)
@@ -245,7 +250,7 @@ class CheckpointStore:
                 "restore", "a checkpoint", path=self.path, step=step,
                 expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
             )  # fmt: skip
-        wanted = _named(like)
+        wanted = leaves_by_name(like)
         seal = self._together(step, lambda: self.verify(step), lambda seal: seal["digest"])
         return self._together(
             step, lambda: self._read(folder, step, like, wanted, seal), lambda tree: "its leaves"
@@ -335,16 +340,17 @@ class CheckpointStore:
             return self._checked(folder, step)
         except OSError as error:
             raise CheckpointReadError(
-                "verify", "a checkpoint", path=folder, step=step, expected="files that can be read "
-                "here", got=_first_line(error), do="Mend that: nothing says that they are damaged.",
+                "verify", "a checkpoint", path=folder, step=step,
+                expected="files that can be read here", got=first_line_of(error),
+                do="Mend that: nothing says that they are damaged.",
             ) from error  # fmt: skip
 
     def _checked(self, folder: Path, step: int) -> dict[str, Any]:
         try:
             seal = read_with_digest(folder / SEAL)
-            if seal["format"] != FORMAT:
+            if seal["format"] != SEAL_FORMAT:
                 raise CheckpointMismatchError(
-                    "use", "a checkpoint", path=folder, step=step, expected=f"format {FORMAT}",
+                    "use", "a checkpoint", path=folder, step=step, expected=f"format {SEAL_FORMAT}",
                     got=seal["format"], do="Use the version of this package that wrote it.",
                 )  # fmt: skip
             parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files", "chain")]
@@ -354,15 +360,15 @@ class CheckpointStore:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno not in _LOST:
                 raise cause from None
-            what = f"{SEAL}: {getattr(error, 'got', None) or _first_line(error)}"
-            raise _damaged(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
+            what = f"{SEAL}: {getattr(error, 'got', None) or first_line_of(error)}"
+            raise damage_error(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
         found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
         files = sorted(
             n for n in found.keys() | seal["files"] if found.get(n) != seal["files"].get(n)
         )
         if files:
-            raise _damaged(folder, step, "files as they were sealed", files=files,
-                           leaves=_unlike(folder, seal["leaves"]))  # fmt: skip
+            raise damage_error(folder, step, "files as they were sealed", files=files,
+                           leaves=_changed_leaves(folder, seal["leaves"]))  # fmt: skip
         if self.run not in (None, seal["run"]):
             raise CheckpointMismatchError(
                 "use", "a checkpoint", path=folder, step=step, expected=f"one of run {self.run}",
@@ -391,7 +397,7 @@ class CheckpointStore:
     def _save_error(self, error: Exception) -> CheckpointSaveError:
         return CheckpointSaveError(
             "save", "a checkpoint", path=self.path, step=self._saving,
-            expected="room and permission to write", got=_first_line(error),
+            expected="room and permission to write", got=first_line_of(error),
             do="Free some space or fix the permissions; earlier checkpoints are intact.",
         )  # fmt: skip
 
@@ -419,7 +425,7 @@ class CheckpointStore:
 
     def _finish(self, commit: Callable[[], None], number: int) -> None:
         """Commit in process 0; in the others, wait until it has."""
-        if here()[0]:
+        if this_process()[0]:
             self._orbax.wait_until_finished()
         on_first(commit, number=number)
 
@@ -429,17 +435,21 @@ class CheckpointStore:
     ) -> None:  # fmt: skip
         digest, digests = named_digests(host)  # while Orbax writes
         leaves = {
-            (name := path_string(path)): {**_spec(leaf), **_prng(leaf), "digest": digests[name]}
+            (name := path_string(path)): {
+                **sealed_spec(leaf),
+                **prng_of_leaf(leaf),
+                "digest": digests[name],
+            }
             for path, leaf in host
         }
         self._orbax.wait_until_finished()
         seal = with_digest(
-            {"format": FORMAT, "run": self.run, "step": step, "digest": digest,
+            {"format": SEAL_FORMAT, "run": self.run, "step": step, "digest": digest,
              "chain": chain() if chain else None, "leaves": leaves, "files": file_table(temporary)}
         )  # fmt: skip
         (temporary / SEAL).write_bytes(readable_json(seal))
         # Every byte reaches the disk before the name does; then the name does.
-        for file in walk(temporary):
+        for file in files_below(temporary):
             flush(file)
         for folder, _, _ in os.walk(temporary, topdown=False):
             flush(Path(folder))
@@ -459,7 +469,7 @@ class CheckpointStore:
 
         From intact files nothing that goes wrong is damage, whatever Orbax says.
         """
-        _compare(seal["leaves"], wanted, folder, step)
+        refuse_other_leaves(seal["leaves"], wanted, folder, step)
         failed, tree, other = None, None, []
         try:
             arrays = self._read_arrays(folder, wanted)
@@ -472,7 +482,7 @@ class CheckpointStore:
             failed = error
         if failed or other:
             self.verify(step)  # where bytes have changed since, this says so
-            raise _unread(folder, step, failed, other) from failed
+            raise unread_error(folder, step, failed, other) from failed
         return tree
 
     def _read_arrays(self, folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -503,28 +513,6 @@ def _finish_saves() -> None:
             print(error, file=sys.stderr, flush=True)
 
 
-def _first_line(error: Exception) -> str:
-    """Return the kind of an error and the two ends of its first line: what, and why."""
-    line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    short = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
-    number = re.search(r"os_error_code='(\d+)'", line)  # TensorStore says why anywhere in its line
-    why = os.strerror(int(number[1])) if number else ""
-    return f"{type(error).__name__}{line and ': '}{short}{'' if why in short else f' ({why})'}"
-
-
-def _named(tree: PyTree) -> dict[str, Any]:
-    """Return the leaves by name; refuse what is no array and describes none."""
-    leaves = {path_string(path): leaf for path, leaf in named_leaves(tree)}
-    for name, leaf in leaves.items():
-        if not hasattr(leaf, "dtype") or isinstance(leaf, jax.core.Tracer):
-            raise LeafError(
-                "checkpoint", f"leaf {name}", expected="an array or a typed key",
-                got=f"a value of type {type(leaf).__name__}",
-                do="State its dtype, for example np.float32(value), outside of jit.",
-            )  # fmt: skip
-    return leaves
-
-
 def _refuse_alone(named: Host) -> None:
     """Refuse, where there are several processes, an array that belongs to this one: which would be
     saved?"""
@@ -541,118 +529,9 @@ def _size(leaf: Any) -> int:
     return int(np.prod(leaf.shape))
 
 
-def _spec(leaf: Any) -> dict[str, Any]:
-    """Describe a leaf as the seal does; the dtype of a key, "key<fry>", tells its kind."""
-    return {"dtype": leaf.dtype.name, "shape": list(leaf.shape)}
-
-
-def _prng(leaf: Any) -> dict[str, str]:
-    """Name the PRNG implementation of a leaf of keys."""
-    return {"prng": str(jax.random.key_impl(leaf))} if is_key(leaf) else {}
-
-
-def _describe(spec: dict[str, Any]) -> str:
-    return f"{spec['dtype']}[{','.join(map(str, spec['shape']))}]"
-
-
-def _damaged(
-    folder: Path, step: int, expected: str, got: str = "",
-    files: Sequence[str] = (), leaves: Sequence[str] = (),
-) -> CheckpointDamagedError:  # fmt: skip
-    """Say which files are not as they were, and which leaves that concerns."""
-    if files and not got:
-        spoilt = f"with {'it' if len(files) == 1 else 'them'} {_some(leaves)}" if leaves else ""
-        got = f"{_some(files)} altered, and {spoilt or 'no leaf spoilt'}"
-    error = CheckpointDamagedError(
-        "use", "a checkpoint", path=folder, step=step, expected=expected,
-        got=got or f"others in {_some(leaves)}", do="Use an earlier one.",
-    )  # fmt: skip
-    error.files, error.leaves = tuple(files), tuple(leaves)
-    return error
-
-
-def _unread(
-    folder: Path, step: int, failed: Exception | None, leaves: Sequence[str]
-) -> CheckpointReadError:
-    """Say what came of reading files that are intact."""
-    error = CheckpointReadError(
-        "restore", "a checkpoint", path=folder, step=step, expected="the leaves that were sealed, "
-        "from files that are intact", got=_first_line(failed) if failed else "others in "
-        f"{_some(leaves)}", do="The checkpoint is not damaged: look at memory, at the shardings "
-        "asked for, and at the versions of Orbax and JAX.",
-    )  # fmt: skip
-    error.leaves = tuple(leaves)
-    return error
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
-
-
-def _unlike(folder: Path, sealed: dict[str, Any]) -> list[str]:
-    """Name the leaves that cannot be read any more or are not as they were sealed.
-
-    Only to explain: the files decide. One at a time, because one bad leaf must not hide others.
-    """
-    how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
-    names = []
-    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
-    for name, spec in sealed.items():
-        if not np.prod(spec["shape"]):
-            continue  # not stored
-        args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
-        try:
-            leaf = orbax.restore(folder / ARRAYS, args=args)[name]
-            if "prng" in spec:
-                leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
-            else:
-                leaf = leaf.astype(jnp.dtype(spec["dtype"]))
-            intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
-        except Exception:  # whatever Orbax and tensorstore raise for a damaged file
-            intact = False
-        if not intact:
-            names.append(name)
-    orbax.close()
-    return names
-
-
-def _compare(saved: dict[str, Any], wanted: dict[str, Any], folder: Path, step: int) -> None:
-    """Refuse the first leaf that is not in the checkpoint as `wanted` has it."""
-
-    def refuse(name: str, expected: str, got: str, do: str) -> None:
-        raise CheckpointMismatchError(
-            "restore", f"leaf {name}", path=folder, step=step, expected=expected, got=got, do=do
-        )
-
-    for name, leaf in wanted.items():
-        expected = _describe(_spec(leaf))
-        if name not in saved:
-            near = difflib.get_close_matches(name, set(saved) - set(wanted), n=1)
-            got = f"no such leaf, but an unknown {near[0]}" if near else "no such leaf"
-            refuse(name, expected, got, "Restore with the model that was saved.")
-        got = _describe(saved[name])
-        if got != expected:
-            do = "Restore as it was saved; what is wanted instead, make from that."
-            refuse(name, expected, got, do)
-    for name in saved:
-        if name not in wanted:
-            refuse(name, "no such leaf", _describe(saved[name]), "Add it to the tree, or drop it "
-                   "knowingly: restore all, then take what you need.")  # fmt: skip
-
-
 def _stored(dtype: Any) -> Any:
     """Return the dtype under which Orbax keeps a leaf: its own, where tensorstore has it."""
     return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
-
-
-def _on_host(leaf: Any) -> Any:
-    """Return a leaf to hash later: safe from what the caller does with theirs."""
-    if isinstance(leaf, np.ndarray | np.generic):
-        return np.array(leaf)
-    if not leaf.is_fully_addressable:  # and then replicated
-        leaf = leaf.addressable_data(0)  # this process's own: nothing to wait for
-    return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
 
 
 def _encode(leaf: Any, copy: Any) -> Any:
@@ -701,3 +580,30 @@ def _fill(like: PyTree, values: dict[str, Any]) -> PyTree:
     numbered = jax.tree.unflatten(structure, range(len(values)))
     name_of = {number: path_string(path) for path, number in named_leaves(numbered)}
     return jax.tree.unflatten(structure, [values[name_of[n]] for n in sorted(name_of)])
+
+
+def _changed_leaves(folder: Path, sealed: dict[str, Any]) -> list[str]:
+    """Name the leaves that cannot be read any more or are not as they were sealed.
+
+    Only to explain: the files decide. One at a time, because one bad leaf must not hide others.
+    """
+    how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
+    names = []
+    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
+    for name, spec in sealed.items():
+        if not np.prod(spec["shape"]):
+            continue  # not stored
+        args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
+        try:
+            leaf = orbax.restore(folder / ARRAYS, args=args)[name]
+            if "prng" in spec:
+                leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
+            else:
+                leaf = leaf.astype(jnp.dtype(spec["dtype"]))
+            intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
+        except Exception:  # whatever Orbax and tensorstore raise for a damaged file
+            intact = False
+        if not intact:
+            names.append(name)
+    orbax.close()
+    return names

@@ -28,7 +28,7 @@ TEMPORARY = ".tmp-"
 SET_ASIDE = "damaged-"
 _CHAIN = b'"chain":'  # no text in canonical JSON looks so: there, its quotes would be escaped
 _LINK = len(_CHAIN) + 64 + len('"",')  # bytes of that entry
-AT_ONCE = 1 << 20  # bytes of lines
+BYTES_AT_ONCE = 1 << 20  # bytes of lines
 _STEP = re.compile(r"[0-9]{8}|[1-9][0-9]{8,}")  # a checkpoint's directory
 
 
@@ -133,7 +133,7 @@ def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
     try:
         if path.exists() and not path.is_file():  # a pipe would be read for ever
             raise OSError(errno.EINVAL, "something that is not a plain file")
-        return _parse(path.read_bytes())
+        return _parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         empty = isinstance(error, ValueError) and path.stat().st_size == 0
         got = "an empty file" if empty else str(error) if isinstance(error, ValueError) else None
@@ -272,8 +272,8 @@ def in_common(a: Chain, b: Chain) -> Iterator[list[bytes]]:
     if a.head != b.head or not (a.path.is_file() and b.path.is_file()):
         return
     with open(a.path, "rb") as one, open(b.path, "rb") as other:
-        while lines := one.readlines(AT_ONCE):
-            others = other.readlines(AT_ONCE)
+        while lines := one.readlines(BYTES_AT_ONCE):
+            others = other.readlines(BYTES_AT_ONCE)
             pairs = enumerate(zip(lines, others, strict=False))
             parts = min(len(lines), len(others))
             if lines != others:
@@ -372,7 +372,7 @@ def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | Non
     chain, lines = Chain(path, origin), []
     for body in chain:
         try:
-            lines.append({**_parse(body), "chain": chain.head})
+            lines.append({**_parse_json(body), "chain": chain.head})
         except (ValueError, TypeError, RecursionError):
             return lines, f"line {chain.number} is no line of this file"
     return lines, chain.problem
@@ -390,10 +390,10 @@ def file_table(folder: Path) -> dict[str, dict[str, Any]]:
         `{"bytes": …, "sha256": …}` by path, with `/`; what is no plain file, such as a link, has
         `{"bytes": 0, "sha256": "not a plain file"}`; what the disk fails to read says so there.
     """
-    return {path.relative_to(folder).as_posix(): _record(path) for path in walk(folder)}
+    return {path.relative_to(folder).as_posix(): _file_record(path) for path in files_below(folder)}
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Yield everything below a directory that is no directory, sorted; follow no link.
 
     Same bits: everywhere.
@@ -452,7 +452,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _file_record(path: Path) -> dict[str, Any]:
     if not stat.S_ISREG(path.lstat().st_mode):
         return {"bytes": 0, "sha256": "not a plain file"}
     try:
@@ -469,7 +469,7 @@ def _link(head: str, body: bytes) -> str:
     return sha256(head.encode() + body)
 
 
-def _parse(raw: bytes) -> Any:
+def _parse_json(raw: bytes) -> Any:
     return json.loads(
         raw, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
     )

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import psutil
 
 from reproducibility import PLANNED, Programs, Recorder, TrainConfig
-from reproducibility.recording.ledger import STAGES, Header
+from reproducibility.recording.lines import STAGES, Header
 from reproducibility.storage.files import chained
 from tests.benchmarks.bench_training import Loop, ours, ratio
 

@@ -38,7 +38,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         found = json.loads(json.dumps(importlib.import_module(module).work(task)))
         return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
-    monkeypatch.setattr(replay, "_in_environment", work)
+    monkeypatch.setattr(replay, "in_environment", work)
 
 
 @pytest.mark.long

@@ -30,8 +30,9 @@ from reproducibility import (
     restore_state,
     train,
 )
+from reproducibility.explain import child as children_of_replay
 from reproducibility.explain import replay
-from reproducibility.recording.ledger import STAGES
+from reproducibility.recording.lines import STAGES
 from reproducibility.reference import step as the_step
 from reproducibility.same.hashing import named_leaves, path_string
 from tests.conftest import SMALL
@@ -444,7 +445,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
         (tmp_path / "path").mkdir(exist_ok=True)
         (tmp_path / "path/ours.py").write_text(content)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-        replay._in_environment(environment, "ours", {"run": "R", "end": 3}, progress)
+        replay.in_environment(environment, "ours", {"run": "R", "end": 3}, progress)
 
     return start
 
@@ -509,7 +510,7 @@ def test_a_recorded_value_is_only_a_value(
             "xla_flags.xla_cpu_max_isa": value, "env.OPENBLAS_CORETYPE": value,
             "threads.xla_cpu": value, "config.jax_default_prng_impl": value,
         }  # fmt: skip
-        assert replay.variables_of(recorded) == {}
+        assert children_of_replay.variables_of(recorded) == {}
     found = variables(child, tmp_path, monkeypatch, recorded)
     assert not found.keys() & {"XLA_FLAGS", "NPROC", "OPENBLAS_CORETYPE", "JAX_DEFAULT_PRNG_IMPL"}
     assert not (tmp_path / "here").exists()
@@ -591,8 +592,8 @@ def test_a_child_ends_with_its_parent() -> None:
     busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
     busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
     for code in ("", busy):
-        command = [sys.executable, "-uc", f"{code}from reproducibility.explain import replay; "
-                   "print('here'); replay.serve()"]  # fmt: skip
+        command = [sys.executable, "-uc", f"{code}from reproducibility.explain import child; "
+                   "print('here'); child.serve()"]  # fmt: skip
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
             assert child.stdout.readline() == b"here\n"
             if code:
@@ -625,7 +626,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
     def start(run: str, *, dies: bool = False, waits: str = "", threads: int = 1) -> int:
         task = {"run": run, "end": 3, "dies": dies, "waits": waits}
-        found = replay._in_environment({"threads.xla_cpu": threads}, "pids", task, None)
+        found = replay.in_environment({"threads.xla_cpu": threads}, "pids", task, None)
         return found["pid"]
 
     return start
@@ -633,9 +634,9 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 def test_equal_environments_share_a_process(ask: Callable[..., int]) -> None:
     """Two runs are computed by one process where the same variables are set, and else by two."""
-    one, other = replay.side_by_side(ask, ("a", "b"))
+    one, other = children_of_replay.side_by_side(ask, ("a", "b"))
     assert one == other
-    one, other = replay.side_by_side(lambda n: ask("a", threads=n), (1, 2))
+    one, other = children_of_replay.side_by_side(lambda n: ask("a", threads=n), (1, 2))
     assert one != other
 
 
@@ -649,7 +650,7 @@ def test_a_process_that_died_takes_no_other_run_along(ask: Callable[..., int]) -
             return error.got
 
     for runs in (("bad 1", "good", "bad 2"), ("good", "bad 3", "good too")):
-        for run, told in zip(runs, replay.side_by_side(one, runs), strict=True):
+        for run, told in zip(runs, children_of_replay.side_by_side(one, runs), strict=True):
             if run.startswith("bad"):
                 assert told == f"exit code 1 and 'ValueError: {run}'"
             else:
@@ -669,9 +670,9 @@ def test_what_fails_on_one_side_ends_the_other(ask: Callable[..., int], tmp_path
 
     began = time.monotonic()
     with pytest.raises(KeyError):
-        replay.side_by_side(one, ("a", "b"))
+        children_of_replay.side_by_side(one, ("a", "b"))
     assert time.monotonic() - began < 300
-    assert replay.side_by_side(len, ("a", "bc")) == [1, 2]
+    assert children_of_replay.side_by_side(len, ("a", "bc")) == [1, 2]
 
 
 def ready(folder: Path, count: int) -> list[Path]:
@@ -693,7 +694,7 @@ def test_what_fails_ends_no_other_call(ask: Callable[..., int], tmp_path: Path) 
             ask(name, waits=str(tmp_path / f"ready {name}"))
         ended.append(name)
 
-    both = partial(replay.side_by_side, waiting, ("c",))
+    both = partial(children_of_replay.side_by_side, waiting, ("c",))
     others = [threading.Thread(target=each) for each in (both, partial(waiting, "alone"))]
     before = set(psutil.Process().children())
     for thread in others:
@@ -709,7 +710,7 @@ def test_what_fails_ends_no_other_call(ask: Callable[..., int], tmp_path: Path) 
 
     try:
         with pytest.raises(KeyError):
-            replay.side_by_side(one, ("a", "b"))
+            children_of_replay.side_by_side(one, ("a", "b"))
         assert set(psutil.Process().children()) - before == theirs
         assert ended == []
     finally:
@@ -725,8 +726,8 @@ def test_a_child_that_comes_too_late_is_ended(
 ) -> None:
     """A process that one side starts while the other has failed already is not waited for."""
     failed, before = threading.Event(), set(psutil.Process().children())
-    end = replay._Children.end
-    monkeypatch.setattr(replay._Children, "end", lambda self: (end(self), failed.set()))
+    end = children_of_replay._Children.end
+    monkeypatch.setattr(children_of_replay._Children, "end", lambda self: (end(self), failed.set()))
 
     def one(side: str) -> None:
         if side == "b":
@@ -735,5 +736,5 @@ def test_a_child_that_comes_too_late_is_ended(
         ask(side, waits="begun")
 
     with pytest.raises(KeyError):
-        replay.side_by_side(one, ("a", "b"))
+        children_of_replay.side_by_side(one, ("a", "b"))
     assert set(psutil.Process().children()) - before == set()

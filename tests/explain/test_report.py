@@ -26,7 +26,7 @@ from reproducibility.explain.report import (
     write_report,
 )
 from reproducibility.machine.environment import Difference
-from reproducibility.recording.ledger import FIELDS
+from reproducibility.recording.lines import FIELDS
 
 Element = ElementTree.Element
 CONFIRMED = Recomputed("confirmed", "2 recorded steps came out with the same fingerprints.")

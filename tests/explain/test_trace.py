@@ -443,7 +443,7 @@ def test_another_instruction_set_is_found_in_the_operation_that_it_changes() -> 
     known, other = (other_instruction_set(isa) for isa in ("AVX2", "SSE4_2"))
     found = first_divergence(known, other)
     assert (found.kind, found.a.name) == ("operation", "exp")
-    assert found.a.where == f"tests/{line_of(isa_network, 'jnp.exp')}"
+    assert found.a.where == f"tests/explain/{line_of(isa_network, 'jnp.exp')}"
     assert found.differing > 1  # what follows inherits it
     assert first_divergence(known, Trace.from_json(known.to_json())).kind == "none"
 

@@ -13,7 +13,7 @@ import pytest
 
 from reproducibility import capture_environment, environment_differences
 from reproducibility.machine import environment
-from reproducibility.machine.environment import KNOWN, Difference, variables_of
+from reproducibility.machine.environment import KNOWN_FACTS, Difference, variables_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -135,7 +135,11 @@ def test_a_compiler_flag_is_named_and_changes_bits(children):
     """A flag the table blames is named with its value, and does change normal draws, not keys."""
     found = changed(children, "flag")
     assert found.pop(f"xla_flags.{FLAG}") == Difference(
-        f"xla_flags.{FLAG}", None, VALUE, "changes bits", KNOWN["changes bits"][f"xla_flags.{FLAG}"]
+        f"xla_flags.{FLAG}",
+        None,
+        VALUE,
+        "changes bits",
+        KNOWN_FACTS["changes bits"][f"xla_flags.{FLAG}"],
     )
     assert set(found) == {"env.JAX_FOO_TOKEN"}
     assert "normal" in probes_that_differ(children, "flag")
@@ -178,16 +182,18 @@ def test_a_record_survives_json_and_repeats(children):
 
 def test_every_fact_is_about_something_recorded(children):
     """The table and the record name the same settings, flags apart, which only show when set."""
-    known = {name for facts in KNOWN.values() for name in facts}
+    known = {name for facts in KNOWN_FACTS.values() for name in facts}
     captured = set(children["plain"]["environment"])
     of_the_run = ("xla_flags.", "layout.", "program.")  # the last two are recorded by `train`
     assert captured == {name for name in known if not name.startswith(of_the_run)}
-    assert sum(map(len, KNOWN.values())) == len(known), "a setting stands under two effects"
+    assert sum(map(len, KNOWN_FACTS.values())) == len(known), "a setting stands under two effects"
 
 
 def test_every_option_exists():
     """The options in the table are spelled as this JAX spells them, so that each is really read."""
-    names = {n.removeprefix("config.") for facts in KNOWN.values() for n in facts if "config." in n}
+    names = {
+        n.removeprefix("config.") for facts in KNOWN_FACTS.values() for n in facts if "config." in n
+    }
     if jax.__version_info__ < (0, 11):
         assert names <= set(jax.config.values)
     assert "jax_default_prng_impl" in names

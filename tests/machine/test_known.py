@@ -122,9 +122,9 @@ def test_a_port_is_taken_for_several_processes_alone(
 ) -> None:
     """One process needs no port; where two cannot have theirs, they get another, once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        taken, free = server.getsockname()[1], known._free_port
+        taken, free = server.getsockname()[1], known._unused_port
         ports: list[Callable[[], int]] = []
-        monkeypatch.setattr(known, "_free_port", lambda: ports.pop()())
+        monkeypatch.setattr(known, "_unused_port", lambda: ports.pop()())
         assert ask(one={"reproduce": planted.right})["one"].verdict == "right"
         ports[:] = [free, lambda: taken]
         assert ask(two={"reproduce": planted.right, "processes": 2})["two"].verdict == "right"

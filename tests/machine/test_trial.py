@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reproducibility.machine.reproducers import Computed
-from reproducibility.machine.trial import Task, answer, judge, main
+from reproducibility.machine.trial import Task, answer, answer_file, judge
 
 HERE = Task("jax-1", "tests.planted:right", ("cpu",), tries=2)
 
@@ -75,6 +75,6 @@ def test_answers_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
     later = dataclasses.replace(HERE, name="jax-2", function="tests.planted:empty")
     file = tmp_path / "answers"
     with pytest.raises(Crash):
-        main([str(file), json.dumps([dataclasses.asdict(task) for task in (HERE, later)])])
+        answer_file([str(file), json.dumps([dataclasses.asdict(task) for task in (HERE, later)])])
     [line] = file.read_text().splitlines()
     assert json.loads(line)["problems"] == {"try 0": None, "try 1": None}

@@ -34,7 +34,9 @@ from reproducibility import (
     train,
 )
 from reproducibility.recording import ledger
-from reproducibility.recording.ledger import DIGITS, STAGES, Header, Walk, Writer, differing, walk
+from reproducibility.recording.ledger import Writer
+from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header, differing
+from reproducibility.recording.walk import Walk, walk_together
 from reproducibility.same.fingerprint import combined
 from reproducibility.storage.files import canonical_json, chained
 
@@ -52,7 +54,7 @@ STEPS = 7
 
 def fingerprint(*words: object) -> str:
     """Make up a fingerprint."""
-    return hashlib.sha256(repr(words).encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def line(
@@ -106,7 +108,7 @@ def craft(path: Path, *bodies: dict[str, Any] | bytes) -> Path:
 
 def walked(a: Path, b: Path) -> Walk:
     """Read two ledgers side by side."""
-    return walk(Ledger(a), Ledger(b))
+    return walk_together(Ledger(a), Ledger(b))
 
 
 @pytest.fixture

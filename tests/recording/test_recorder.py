@@ -44,9 +44,9 @@ from reproducibility import (
     tree_digest,
 )
 from reproducibility.recording import ledger
-from reproducibility.recording.ledger import STAGES
-from reproducibility.recording.recorder import AT_ONCE
-from reproducibility.reference.loop import _attempt as attempt
+from reproducibility.recording.lines import STAGES
+from reproducibility.recording.recorder import STEPS_AT_ONCE
+from reproducibility.reference.loop import _run_attempt as attempt
 from reproducibility.same.hashing import named_leaves, path_string
 
 Small = Callable[..., TrainConfig]
@@ -464,12 +464,14 @@ def test_steps_may_be_integers_of_any_kind(tmp_path: Path) -> None:
         recorder.record(1.0, params=jnp.ones(1))
 
 
-@pytest.mark.parametrize("stop", [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE])
+@pytest.mark.parametrize(
+    "stop", [1, STEPS_AT_ONCE - 1, STEPS_AT_ONCE, STEPS_AT_ONCE + 1, 2 * STEPS_AT_ONCE]
+)
 def test_resumed_equals_uninterrupted(tmp_path: Path, stop: int) -> None:
     """With `first` after the last step before, two recorders write what one would have."""
-    record_all(tmp_path / "whole", range(2 * AT_ONCE + 3))
+    record_all(tmp_path / "whole", range(2 * STEPS_AT_ONCE + 3))
     record_all(tmp_path / "parts", range(stop))
-    record_all(tmp_path / "parts", range(stop, 2 * AT_ONCE + 3), first=stop)
+    record_all(tmp_path / "parts", range(stop, 2 * STEPS_AT_ONCE + 3), first=stop)
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -502,10 +504,10 @@ def test_the_chain_is_told_when_it_is_on_the_disk(tmp_path: Path) -> None:
 def test_lines_are_handed_over_in_time(tmp_path: Path) -> None:
     """A kill loses at most the lines of 64 steps: the others are on their way."""
     recorder = Recorder(tmp_path / "ledger")
-    for step in range(AT_ONCE):
+    for step in range(STEPS_AT_ONCE):
         recorder.record(step, params=jnp.ones(2))
     recorder._thread.submit(lambda: None).result()
-    assert len(lines(tmp_path / "ledger")) == AT_ONCE
+    assert len(lines(tmp_path / "ledger")) == STEPS_AT_ONCE
     recorder.close()
 
 
@@ -605,7 +607,7 @@ def test_a_gap_needs_first(tmp_path: Path) -> None:
 
 def record_many(recorder: Recorder) -> None:
     """Record so many steps that some are handed over."""
-    for step in range(1000, 1000 + AT_ONCE):
+    for step in range(1000, 1000 + STEPS_AT_ONCE):
         recorder.record(step, params={"w": jnp.ones(3)})
 
 
@@ -621,14 +623,14 @@ def test_a_full_disk_is_told_at_the_next_call(
 
     What was written before stays whole; another recorder goes on from there.
     """
-    record_all(tmp_path / "whole", range(3 * AT_ONCE))
+    record_all(tmp_path / "whole", range(3 * STEPS_AT_ONCE))
     recorder = Recorder(tmp_path / "ledger")
 
     def record(steps: range) -> None:
         for step in steps:
             recorder.record(step, loss=0.5**step, params={"w": jnp.full(3, 0.5**step)})
 
-    record(range(AT_ONCE))
+    record(range(STEPS_AT_ONCE))
     recorder.flush().result()
     before = (tmp_path / "ledger").read_bytes()
 
@@ -640,7 +642,7 @@ def test_a_full_disk_is_told_at_the_next_call(
     recorder._thread.submit(gate.wait)
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "append_bytes", full)
-        record(range(AT_ONCE, 3 * AT_ONCE))
+        record(range(STEPS_AT_ONCE, 3 * STEPS_AT_ONCE))
         gate.set()
         recorder._thread.submit(lambda: None).result()
     said = "Cannot write the ledger at .*: expected room and permission to write, got No space"
@@ -649,7 +651,7 @@ def test_a_full_disk_is_told_at_the_next_call(
     with suppress(RunSaveError):
         recorder.close()
     assert (tmp_path / "ledger").read_bytes() == before
-    record_all(tmp_path / "ledger", range(AT_ONCE, 3 * AT_ONCE), first=AT_ONCE)
+    record_all(tmp_path / "ledger", range(STEPS_AT_ONCE, 3 * STEPS_AT_ONCE), first=STEPS_AT_ONCE)
     assert (tmp_path / "ledger").read_bytes() == (tmp_path / "whole").read_bytes()
 
 

@@ -40,7 +40,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every training of the doctor end the same at once."""
     elsewhere = contextlib.nullcontext(lambda: ("same", ""))
     monkeypatch.setattr(doctor, "train", lambda *a, **k: Done("same"))
-    monkeypatch.setattr(doctor, "_in_a_fresh_process", lambda: elsewhere)
+    monkeypatch.setattr(doctor, "_training_beside", lambda: elsewhere)
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_a_machine_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
     """Where each training ends differently, and a process does not end, the answers say so."""
     digests = iter("abcdefgh")
     monkeypatch.setattr(doctor, "train", lambda *a, **k: Done(next(digests)))
-    monkeypatch.setattr(doctor, "_CHILD", "import time; time.sleep(600)")
-    monkeypatch.setattr(doctor, "DEADLINE", 0.1)
+    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(doctor, "DOCTOR_DEADLINE", 0.1)
     monkeypatch.setattr(known, "FAULTS", ())
     found = diagnose()
     assert [check.passed for check in found.checks] == [False, None, False]
@@ -130,8 +130,8 @@ def test_a_machine_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_fresh_process_died_of_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a process that fails, the exit code and the error are said, and not its program."""
-    monkeypatch.setattr(doctor, "_CHILD", "import sys; raise ImportError('planted')")
-    with doctor._in_a_fresh_process() as told:
+    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", "import sys; raise ImportError('planted')")
+    with doctor._training_beside() as told:
         assert told() == (None, "the process ended with exit code 1 and 'ImportError: planted'")
 
 
@@ -142,8 +142,8 @@ def test_a_fresh_process_ignores_what_lies_about(
     Path(tmp_path, "tempfile.py").write_text("raise RuntimeError('planted')")
     monkeypatch.chdir(tmp_path)
     child = "import tempfile, reproducibility; print(tempfile.__file__, 'digest')"
-    monkeypatch.setattr(doctor, "_CHILD", child)
-    with doctor._in_a_fresh_process() as told:
+    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", child)
+    with doctor._training_beside() as told:
         assert told() == ("digest", "")
 
 
@@ -173,7 +173,7 @@ def test_interrupted_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> No
     endless = Fault("jax-1", "f", ("cpu",), planted.endless, "So it is.", "Do this.")
     monkeypatch.setattr(known, "FAULTS", (endless,))
     monkeypatch.setattr(subprocess, "Popen", started)
-    monkeypatch.setattr(doctor, "_CHILD", "import time; time.sleep(600)")
+    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", "import time; time.sleep(600)")
     monkeypatch.setattr(doctor, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         diagnose()

@@ -153,7 +153,7 @@ def test_the_others_do_not_outlive_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When one has failed, the others have a while to end by themselves, and are then killed."""
-    monkeypatch.setattr(launch, "GRACE", 3.0)
+    monkeypatch.setattr(launch, "END_GRACE", 3.0)
     script = """
 if which == 1:
     open(sys.argv[1], "w").close()
@@ -172,7 +172,7 @@ def test_who_is_done_does_not_end_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a process that ended well the others may work as long as they like."""
-    monkeypatch.setattr(launch, "GRACE", 0.1)
+    monkeypatch.setattr(launch, "END_GRACE", 0.1)
     assert start("time.sleep(1.0 * which); print('done')") == (0, [])
     assert sorted(capsys.readouterr().out.splitlines()) == ["[0] done", "[1] done"]
 

@@ -19,7 +19,7 @@ import pytest
 
 from reproducibility import ProcessError
 from reproducibility.scale import lifeline
-from reproducibility.scale.lifeline import Lifeline, meet
+from reproducibility.scale.lifeline import Lifeline, connect
 
 LONG = 60.0  # seconds; whoever waits as long is stuck
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,9 @@ ROOT = Path(__file__).parents[2]
 # Meets, says so, and then ends as it is told on stdin: at once, with an exception, or not at all.
 CHILD = """
 import sys, time
-from reproducibility.scale.lifeline import end_process, meet
+from reproducibility.scale.lifeline import connect, end_process
 address, index, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-line = meet(address, index, count, deadline=60, ended=end_process)
+line = connect(address, index, count, deadline=60, ended=end_process)
 print("met", flush=True)
 for order in sys.stdin:
     line.close() if order == "close\\n" else line.fail(f"{order.strip()}.", 7)
@@ -73,7 +73,9 @@ class Group:
     def come(self, index: int, count: int, deadline: float = LONG) -> Future[Lifeline]:
         """Let a process come to the meeting."""
         ended = self.ended[index] = Ended()
-        line = self._pool.submit(meet, self.address, index, count, deadline=deadline, ended=ended)
+        line = self._pool.submit(
+            connect, self.address, index, count, deadline=deadline, ended=ended
+        )
         self._stack.callback(lambda: line.exception(LONG) or line.result().close())
         return line
 
@@ -388,7 +390,7 @@ def test_a_coordinator_that_does_not_answer(
     """Where process 0 should be and is not, the others say so when the time is up."""
     monkeypatch.setattr(lifeline, "MANNERS", 0.1)
     with place() as address, pytest.raises(ProcessError) as caught:
-        meet(address, 1, 2, deadline=0.5, ended=Ended())
+        connect(address, 1, 2, deadline=0.5, ended=Ended())
     said = f"Cannot reach process 0 at {address}: expected an answer within 0.5 s, got {got}"
     assert str(caught.value).startswith(said)
     assert "Start process 0, or give all processes its address: --coordinator." in str(caught.value)
@@ -399,7 +401,7 @@ def test_a_name_that_no_machine_has(host: str) -> None:
     """An address that cannot be found, or be one, is refused in one sentence that names it."""
     said = f"Cannot reach process 0 at {host}:9: expected an answer within 0.3 s, got "
     with pytest.raises(ProcessError, match=re.escape(said)):
-        meet(f"{host}:9", 1, 2, deadline=0.3, ended=Ended())
+        connect(f"{host}:9", 1, 2, deadline=0.3, ended=Ended())
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 
 from reproducibility import ConfigError, ProcessError, assert_same_on_all_processes, initialize
-from reproducibility.scale.processes import assert_same_facts, here, leave, on_first
+from reproducibility.scale.processes import assert_same_facts, end_together, on_first, this_process
 from tests.scale.test_lifeline import free_address
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ index or atexit.register(time.sleep, 4)  # after all else: the other ends meanwh
 import jax, jax.numpy as jnp
 from reproducibility.scale import processes
 from reproducibility import assert_same_on_all_processes, initialize
-from reproducibility.scale.processes import assert_same_facts, here, on_first, stop_together
+from reproducibility.scale.processes import assert_same_facts, this_process, on_first, stop_together
 
-tell(joined=[initialize(**asked), *here()])
+tell(joined=[initialize(**asked), *this_process()])
 jax.config.update("jax_num_cpu_devices", 3)  # refused where `here` has started JAX
 tell(devices=[jax.process_index(), jax.process_count(), jax.local_device_count()])
 
@@ -164,8 +164,8 @@ def test_one_process_needs_nobody() -> None:
     """Asked for one process, and where there is one, everything is done here, at once."""
     assert initialize(processes=1) == 1
     assert initialize(processes=1, process_index=0, coordinator="nowhere:1") == 1
-    assert here() == (0, 1)
-    leave("There is nobody to tell.", 9)
+    assert this_process() == (0, 1)
+    end_together("There is nobody to tell.", 9)
     assert_same_on_all_processes({"w": jnp.ones(3)})
     assert_same_facts({"seed": 1}, thing="these settings")
     value = object()
@@ -234,7 +234,7 @@ def test_nobody_there(address: str) -> None:
     said = f"Cannot reach process 0 at {address.replace('[', '').replace(']', '')}: expected"
     with pytest.raises(ProcessError, match=re.escape(said)):
         initialize(processes=2, process_index=1, coordinator=address, deadline=0.2)
-    assert here() == (0, 1)
+    assert this_process() == (0, 1)
 
 
 def test_nothing_to_find_is_one_process(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_nothing_to_find_is_one_process(tmp_path: Path) -> None:
     script = """
 import jax.numpy as jnp
 from reproducibility import initialize
-from reproducibility.scale.processes import here
+from reproducibility.scale.processes import this_process
 tell(mpi=error(initialize))
 del os.environ["OMPI_COMM_WORLD_SIZE"]
-tell(alone=[initialize(), *here()])
+tell(alone=[initialize(), *this_process()])
 jnp.ones(3).block_until_ready()
 tell(begun=error(initialize))
 """

@@ -19,7 +19,7 @@ import pytest
 from mkdocs.structure.pages import Page
 from mkdocs_jupyter import convert
 
-from reproducibility.machine.environment import KNOWN
+from reproducibility.machine.environment import KNOWN_FACTS
 from tests.building import ADDRESSES
 from tools import executed, made_of, serve
 
@@ -104,7 +104,10 @@ def test_a_digest_is_one_of_names_and_bytes(root: Path) -> None:
 def test_every_setting_that_is_recorded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that the environment of a run records, and an installed version, change it."""
     names = {
-        name.removeprefix("env.") for facts in KNOWN.values() for name in facts if "env." in name
+        name.removeprefix("env.")
+        for facts in KNOWN_FACTS.values()
+        for name in facts
+        if "env." in name
     }
     assert "NPROC" in names
     before = made_of.surroundings()
