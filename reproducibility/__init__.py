@@ -1,6 +1,6 @@
 """Make a JAX training run repeat bit for bit, and prove that it does.
 
-The names below are the stable surface; everything else is imported by its module.
+The names of the stub are the stable surface; where each is defined may change.
 Chapter: docs/index.md
 """
 

@@ -4,6 +4,7 @@ from .errors import CheckpointMismatchError as CheckpointMismatchError
 from .errors import CheckpointReadError as CheckpointReadError
 from .errors import CheckpointSaveError as CheckpointSaveError
 from .errors import ConfigError as ConfigError
+from .errors import ExitCode as ExitCode
 from .errors import IdentityMismatchError as IdentityMismatchError
 from .errors import KeyTypeError as KeyTypeError
 from .errors import LeafError as LeafError

@@ -1,4 +1,4 @@
-"""Parses and prints; the work is elsewhere.
+"""Parses the command line; the work, and what is shown of it, are elsewhere.
 
 The rule: results go to stdout; progress and every reason for a code other than 0 go to stderr.
 Chapter: docs/guide/using_the_project.md

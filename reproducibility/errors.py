@@ -1,4 +1,4 @@
-"""Every exception this package raises on purpose.
+"""Every exception that this package raises on purpose, and every exit code.
 
 The rule: say what cannot be done, what was expected, what came instead, and what to do about it.
 Chapter: docs/reference/errors.md

@@ -30,10 +30,10 @@ from jaxtyping import Array, Key, PyTree
 from reproducibility.keys import root_key, stream_key
 from reproducibility.machine.environment import capture_environment, environment_differences
 from reproducibility.same.distance import distance
-from reproducibility.same.hashing import Entry, is_key, leaf_digests, named_leaves, path_string
+from reproducibility.same.hashing import PathEntry, is_key, leaf_digests, named_leaves, path_string
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
-type Record = dict[tuple[Entry, ...], tuple[str, str]]
+type Record = dict[tuple[PathEntry, ...], tuple[str, str]]
 
 # Set in the processes that are started here, so that they start none themselves.
 _TESTING_CHILD = "REPRODUCIBILITY_TESTING_CHILD"
@@ -116,10 +116,8 @@ function.
     """
     where = _importable(fn)
     result = fn()
-    ours, first = (
-        _tree_record(result),
-        _copy(result),
-    )  # now: the second call may write into the result
+    # Now: the second call may write into the result.
+    ours, first = _tree_record(result), _copy(result)
     if not ours:
         raise AssertionError(f"{fn.__qualname__} returned no array: there is nothing to compare.")
     if found := _tree_difference(first, fn()):
@@ -322,7 +320,9 @@ def _records_of_a_fresh_process(
         if code or not answer.exists():
             raise AssertionError(f"{failed} ended with exit code {code}; its output says why.")
         leaves, environment = json.loads(answer.read_text())
-    return {tuple(Entry(*e) for e in path): (kind, sha) for path, kind, sha in leaves}, environment
+    return {
+        tuple(PathEntry(*e) for e in path): (kind, sha) for path, kind, sha in leaves
+    }, environment
 
 
 def _answer_parent(module: str, file: str, function: str, answer: str) -> None:

@@ -217,6 +217,7 @@ def test_names_are_unique() -> None:
         tree = ast.parse(source(module).read_text())
         kinds = (ast.FunctionDef, ast.ClassDef)
         named = {n.name for n in tree.body if isinstance(n, kinds)} | constants(tree)
+        named |= {n.name.id for n in tree.body if isinstance(n, ast.TypeAlias)}
         for name in named:
             found.setdefault(name, []).append(module)
     assert {n: m for n, m in found.items() if len(m) > 1 and n not in STANDS_TWICE} == {}

@@ -69,6 +69,18 @@ def with_map(text: str) -> str:
     return before + MAP + house() + "\n" + rest[rest.index("```") :]
 
 
+def table() -> str:
+    """Return the rows of the index: room, question and names."""
+    rows = []
+    for name, names in exported().items():
+        asked = question(name)
+        listed = ", ".join(f"`{each}`" for each in names) or "assertions and fixtures"
+        rows.append(
+            f"| [{name}]({name}.md) | {asked}{'' if asked[-1] == '?' else '.'} | {listed} |"
+        )
+    return "\n".join(rows)
+
+
 def page(name: str, names: list[str]) -> str:
     """Return the text of a page: the question, the rule, the reading order, and each name."""
     text = docstring(name)
@@ -110,7 +122,11 @@ def page(name: str, names: list[str]) -> str:
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file's name."""
-    return {f"{name}.md": page(name, names) for name, names in exported().items()}
+    index = (FOLDER / "index.md").read_text("utf-8")
+    rows = re.sub(
+        r"(?<=\|---\|---\|---\|\n).*?(?=\n\n)", table().replace("\\", r"\\"), index, flags=re.S
+    )
+    return {"index.md": rows} | {f"{n}.md": page(n, names) for n, names in exported().items()}
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
-"""Processes that compute a stretch of a run again, each in the environment that was recorded.
+"""Processes that compute a stretch of a run again, each in the environment that it is given.
 
 The rule: only what is known is set; a child is asked in lines, and ends with whoever started it.
 Chapter: docs/guide/flight_recorder.md
+
+Runs with equal environments are computed one after the other in one child: it imports JAX once, and
+compiles once what the runs share.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from reproducibility.errors import ReplayError
 from reproducibility.machine.children import last_words, python, with_package
@@ -31,15 +34,9 @@ from reproducibility.machine.environment import (
     variables_of,
 )
 
-if TYPE_CHECKING:
-    pass
-
-
 type Say = Callable[[str], None]
 _RECORDED_FACTS = [name.partition(".") for facts in KNOWN_FACTS.values() for name in facts]
 _CACHE = "JAX_COMPILATION_CACHE_DIR"  # changes no bit, and saves time
-
-
 # The variables through which an environment is chosen.
 _CHOSEN = {
     *("XLA_FLAGS", "NPROC"),

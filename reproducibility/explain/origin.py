@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ExitCode, ReplayError
-from reproducibility.explain.child import side_by_side
+from reproducibility.explain.child import Say, side_by_side
 from reproducibility.explain.replay import Steps, compute, recorded
 from reproducibility.recording.lines import differing
 from reproducibility.reference.run import Run
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from reproducibility.explain.trace import Trace, TraceDivergence
     from reproducibility.reference.step import Plan, TrainState
-
-type Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ Chapter: docs/guide/flight_recorder.md
 
 XLA reads its flags and the size of its thread pool once in a process. So the step is computed in a
 child process that is started with them. A step far from any checkpoint is reached in stretches, one
-for each attempt that had an environment of its own. Runs with equal environments are computed one
-after the other in one child: it imports JAX once, and compiles once what the runs share.
+for each attempt that had an environment of its own. `child` has
+the processes; which environment a step had is found here.
 
 JAX is imported in the functions that compute, so that the process that only waits is ready at once.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.step import Plan, Programs, TrainState
 
 type Answer = Literal["confirmed", "refuted", "cannot be told"]
-type Line = tuple[int, bytes, Header]
+type LedgerLine = tuple[int, bytes, Header]
 
 VALUES, STATES = "values.npz", "states"  # in the folder that is handed on
 
@@ -228,7 +228,7 @@ class Steps:
         self.lacking: str | None = None
         """What the line that was looked at last does not tell of its step."""
         self._lines = _ledger_lines(run)
-        self._line: Line | None = next(self._lines, None)
+        self._line: LedgerLine | None = next(self._lines, None)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Entry]]:
         """Compute the next step. Same bits: as `train`."""
@@ -352,7 +352,7 @@ def recorded(run: Run, step: int) -> Entry | None:
     return None
 
 
-def _ledger_lines(run: Run) -> Iterator[Line]:
+def _ledger_lines(run: Run) -> Iterator[LedgerLine]:
     """Yield the lines of a run's ledger that can be trusted, if there are any."""
     with suppress(LedgerError):
         ledger = Ledger(run.path / LEDGER, run.name)

@@ -142,7 +142,7 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
     memory grow with each iteration of each loop.
 
     **Same bits:** two traces of one function agree wherever each of its operations, alone, has the
-    same bits: on one machine with one environment (see `environment`), in any process.
+    same bits: on one machine with one environment (see `capture_environment`), in any process.
 
     Args:
         fn: what can be given to `jax.jit`, compiled already or not.

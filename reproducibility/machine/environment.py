@@ -158,16 +158,16 @@ class Difference:
 def capture_environment() -> Environment:
     """Describe what surrounds a run: versions, devices, CPU, threads, flags, settings, code.
 
-    The names are stable: those of `KNOWN`, then `xla_flags.<flag>` for each flag that is set and
-    `env.JAX_<NAME>` for each variable that is set and names no recorded option. JAX starts its
+    The names are stable: those of `KNOWN_FACTS`, then `xla_flags.<flag>` for each flag that is set
+    and `env.JAX_<NAME>` for each variable that is set and names no recorded option. JAX starts its
     devices here if nothing has, so with several processes call it after
     `jax.distributed.initialize`. Flags and thread counts are those of the environment variables
     *now*; JAX read them when its devices started, and does not notice a later change.
 
     Nothing private is recorded: no host name, user name, address or path. Environment variables
-    are recorded only if `KNOWN` names them, and a value that holds a path becomes `"(path)"`. Of
-    variables that begin with `JAX_`, which may hold paths and addresses, only that they are set;
-    the options known to matter are recorded themselves, as `config.<option>`.
+    are recorded only if `KNOWN_FACTS` names them, and a value that holds a path becomes
+    `"(path)"`. Of variables that begin with `JAX_`, which may hold paths and addresses, only that
+    they are set; the options known to matter are recorded themselves, as `config.<option>`.
 
     `git.commit`, `git.dirty` and `git.diff` are those of the repository that holds the script that
     runs, wherever it was started. They are None where there is no script (a notebook, an
@@ -176,7 +176,8 @@ def capture_environment() -> Environment:
     files that git does not track the script alone counts.
 
     **Same bits:** two calls in one process agree, unless a setting or the code changed between
-    them. The result says nothing about the bits of anything else; `differences` does.
+    them. The result says nothing about the bits of anything else; `environment_differences`
+    does.
 
     Returns:
         A flat, JSON-able dictionary; None where a value is not set or cannot be known.

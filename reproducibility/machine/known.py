@@ -30,7 +30,7 @@ from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.trial import Task
 
 FAULTS_DEADLINE = 120.0  # seconds for all of them on a machine that is very slow
-type Verdict = Literal["right", "wrong", "not seen", "does not apply", "cannot be told"]
+type FaultVerdict = Literal["right", "wrong", "not seen", "does not apply", "cannot be told"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FaultAnswer:
     """Which fault."""
     fault: str
     """What goes wrong where it is there."""
-    verdict: Verdict
+    verdict: FaultVerdict
     """ "right", "wrong", "not seen" (in `tries` tries), "does not apply" or "cannot be told"."""
     detail: str
     """What was wrong, what it was tried on, or why there is no answer."""
@@ -245,7 +245,7 @@ def _fault_answer(fault: Fault, told: dict[str, Any] | None) -> FaultAnswer:
     """Make a verdict of what the processes said, or did not say."""
     problems: dict[str, str | None] = (told or {}).get("problems", {})
     wrong = [problem for problem in problems.values() if problem]
-    verdict: Verdict
+    verdict: FaultVerdict
     if wrong:
         verdict, detail = "wrong", wrong[0]
     elif told is None:

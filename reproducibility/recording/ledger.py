@@ -50,9 +50,8 @@ from reproducibility.storage.files import (
 
 LEDGER = "ledger.jsonl"
 _BEGIN = b'{"chain":"'  # of every line
-EMPTY_LINE = (
-    b'{"step":'  # of a line, without its chain, that tells nothing: all fields come before it
-)
+# A line, without its chain, that tells nothing begins so: all fields come before the step.
+EMPTY_LINE = b'{"step":'
 
 type Losses = list[tuple[int, str | None, str | None]]
 

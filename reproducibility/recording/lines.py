@@ -12,9 +12,7 @@ from itertools import count
 from typing import Any
 
 from reproducibility.errors import LedgerError
-from reproducibility.storage.files import (
-    canonical_json,
-)
+from reproducibility.storage.files import canonical_json
 
 LEDGER_FORMAT = 1
 STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
@@ -28,6 +26,7 @@ _DO = {
     "read": "Something other than this version of the package wrote it.",
     "write": "Put it into the stage it belongs to, as fingerprints.",
 }
+
 type Entry = dict[str, dict[str, str]]
 
 

@@ -50,7 +50,7 @@ from reproducibility.storage.files import (
 )
 from reproducibility.storage.seal import SEAL
 
-type Kind = Literal["damaged", "left over", "set aside", "foreign"]
+type FindingKind = Literal["damaged", "left over", "set aside", "foreign"]
 FILES = (IDENTITY, ATTEMPTS, LEDGER, RESULT, LOCK)
 PARTS = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
 
@@ -61,7 +61,7 @@ class Finding:
 
     path: str
     """Where, below the run directory."""
-    kind: Kind
+    kind: FindingKind
     """ "damaged" (not as it was written), "left over" (by a process that was killed; never read),
     "set aside" (damaged, found earlier) or "foreign" (not part of a run)."""
     detail: str
@@ -190,7 +190,7 @@ class _Check:
             findings += self._foreign_checkpoints(name)
             findings += self._records(name)
             findings += self._ledger(name)
-        findings.sort(key=lambda finding: get_args(Kind.__value__).index(finding.kind))
+        findings.sort(key=lambda finding: get_args(FindingKind.__value__).index(finding.kind))
         steps = tuple(sorted(self.seals))
         return Report(name, steps, self.files, self.bytes, tuple(findings))
 

@@ -61,10 +61,10 @@ def train(
     With a `run_dir`, the run can be killed at any moment and gone on with by the same call, from
     its newest intact checkpoint. What is damaged is set aside with a `SetAsideWarning`.
 
-    With several processes (see `distributed.initialize`), all of them call this with the same
+    With several processes (see `initialize`), all of them call this with the same
     arguments and a `run_dir` that all of them see. Process 0 writes what is written once.
 
-    **Same bits:** one machine with one environment (see `environment`): every run of one
+    **Same bits:** one machine with one environment (see `capture_environment`): every run of one
     identity, however often it was interrupted and resumed and on however many devices and
     processes, passes through the same states. With another device kind, instruction set or
     version of JAX the bits may differ.

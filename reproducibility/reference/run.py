@@ -6,8 +6,8 @@ Chapter: docs/guide/using_the_project.md
     RUN/
       run.json         the identity and its own digest; the file's SHA-256 is the run's name
       attempts.jsonl   a line when work on the run starts and one when it ends, in a chain
-      ledger.jsonl     what every step was made of: see `ledger`
-      checkpoints/     see `checkpoint`
+      ledger.jsonl     what every step was made of: see `recording/ledger`
+      checkpoints/     see `storage/checkpoint`
       result.json      when finished: digests, loss, accuracy, and its own SHA-256
       lock             held (flock) while a process works here; it dies with the process
 """

@@ -1,4 +1,4 @@
-"""The state of a run and its step: three programs, on one screen.
+"""The state of a run, and its step: three programs.
 
 The rule: a step is three programs (one shard's gradient, the sum, the update), and none of them
 sees how many devices there are. So the bits cannot depend on it.

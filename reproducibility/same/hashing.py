@@ -74,14 +74,14 @@ BLOCK = 1 << 20
 LARGE = 1 << 20
 
 
-class Entry(NamedTuple):
+class PathEntry(NamedTuple):
     """One step of a path: its kind ("index", "key" or "name") and an int or a str."""
 
     kind: str
     value: Any
 
 
-type LeafPath = tuple[Entry, ...]
+type LeafPath = tuple[PathEntry, ...]
 
 
 def named_leaves(tree: PyTree) -> list[tuple[LeafPath, Any]]:
@@ -250,16 +250,16 @@ def _path(keys: Sequence[Any]) -> LeafPath:
     return path
 
 
-def _entry(key: Any, parent: LeafPath) -> Entry:
+def _entry(key: Any, parent: LeafPath) -> PathEntry:
     # Exactly str and int: True == 1 == 1.0 as a dictionary key, and a subclass can print itself
     # as anything. A lone surrogate is no text: it has no UTF-8.
     match key:
         case SequenceKey(idx=int(value)) | FlattenedIndexKey(key=int(value)):
-            return Entry("index", value)
+            return PathEntry("index", value)
         case DictKey(key=value) if type(value) is int:
-            return Entry("key", value)
+            return PathEntry("key", value)
         case DictKey(key=value) | GetAttrKey(name=value) if type(value) is str and _is_text(value):
-            return Entry("name", value)
+            return PathEntry("name", value)
     value = getattr(key, "key", key)
     raise LeafError(
         "name",
@@ -275,7 +275,7 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _entry_string(entry: Entry) -> str:
+def _entry_string(entry: PathEntry) -> str:
     if entry.kind == "index":
         return f"[{entry.value}]"
     if entry.kind == "key":

@@ -23,7 +23,7 @@ END_GRACE = 10.0  # seconds in which the others may end by themselves when one h
 WATCHED = "REPRODUCIBILITY_LAUNCHED"  # set in the processes that are started here
 _TURN = threading.Lock()  # of the threads that print
 
-Say = Callable[[str], None]
+SayLine = Callable[[str], None]
 
 
 def launch(
@@ -32,7 +32,7 @@ def launch(
     *,
     program: Sequence[str] = (),
     devices: int = 1,
-    say: Say = print,
+    say: SayLine = print,
 ) -> int:
     """Start the processes of a run here, with their output labelled, and wait for them.
 
@@ -98,7 +98,7 @@ def _watch() -> None:
     os._exit(ExitCode.FAILED)
 
 
-def _wait(children: Sequence[subprocess.Popen[str]], say: Say) -> int:
+def _wait(children: Sequence[subprocess.Popen[str]], say: SayLine) -> int:
     """Wait for all; when one has failed, for the others no longer than the grace."""
     code, end = 0, float("inf")
     running = dict(enumerate(children))

@@ -100,7 +100,7 @@ class CheckpointStore:
     ends without either still waits for its last save; if it fails, it can only say so on stderr.
 
     One run writes to a directory at a time; a run directory's lock sees to that, a plain store
-    leaves it to you. With several processes (see `distributed.initialize`) all of them make the
+    leaves it to you. With several processes (see `initialize`) all of them make the
     same calls, with arrays that lie on the devices of all, and see the same directory. Each writes
     a part; process 0 seals and commits.
 

@@ -1,4 +1,4 @@
-"""The seal of a checkpoint: what it says of leaves and files, and how a difference is named.
+"""What a seal says of a leaf, and the words for what does not match it.
 
 The rule: damage is said only where bytes do not match their seal; what cannot be read is unread.
 Chapter: docs/components/checkpoint_explained.md

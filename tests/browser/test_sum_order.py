@@ -240,7 +240,7 @@ def test_the_exact_sum_is_rounded_once(page: Page, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_distances_are_the_packages(page: Page, dtype: str) -> None:
-    """A distance is what reproducibility.same.distance counts, with the sign of the way."""
+    """A distance is what reproducibility.distance counts, with the sign of the way."""
     a, b = draws(3, dtype, 30)[:, :2].T
     known = ~(np.isnan(a) | np.isnan(b))
     a, b = a[known], b[known]

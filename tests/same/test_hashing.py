@@ -27,7 +27,7 @@ from jax.tree_util import DictKey, register_pytree_node, register_pytree_with_ke
 
 from reproducibility import LeafError, leaf_digests, tree_digest
 from reproducibility.same import hashing
-from reproducibility.same.hashing import Entry, named_leaves, path_string
+from reproducibility.same.hashing import PathEntry, named_leaves, path_string
 
 properties = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -445,13 +445,13 @@ def test_jax_equals_numpy(array: np.ndarray) -> None:
 
 NAMES = st.text(alphabet='a._[]"0-ky \\/é', max_size=3) | st.text(max_size=3)
 ENTRIES = st.one_of(
-    st.builds(Entry, st.just("name"), NAMES),
-    st.builds(Entry, st.just("key"), st.integers(-2, 11)),
-    st.builds(Entry, st.just("index"), st.integers(0, 11)),
+    st.builds(PathEntry, st.just("name"), NAMES),
+    st.builds(PathEntry, st.just("key"), st.integers(-2, 11)),
+    st.builds(PathEntry, st.just("index"), st.integers(0, 11)),
 )
 
 
-def nested(path: tuple[Entry, ...]) -> Any:
+def nested(path: tuple[PathEntry, ...]) -> Any:
     """Build the tree whose one leaf has this path."""
     tree: Any = X
     for kind, value in reversed(path):
@@ -461,7 +461,7 @@ def nested(path: tuple[Entry, ...]) -> Any:
 
 @settings(properties, max_examples=500)
 @given(st.lists(ENTRIES, max_size=3), st.lists(ENTRIES, max_size=3))
-def test_paths_are_injective(one: list[Entry], two: list[Entry]) -> None:
+def test_paths_are_injective(one: list[PathEntry], two: list[PathEntry]) -> None:
     """Different paths have different texts and different digests, and survive flattening."""
     paths = [tuple(one), tuple(two)]
     trees = [nested(path) for path in paths]
