@@ -36,7 +36,7 @@ test test-all test-docs test-browser update-outputs chaos: export JAX_PERSISTENT
 test: setup      ## Run the tests: package, pages, README, docstrings, guards, built site.
 	$(BIN)/pytest -m "not long" -n 2 --dist worksteal $(ORDER) docs README.md reproducibility tests \
 	  --ignore tests/site --ignore tests/browser
-	$(BIN)/pytest -m "not long" -n 3 --dist loadgroup tests/site
+	$(BIN)/pytest -m "not long" -n 2 --dist loadgroup tests/site
 
 LONG ?= long
 test-all: test   ## Run the long tests as well: every layout, kills, every notebook and program.

@@ -483,9 +483,16 @@ class Server:
         raise AssertionError(self.process.communicate()[1])
 
     def end(self) -> str:
-        """End as Ctrl-C does; return the log."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=60)[1]
+        """End as Ctrl-C does; return the log.
+
+        Once a signal that came as the browsers were told to reload was not heard: it is sent again,
+        as a person would press it again. Why is not known.
+        """
+        for seconds in (20, 20, 20):
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.communicate(timeout=seconds)[1]
+        raise AssertionError("the server did not end")
 
 
 @pytest.fixture
