@@ -15,7 +15,9 @@ def _addresses() -> list[str]:
         for path in DOCS.glob(f"{folder}*.py")
     ]
     return sorted(
-        "" if name == "index.md" else f"{name.rpartition('.')[0]}/"
+        name.removesuffix("index.md")
+        if name.endswith("index.md")
+        else f"{name.rpartition('.')[0]}/"
         for name in pages
         if name not in NOT_PAGES
     )
