@@ -14,3 +14,4 @@ function update() {
 
 document$.subscribe(() => requestAnimationFrame(update));
 addEventListener("resize", update);
+document.fonts.addEventListener("loadingdone", update); // another font is another width

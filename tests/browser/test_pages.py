@@ -26,6 +26,9 @@ WIDER = """() => {
     .slice(0, 5).map((it) => it.outerHTML.slice(0, 120));
 }"""
 
+# A page hears of its new size with the next frame, and has answered with the one after.
+DRAWN = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+
 
 def serious(page: Page) -> list[str]:
     """What axe-core finds serious or critical."""
@@ -52,6 +55,7 @@ def test_a_page_in_both_schemes_on_phone_and_screen(visit: Callable[..., Page], 
         page.wait_for_selector(f"body[data-md-color-scheme='{name}']")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
+            page.evaluate(DRAWN)
             assert page.evaluate(WIDER) == [], f"scrolls sideways: {scheme}, {width}"
             if path not in HEAVY or (scheme, width) in {("light", 360), ("dark", 1440)}:
                 assert serious(page) == [], f"{scheme}, {width}"
