@@ -95,9 +95,12 @@ class TrainCommand(TrainConfig):
 
             end_with_parent()
             count = initialize(
-                processes=self.processes, process_index=self.process_index,
-                coordinator=self.coordinator, devices=self.devices, deadline=self.deadline,
-            )  # fmt: skip
+                processes=self.processes,
+                process_index=self.process_index,
+                coordinator=self.coordinator,
+                devices=self.devices,
+                deadline=self.deadline,
+            )
             if count > 1:
                 keep_stdout()
                 progress, stop = _together(progress, stop)
@@ -153,16 +156,20 @@ class LaunchCommand:
         request = _parse_arguments(list(command)) if command else None
         if not isinstance(request, TrainCommand):
             raise ConfigError(
-                "launch", " ".join(command[:1]) or "nothing", expected="a train command",
+                "launch",
+                " ".join(command[:1]) or "nothing",
+                expected="a train command",
                 got="another" if command else "none after --",
                 do="For example: reproducibility launch --processes 2 -- train --run-dir runs/a.",
-            )  # fmt: skip
+            )
         if (request.processes, request.process_index, request.coordinator) != (None, None, None):
             raise ConfigError(
-                "launch", "processes", expected="a train command that does not say which it is",
+                "launch",
+                "processes",
+                expected="a train command that does not say which it is",
                 got="one with --processes, --process-index or --coordinator",
                 do="Leave those out: launch adds them.",
-            )  # fmt: skip
+            )
         return launch(command, self.processes, devices=request.devices, say=say_on_stderr)
 
 
@@ -264,10 +271,13 @@ class TraceCommand:
             if found.stage and found.step is not None:
                 return found.step
             raise ReplayError(
-                "find", "the step where the runs part", path=self.run,
-                expected="ledgers that differ", got=found.reason.rstrip("."),
+                "find",
+                "the step where the runs part",
+                path=self.run,
+                expected="ledgers that differ",
+                got=found.reason.rstrip("."),
                 do="Name a step: --step N.",
-            )  # fmt: skip
+            )
         if self.step is None or self.step < 0:
             raise ConfigError(
                 "use", "step", expected="0 or more", got=self.step, do="Name one: --step N."
@@ -551,24 +561,36 @@ def _check_out(out: Path, run_dir: Path) -> None:
     """Refuse, before training, a place where the result could not be written after it."""
     if out.resolve().is_relative_to(run_dir.resolve()):
         raise ConfigError(
-            "use", "--out", path=out, expected="a file outside of the run directory",
-            got="one in it", do="Choose another file; the run keeps its own result.json.",
-        )  # fmt: skip
+            "use",
+            "--out",
+            path=out,
+            expected="a file outside of the run directory",
+            got="one in it",
+            do="Choose another file; the run keeps its own result.json.",
+        )
     _check_file("--out", out)
 
 
 def _check_file(flag: str, path: Path, outside: Sequence[Path] = ()) -> None:
     if any(path.resolve().is_relative_to(place.resolve()) for place in outside):
         raise ConfigError(
-            "use", flag, path=path, expected="a file outside of what is compared", got="one in it",
+            "use",
+            flag,
+            path=path,
+            expected="a file outside of what is compared",
+            got="one in it",
             do="Choose another file; nothing was written.",
-        )  # fmt: skip
+        )
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(
-            "use", flag, path=path, expected="a file in a directory that can be written",
-            got="a directory" if path.is_dir() else "no such directory", do="Choose another file.",
-        )  # fmt: skip
+            "use",
+            flag,
+            path=path,
+            expected="a file in a directory that can be written",
+            got="a directory" if path.is_dir() else "no such directory",
+            do="Choose another file.",
+        )
 
 
 @contextlib.contextmanager

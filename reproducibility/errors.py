@@ -31,6 +31,7 @@ the same wording. `SetAsideWarning` is a warning: something was damaged, and wor
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,14 @@ class ProcessMismatchError(ProcessError):
 
 class SetAsideWarning(UserWarning):
     """Something damaged was renamed, and work goes on without it."""
+
+
+def and_more(names: Sequence[str], shown: int = 1) -> str:
+    """Name the first few: "a, b and 3 more"."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """Return what another library says first, to stand inside of a sentence of ours."""
+    return (str(error).strip().splitlines() or ["nothing"])[0].rstrip(".")

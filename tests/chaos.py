@@ -371,8 +371,10 @@ def main() -> None:
         found = [kill for future in killed for kill in future.result()]
     over = [kill.repeated for kill in found if kill.repeated > EVERY]
     print(f"{len(found)} kills, {sum(k.saving for k in found)} of them inside a save")
-    print(f"updates repeated: at most {max(k.repeated for k in found)}, interval {EVERY}; "
-          f"more than one interval after {len(over)} kills")  # fmt: skip
+    print(
+        f"updates repeated: at most {max(k.repeated for k in found)}, interval {EVERY}; "
+        f"more than one interval after {len(over)} kills"
+    )
     with tempfile.TemporaryDirectory() as place:
         moved = Path(place) / "run"
         config = TrainConfig(seed=asked.seed, steps=MOVES, checkpoint_every=EVERY, **MOVED)

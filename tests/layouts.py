@@ -48,8 +48,13 @@ from tests.conftest import SMALL
 THOROUGH = ("1x1", "1x2", "2x1", "1x4", "2x2")
 DEADLINE = 600  # seconds; a process that takes longer says where it is, and ends
 TRAINED = {
-    "seed": 7, "steps": 12, "checkpoint_every": 4, **SMALL, "batch_size": 64, "shards": 8,
-}  # fmt: skip
+    "seed": 7,
+    "steps": 12,
+    "checkpoint_every": 4,
+    **SMALL,
+    "batch_size": 64,
+    "shards": 8,
+}
 DATASETS = ("synthetic", "digits")
 SHARDS = 8
 SIZES = {"mlp": (8,), "convolution": (1, 8, 64), "attention": (1, 8, 64)}  # examples in a shard
@@ -107,14 +112,15 @@ NETWORKS: dict[str, tuple[Callable[..., Any], Tree]] = {
         {"in": numbers(3, 64, 16, scale=0.1), "bias": numbers(4, 1, 16), "out": numbers(5, 16, 10)},
     ),
     "convolution": (
-        convolution, {"filter": numbers(6, 3, 3, 1, 4), "out": numbers(7, 4, 10)},
+        convolution,
+        {"filter": numbers(6, 3, 3, 1, 4), "out": numbers(7, 4, 10)},
     ),
     "attention": (
         attention,
         {name: numbers(8 + i, 8, 8, scale=0.3) for i, name in enumerate(("query", "key", "value"))}
         | {"out": numbers(11, 8, 10)},
     ),
-}  # fmt: skip
+}
 
 
 def adam(layout: Layout) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
@@ -225,9 +231,14 @@ def moved(layout: Layout) -> Iterator[tuple[str, Any]]:
     """Bring trees everywhere, compute on each device, cut them, in every form they come in."""
     here, key = numbers(20, SHARDS, 3), root_key(3)
     forms = {
-        "numpy": here, "jax": jnp.asarray(here), "key": key, "scalar": np.float32(2.5),
-        "last": jax.device_put(here, layout.local[-1]), "nothing": {}, "none": None,
-    }  # fmt: skip
+        "numpy": here,
+        "jax": jnp.asarray(here),
+        "key": key,
+        "scalar": np.float32(2.5),
+        "last": jax.device_put(here, layout.local[-1]),
+        "nothing": {},
+        "none": None,
+    }
     everywhere = layout.replicate(forms)
     yield "replicate", tree_digest(everywhere)
     assert tree_digest(layout.replicate({})) == tree_digest({})
@@ -246,9 +257,9 @@ def moved(layout: Layout) -> Iterator[tuple[str, Any]]:
     yield "each, whatever it is given", tree_digest(begun(here))
     given = layout.replicate({"x": jnp.asarray(here), "y": jnp.ones(4)})
     kept = layout.replicate(jnp.ones(4))
-    other = layout.each(
-        lambda a, b: jax.tree.map(lambda x: x * b.sum(), a), donate_argnums=0
-    )(given, kept)  # fmt: skip
+    other = layout.each(lambda a, b: jax.tree.map(lambda x: x * b.sum(), a), donate_argnums=0)(
+        given, kept
+    )
     yield "each, donated", tree_digest((other, kept))
     yield "memory is used again", gone(given) and not gone(kept)
 
@@ -367,9 +378,10 @@ def main() -> None:
     end_with_parent()
     cache_in_every_process()
     initialize(
-        processes=asked.processes, process_index=asked.process_index,
+        processes=asked.processes,
+        process_index=asked.process_index,
         coordinator=asked.coordinator,
-    )  # fmt: skip
+    )
     layout = Layout.of(asked.devices)
     found: dict[str, Any] = {}
     if layout.processes == 1 and asked.devices < SHARDS:

@@ -36,8 +36,10 @@ def train_otherwise(runs: dict[Path, TrainConfig]) -> None:
     subprocess.run(
         [sys.executable, "-c", TRAIN, request],
         env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
-        cwd=next(iter(runs)).parent, check=True, timeout=120,
-    )  # fmt: skip
+        cwd=next(iter(runs)).parent,
+        check=True,
+        timeout=120,
+    )
 
 
 def compute_here(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -80,8 +80,10 @@ def test_a_platform_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """JAX without the device that was asked for is a sentence with code 2, and no traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "reproducibility", "train", "--run-dir", str(tmp_path / "run")],
-        env={**os.environ, "JAX_PLATFORMS": "nonsense"}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, "JAX_PLATFORMS": "nonsense"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2, done.stderr
     assert "Cannot use devices: expected a platform that JAX finds here" in done.stderr
     assert "Traceback" not in done.stderr
@@ -223,7 +225,7 @@ def test_a_comparison_that_cannot_be_told(call: Call, tmp_path: Path) -> None:
         ("trace run --step -1", 2, "Cannot use step: expected 0 or more, got -1"),
         ("trace run --step 2 --against file.jsonl", 2, "expected a run directory with run.json"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_compared_or_traced(
     call: Call, tmp_path: Path, arguments: str, code: int, said: str
 ) -> None:
@@ -247,8 +249,10 @@ def test_recording_is_chosen(call: Call, tmp_path: Path) -> None:
     """`--record` and `--record-every` say what the ledger has; the digest is the same."""
     digests = set()
     for name, flags in {
-        "leaf": [], "group": ["--record", "group", "--record-every", 2], "off": ["--record", "off"],
-    }.items():  # fmt: skip
+        "leaf": [],
+        "group": ["--record", "group", "--record-every", 2],
+        "off": ["--record", "off"],
+    }.items():
         code, out, _ = call("train", *SMALL, "--steps", 4, *flags, "--run-dir", name)
         digests.add(re.search(r"^digest +(\w+)$", out, re.M)[1])
         assert code == 0
@@ -374,10 +378,25 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, call: Call) -> None:
     code += "    except SystemExit as end: print('code', end.code)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_PRIVILEGES, sys.executable, "-c", code,
-             *SMALL, "--steps", "4", "--run-dir", "run"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                WITHOUT_PRIVILEGES,
+                sys.executable,
+                "-c",
+                code,
+                *SMALL,
+                "--steps",
+                "4",
+                "--run-dir",
+                "run",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
     finally:
         for path in (tmp_path, tmp_path / "run", *folders):
             path.chmod(0o755)
@@ -415,11 +434,15 @@ def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     command += ["--steps", "2", "--shards", "1", "--run-dir", "run"]
     done = subprocess.run(
         ["sh", "-c", 'ulimit -f 20; exec "$@"', "sh", *command],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         # Neither compiled programs nor modules, which would be cut off and left for everyone else.
         env={k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
         | {"PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (4, "")
     *progress, reason = done.stderr.splitlines()
     assert all(line.startswith("step ") for line in progress), done.stderr
@@ -471,8 +494,11 @@ def test_interrupt_saves_and_the_same_command_goes_on(
     arguments = ["train", *SMALL, "--steps", str(steps), "--run-dir", "run"]
     started = subprocess.Popen(
         [sys.executable, "-m", "reproducibility", *arguments, "--checkpoint-every", str(steps)],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert "step 1 of" in started.stderr.readline()
         started.send_signal(number)
@@ -505,10 +531,19 @@ def test_training_goes_on_when_nobody_listens(tmp_path: Path) -> None:
     """A closed stderr ends no run: code 0 is for what is done."""
     command = [sys.executable, "-m", "reproducibility", "train", *SMALL, "--steps", "4"]
     subprocess.run(
-        ["sh", "-c", '("$@"; echo $? >code) 2>&1 >/dev/null | true', "sh", *command,
-         "--run-dir", "run"],
-        cwd=tmp_path, timeout=120, check=True,
-    )  # fmt: skip
+        [
+            "sh",
+            "-c",
+            '("$@"; echo $? >code) 2>&1 >/dev/null | true',
+            "sh",
+            *command,
+            "--run-dir",
+            "run",
+        ],
+        cwd=tmp_path,
+        timeout=120,
+        check=True,
+    )
     assert (tmp_path / "code").read_text() == "0\n"
     assert Run.read(tmp_path / "run").result().steps == 4
 

@@ -174,8 +174,11 @@ print(data(stream_key(root_key(7), "dropout")), data(jax.random.key(7)))
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | AMBIENT,
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     ours, theirs = done.stdout.strip().split("] [")
     assert ours == f"[{GOLDEN['stream'][0]}, {GOLDEN['stream'][1]}"
     assert theirs != "0, 7]"

@@ -201,9 +201,12 @@ def resumed(row: str, folder: Path, settings: dict[str, object]) -> None:
     code = "import sys; from reproducibility import *; from tests.test_sabotage import CONFIG; "
     code += "train(TrainConfig(**CONFIG), run_dir=sys.argv[1])"
     subprocess.run(
-        [sys.executable, "-c", code, str(folder.resolve())], check=True, timeout=120,
-        cwd=PAGE.parents[2], env={**os.environ, "XLA_FLAGS": FLAG},
-    )  # fmt: skip
+        [sys.executable, "-c", code, str(folder.resolve())],
+        check=True,
+        timeout=120,
+        cwd=PAGE.parents[2],
+        env={**os.environ, "XLA_FLAGS": FLAG},
+    )
 
 
 def outcome(row: str, folder: Path, reference: Path, patch: pytest.MonkeyPatch) -> list[str]:

@@ -206,7 +206,7 @@ ends = "elements differ, by up to"
         (np.uint8(200), np.uint8(100), "by up to 100."),
         (np.array([True, False]), np.array([False, False]), "1 of 2 elements differ."),
     ],
-)  # fmt: skip
+)
 def test_integers(a: Any, b: Any, said: str) -> None:
     """Of integers the largest difference is told, in full; of truth values only how many."""
     assert failure(assert_bitwise_equal, a, b).endswith(said)

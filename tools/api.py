@@ -19,9 +19,17 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 MAP = '```text title="reproducibility/"\n'
 # The pages in reading order. What is beside the rooms has a page of its own.
 PAGES = (
-    "errors", "keys", "same", "machine", "scale", "storage", "recording", "reference", "explain",
+    "errors",
+    "keys",
+    "same",
+    "machine",
+    "scale",
+    "storage",
+    "recording",
+    "reference",
+    "explain",
     "testing",
-)  # fmt: skip
+)
 
 
 def exported() -> dict[str, list[str]]:
@@ -110,13 +118,17 @@ def page(name: str, names: list[str]) -> str:
         "",
     ]
     if names:
-        lines += [f"::: reproducibility.{each}\n    options:\n      heading_level: 2\n"
-                  for each in names]  # fmt: skip
+        lines += [
+            f"::: reproducibility.{each}\n    options:\n      heading_level: 2\n" for each in names
+        ]
     else:
         lines += [
-            f"::: reproducibility.{name}", "    options:", "      heading_level: 2",
-            "      show_docstring_description: false", "",
-        ]  # fmt: skip
+            f"::: reproducibility.{name}",
+            "    options:",
+            "      heading_level: 2",
+            "      show_docstring_description: false",
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -41,9 +41,18 @@ def asked(version: str) -> list[dict[str, Any]]:
         mine.pop("VIRTUAL_ENV", None)
         for command in (
             [uv, "venv", "--quiet", "--python", PYTHON, str(python.parent.parent)],
-            [uv, "pip", "install", "--quiet", "--python", str(python), f"jax=={version}",
-             f"jaxlib=={version}", "lazy-loader"],
-        ):  # fmt: skip
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(python),
+                f"jax=={version}",
+                f"jaxlib=={version}",
+                "lazy-loader",
+            ],
+        ):
             subprocess.run(command, env=mine, check=True)
         command = [str(python), "-c", ASK]
         done = subprocess.run(command, env=mine, cwd=folder, stdout=subprocess.PIPE, check=True)

@@ -114,8 +114,12 @@ def run(scene: Scene, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     process = subprocess.Popen(
         ["bash", "-c", f"exec {scene.command}"],  # so that what is killed is the program itself
-        cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
     os.close(theirs)
     output, kill = [], ""
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -203,9 +203,12 @@ strip = np.array([shares(whole[n], calm["one weight"][n]) for n in DENSE]).T
 none_to_all = LinearSegmentedColormap.from_list("", [(0.76, 0.46, 0.1, 0), (0.76, 0.46, 0.1, 1)])
 figure, ax = plt.subplots(figsize=(5, 2.2))
 ax.imshow(
-    np.sqrt(strip), cmap=none_to_all, aspect="auto", interpolation="none",
+    np.sqrt(strip),
+    cmap=none_to_all,
+    aspect="auto",
+    interpolation="none",
     extent=(0.5, len(DENSE) + 0.5, len(leaves) - 0.5, -0.5),
-)  # fmt: skip
+)
 ax.set_yticks(range(len(leaves)), leaves)
 ax.set_title("Share of each leaf that differs", gid="title", x=0, ha="left")
 ax.set_xlabel("completed updates")
@@ -246,9 +249,12 @@ figure, ax = plt.subplots()
 for name, line in LINES.items():
     for curve, colour, rate in ((grown, "C0", "0.001"), (fast_grown, "C1", "0.05")):
         ax.plot(
-            LOOKS, np.where(curve[name] > 0, curve[name], np.nan), line,
-            color=colour, label=rate if name == "one weight" else None,
-        )  # fmt: skip
+            LOOKS,
+            np.where(curve[name] > 0, curve[name], np.nan),
+            line,
+            color=colour,
+            label=rate if name == "one weight" else None,
+        )
 ax.plot(LOOKS, far, ":", color="C2", linewidth=1, label="another start")
 ax.set_title("A learning rate of 0.001 and of 0.05", gid="title")
 ax.set_yscale("log")

@@ -116,9 +116,14 @@ for name, (colour, line, marker) in STYLES.items():
     if points:
         ax.plot(
             *zip(*points, strict=True),
-            color=colour, linestyle=line, linewidth=1.2, marker=marker, markersize=4, markevery=6,
+            color=colour,
+            linestyle=line,
+            linewidth=1.2,
+            marker=marker,
+            markersize=4,
+            markevery=6,
             label=name,
-        )  # fmt: skip
+        )
 ax.set_title("How far each loss is from the whole run's", gid="title")
 ax.set_yscale("log")
 ax.set_xlabel("completed updates")

@@ -110,9 +110,13 @@ class _Child:
         command = python("-c", f"from {__name__} import serve; serve()")
         with self._guard, open(self._errors, "wb") as errors:
             self._process = subprocess.Popen(
-                command, env=self._variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True,
-            )  # fmt: skip
+                command,
+                env=self._variables,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
             if self._ended:  # while it was being started
                 self._process.kill()
 
@@ -145,11 +149,14 @@ class _Child:
         code = self._process.returncode if self._process else None
         said = last_words(self._errors.read_text(errors="replace"))
         return ReplayError(
-            "compute", "a step again", path=task["run"], step=task["end"],
+            "compute",
+            "a step again",
+            path=task["run"],
+            step=task["end"],
             expected="a process in the recorded environment to do it",
             got=f"exit code {code} and {said}",
             do="See which recorded setting this machine does not know.",
-        )  # fmt: skip
+        )
 
 
 class _Children:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproducibility.errors import ExitCode, LedgerError, ReplayError
+from reproducibility.errors import ExitCode, LedgerError, ReplayError, and_more
 from reproducibility.machine.environment import Difference, environment_differences, facts_of
 from reproducibility.recording.ledger import LEDGER, Ledger, Losses
 from reproducibility.recording.lines import FIELDS, differing
@@ -195,15 +195,24 @@ def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
     one, other = left.result, right.result
     digests = (one.digest if one else None, other.digest if other else None)
     return Comparison(
-        "different", f"They part at {when}, first in {where}.", parting.step, parting.stage,
-        parting.stages, parting.leaves, digests=digests, since=parting.since,
-    )  # fmt: skip
+        "different",
+        f"They part at {when}, first in {where}.",
+        parting.step,
+        parting.stage,
+        parting.stages,
+        parting.leaves,
+        digests=digests,
+        since=parting.since,
+    )
 
 
 def _recompute(
-    found: Comparison, left: _Side, right: _Side, walked: Walk,
+    found: Comparison,
+    left: _Side,
+    right: _Side,
+    walked: Walk,
     progress: Callable[[str], None] | None,
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     """Compute the first step that differs again on both sides, and measure the distance."""
     from reproducibility.explain.child import side_by_side
     from reproducibility.explain.replay import replay
@@ -263,9 +272,15 @@ def _with_distances(
     when = f"step {step}" if step else "the start"
     reason = f"They part at {when}, first in {stage}{_of(leaves)}."
     return dataclasses.replace(
-        found, reason=reason, step=step, since=step - 1, stage=stage, stages=tuple(stages),
-        leaves=leaves, distances=distances,
-    )  # fmt: skip
+        found,
+        reason=reason,
+        step=step,
+        since=step - 1,
+        stage=stage,
+        stages=tuple(stages),
+        leaves=leaves,
+        distances=distances,
+    )
 
 
 def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
@@ -421,12 +436,8 @@ def loss_of(text: str | None) -> float:
 
 def _of(leaves: tuple[str, ...]) -> str:
     """Name the leaves of a stage; a stage that is one bare array has no name to add."""
-    return f", {_first_leaf(leaves)}" if leaves and leaves != (".",) else ""
+    return f", {and_more(leaves)}" if leaves and leaves != (".",) else ""
 
 
 def _in(leaves: tuple[str, ...]) -> str:
-    return f", in {_first_leaf(leaves)}" if leaves else ""
-
-
-def _first_leaf(leaves: tuple[str, ...]) -> str:
-    return leaves[0] + (f" and {len(leaves) - 1} more" if len(leaves) > 1 else "")
+    return f", in {and_more(leaves)}" if leaves else ""

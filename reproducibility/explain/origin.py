@@ -56,9 +56,13 @@ class Origin:
         Same bits: everywhere.
         """
         parting = dataclasses.asdict(self.parting) if self.parting else None
-        return {"verdict": self.verdict, "reason": self.reason, "parting": parting,
-                "notes": list(self.notes),
-                "traces": [each.to_json() for each in self.traces]}  # fmt: skip
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "parting": parting,
+            "notes": list(self.notes),
+            "traces": [each.to_json() for each in self.traces],
+        }
 
 
 def trace_steps(
@@ -87,10 +91,14 @@ def trace_steps(
             answer = compute(run, step, Path(folder), {}, module=__name__, progress=progress).answer
         if "trace" not in answer:  # an earlier stretch did not come out as recorded
             raise ReplayError(
-                "trace", "a step", path=run.path, step=step, got=answer["problem"],
+                "trace",
+                "a step",
+                path=run.path,
+                step=step,
+                got=answer["problem"],
                 expected="the steps before it to come out as they were recorded",
                 do="See what `reproducibility compare` says about that step.",
-            )  # fmt: skip
+            )
         from reproducibility.explain.trace import Trace
 
         return Trace.from_json(answer["trace"]), answer["problem"]
@@ -131,8 +139,12 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     if task["end"] == 0:
         key = root_key(programs.identity.seed)
         found = trace(lambda key: programs.initial(key)[1], key)
-        return {"trace": found.to_json(), "problem": None, "compared": 0,
-                "programs": programs.digests()}  # fmt: skip
+        return {
+            "trace": found.to_json(),
+            "problem": None,
+            "compared": 0,
+            "programs": programs.digests(),
+        }
     for _ in steps:
         pass
 
@@ -146,8 +158,12 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
     data = programs.data
     found = trace(step, steps.state, programs.plan(steps.state), data.x, data.y)
-    return {"trace": found.to_json(), "problem": steps.problem, "compared": steps.compared,
-            "programs": programs.digests()}  # fmt: skip
+    return {
+        "trace": found.to_json(),
+        "problem": steps.problem,
+        "compared": steps.compared,
+        "programs": programs.digests(),
+    }
 
 
 def _judge(

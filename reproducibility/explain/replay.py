@@ -127,9 +127,14 @@ class Stretches:
 
 
 def compute(
-    run: Run, step: int, folder: Path, task: Mapping[str, Any], *,
-    module: str = __name__, progress: Say | None = None,
-) -> Stretches:  # fmt: skip
+    run: Run,
+    step: int,
+    folder: Path,
+    task: Mapping[str, Any],
+    *,
+    module: str = __name__,
+    progress: Say | None = None,
+) -> Stretches:
     """Compute a run up to a step, each stretch in a process with its recorded environment.
 
     **Same bits:** those of the run, as far as its environment can be had.
@@ -153,8 +158,15 @@ def compute(
     other: list[Difference] = []
     for environment, begin, end in stretches:
         last = end == step
-        full = {**task, "run": str(run.path.absolute()), "folder": str(folder),
-                "start": begin, "end": end, "first": begin == start, "last": last}  # fmt: skip
+        full = {
+            **task,
+            "run": str(run.path.absolute()),
+            "folder": str(folder),
+            "start": begin,
+            "end": end,
+            "first": begin == start,
+            "last": last,
+        }
         found = in_environment(environment, module if last else __name__, full, progress)
         compared += found["compared"]
         entries |= {int(number): entry for number, entry in found.get("entries", {}).items()}
@@ -192,9 +204,15 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     if not task["last"]:  # another stretch begins with it
         with CheckpointStore(Path(task["folder"]) / STATES) as store:
             store.save(task["end"], steps.state)
-    return {"problem": steps.problem, "compared": steps.compared, "last": steps.last,
-            "lacking": steps.lacking, "entries": entries, "names": names,
-            "programs": steps.programs.digests()}  # fmt: skip
+    return {
+        "problem": steps.problem,
+        "compared": steps.compared,
+        "last": steps.last,
+        "lacking": steps.lacking,
+        "entries": entries,
+        "names": names,
+        "programs": steps.programs.digests(),
+    }
 
 
 class Steps:
@@ -327,10 +345,13 @@ def _programs(run: Run) -> Programs:
     other = [name for name in settings if run.identity.get(name) != settings[name]]
     if other:
         raise ReplayError(
-            "compute", "a step again", path=run.path,
-            expected=f"{other[0]}={run.identity.get(other[0])!r}", got=repr(settings[other[0]]),
+            "compute",
+            "a step again",
+            path=run.path,
+            expected=f"{other[0]}={run.identity.get(other[0])!r}",
+            got=repr(settings[other[0]]),
             do="Use the data and the version of this package that the run was made with.",
-        )  # fmt: skip
+        )
     return programs
 
 
@@ -369,10 +390,14 @@ def _stretches(run: Run, step: int, since: int) -> list[tuple[Environment, int, 
         done = max([done, *(line[0] for line in _ledger_lines(run))])
     if not 0 <= step <= done:
         raise ReplayError(
-            "compute", "a step again", path=run.path, step=step,
-            expected=f"a step from 0 to {done}, which are complete", got=step,
+            "compute",
+            "a step again",
+            path=run.path,
+            step=step,
+            expected=f"a step from 0 to {done}, which are complete",
+            got=step,
             do="Name one of those.",
-        )  # fmt: skip
+        )
     at = _checkpoint(run, since + 1)
     stretches: list[tuple[Environment, int, int]] = []
     while at < step or not stretches:
@@ -405,10 +430,14 @@ def _environment_of(run: Run, attempts: list[dict[str, Any]], step: int) -> Envi
         if attempt["from_step"] <= before and step <= attempt.get("to_step", step):
             return facts_of(attempt)
     raise ReplayError(
-        "compute", "a step again", path=run.path, step=step,
+        "compute",
+        "a step again",
+        path=run.path,
+        step=step,
         expected=f"a line in {ATTEMPTS} that says in which environment it was computed",
-        got="none", do="Nothing can be told about it.",
-    )  # fmt: skip
+        got="none",
+        do="Nothing can be told about it.",
+    )
 
 
 def _checkpoint(run: Run, step: int) -> int:

@@ -26,7 +26,7 @@ import numpy as np
 from jax.extend import core, source_info_util
 from jaxtyping import PyTree
 
-from reproducibility.errors import LeafError
+from reproducibility.errors import LeafError, and_more, first_line
 from reproducibility.same.hashing import leaf_digests, named_leaves, path_string
 
 # Operations that only wrap a program: what they call is traced, they are not. "remat2" and "pjit"
@@ -179,7 +179,7 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
         ours = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
         if not isinstance(error, ours) and "concrete value" not in str(error):  # as for shapes
             raise
-        got = f"one that needs their values ({str(error).splitlines()[0].rstrip('.')})"
+        got = f"one that needs their values ({first_line(error)})"
         do = "Use jax.numpy.where or jax.lax.cond, or close over the value."
         raise _trace_refusal(name, "a function that computes with arrays", got, do) from error
     runner = _Runner()
@@ -237,15 +237,15 @@ def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
     # branch was taken, and where the arguments differ, their values decided that.
     same_place = (x.path if x else "") == (y.path if y else "")
     if (x or y) and (same_place or not arguments):
-        too = f"; the arguments differ too: {_first_path(arguments)}" if arguments else ""
+        too = f"; the arguments differ too: {and_more(arguments)}" if arguments else ""
         what = f"operation {end} is {x or 'missing'} in one, {y or 'missing'} in the other"
         return parting("program", end, f"The programs differ: {what}{too}.")
     if arguments:
-        what = f"{_first_path(arguments)}; no operation gives other outputs for the same inputs"
+        what = f"{and_more(arguments)}; no operation gives other outputs for the same inputs"
         return parting("inputs", None, f"The arguments differ: {what}.")
     results = _unequal(a.outputs, b.outputs)
     if results:
-        what = f"{_first_path(results)}; they are constants, or have another structure"
+        what = f"{and_more(results)}; they are constants, or have another structure"
         return parting("program", None, f"The results differ, no operation does: {what}.")
     return parting("none", None, f"All {end} operations agree, and so do the results.")
 
@@ -465,7 +465,3 @@ def _at(of: Trace, number: int | None) -> Operation | None:
 
 def _unequal(a: dict[str, str], b: dict[str, str]) -> list[str]:
     return [path for path in {**a, **b} if a.get(path) != b.get(path)]
-
-
-def _first_path(paths: list[str]) -> str:
-    return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")

@@ -431,8 +431,14 @@ def _git() -> Environment:
     chosen = [word for name in (*plain, "diff.ignoreSubmodules=none") for word in ("-c", name)]
     safe = ("--literal-pathspecs", "--no-optional-locks", *chosen)
     git = ("git", "-C", str(script.parent), *safe)
-    exact = ("--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative",
-             "--submodule=diff")  # fmt: skip
+    exact = (
+        "--full-index",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-relative",
+        "--submodule=diff",
+    )
     listed = ("--porcelain", "--ignored", "--untracked-files=all", "--", script.name)
     state = _output(*git, "status", *listed) if script.is_file() else None
     ours = state is not None and not state.startswith("!!")

@@ -159,9 +159,12 @@ def check_fault_names(names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise ConfigError(
-                "find", "a published fault", expected=f"one of {', '.join(known)}", got=name,
+                "find",
+                "a published fault",
+                expected=f"one of {', '.join(known)}",
+                got=name,
                 do="reproducibility doctor lists them.",
-            )  # fmt: skip
+            )
 
 
 def _ask(
@@ -199,9 +202,12 @@ def _run(
             others = [address, str(count), str(index)] if count > 1 else []
             command = python("-m", "reproducibility.machine.trial", str(file), tasks)
             process = subprocess.Popen(
-                [*command, *others], env=environment,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                [*command, *others],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             stack.callback(process.wait)
             stack.callback(process.kill)  # SIGKILL: jax.distributed ignores SIGTERM
             running.append(process)
@@ -260,17 +266,22 @@ def _fault_answer(fault: Fault, told: dict[str, Any] | None) -> FaultAnswer:
     if wrong and told:
         detail = f"{detail} ({fault.reported(told['jax'])})"
     return FaultAnswer(
-        fault.name, fault.wrong, verdict, detail, fault.tries, fault.source, fault.consequence,
-        fault.cure, problems,
-    )  # fmt: skip
+        fault.name,
+        fault.wrong,
+        verdict,
+        detail,
+        fault.tries,
+        fault.source,
+        fault.consequence,
+        fault.cure,
+        problems,
+    )
 
 
 def _task(fault: Fault) -> Task:
     where = f"{fault.reproduce.__module__}:{fault.reproduce.__name__}"
     needed = fault.devices * fault.processes
-    return Task(
-        fault.name, where, fault.platforms, fault.tries, fault.prng, fault.flag, needed
-    )  # fmt: skip
+    return Task(fault.name, where, fault.platforms, fault.tries, fault.prng, fault.flag, needed)
 
 
 def _environment_with(devices: int) -> dict[str, str]:

@@ -252,9 +252,11 @@ def scattered_sum_of_processes(tries: int) -> Iterator[Computed]:
     scatter = jax.jit(
         _shard_map()(
             lambda x: scatter_sum(x[0], "x", scatter_dimension=0, tiled=True),
-            mesh=mesh, in_specs=P("x"), out_specs=P("x"),
+            mesh=mesh,
+            in_specs=P("x"),
+            out_specs=P("x"),
         )
-    )  # fmt: skip
+    )
     for number in range(tries):
         for shard in scatter(cut).addressable_shards:
             yield _computed(f"try {number}", shard.data, right[shard.index])

@@ -253,19 +253,26 @@ class Writer:
             step = line.get("step")
             if type(step) is not int or step < 0 or (last is not None and step <= last):
                 raise LedgerError(
-                    "write", "a line", path=self.path, got=f"step {step!r}",
+                    "write",
+                    "a line",
+                    path=self.path,
+                    got=f"step {step!r}",
                     expected=f"a whole number after {-1 if last is None else last} as its step",
                     do="Record each step once, in order.",
-                )  # fmt: skip
+                )
             try:
                 if header is not checked:  # there is one for many lines
                     read_header(dataclasses.replace(header, run=self.run, first=step).body())
             except ValueError as error:
                 raise LedgerError(
-                    "write", "a header", path=self.path, step=step, got=str(error),
+                    "write",
+                    "a header",
+                    path=self.path,
+                    step=step,
+                    got=str(error),
                     expected=f"one of format {LEDGER_FORMAT}",
                     do="Put it into a stage that there is.",
-                ) from error  # fmt: skip
+                ) from error
             check_line(line, header, "write")
             last, checked = step, header
 
@@ -285,9 +292,13 @@ class Writer:
             return None
         if ledger.foreign:
             raise LedgerError(
-                "continue", "the ledger", path=self.path, expected=f"one of run {self.run}",
-                got=f"one of run {ledger.header.run}", do="Give it another path.",
-            )  # fmt: skip
+                "continue",
+                "the ledger",
+                path=self.path,
+                expected=f"one of run {self.run}",
+                got=f"one of run {ledger.header.run}",
+                do="Give it another path.",
+            )
         good = max((ledger.chain.size for _ in ledger), default=0)
         if ledger.chain.torn:
             self._cut(ledger.chain.size)
@@ -304,8 +315,9 @@ class Writer:
         warnings.warn(
             f"Removed the last {lost} bytes of {self.path}: a line that was cut short when the "
             "process that wrote it ended. Its step is computed again.",
-            SetAsideWarning, stacklevel=2,
-        )  # fmt: skip
+            SetAsideWarning,
+            stacklevel=2,
+        )
 
     def _find(self, first: int) -> None:
         """Stand behind the last line of a step before `first`; what follows is to be compared."""
@@ -366,9 +378,13 @@ def unreadable(path: Path, got: str) -> LedgerError:
         got: what it is.
     """
     return LedgerError(
-        "read", "a ledger", path=path, expected=f"a ledger of format {LEDGER_FORMAT}", got=got,
+        "read",
+        "a ledger",
+        path=path,
+        expected=f"a ledger of format {LEDGER_FORMAT}",
+        got=got,
         do=f"Give a {LEDGER} that the Recorder or `train` wrote, or a path where nothing is yet.",
-    )  # fmt: skip
+    )
 
 
 def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
@@ -396,6 +412,10 @@ def _saving(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunSaveError(
-            "write", "the ledger", path=path, expected="room and permission to write",
-            got=error.strerror or str(error), do="Free some space, or use --record off.",
-        ) from error  # fmt: skip
+            "write",
+            "the ledger",
+            path=path,
+            expected="room and permission to write",
+            got=error.strerror or str(error),
+            do="Free some space, or use --record off.",
+        ) from error

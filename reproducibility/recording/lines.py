@@ -47,8 +47,14 @@ class Header:
 
     def body(self) -> dict[str, Any]:
         """Return the line, without its chain. Same bits: everywhere."""
-        return {"format": LEDGER_FORMAT, "run": self.run, "level": self.level, "every": self.every,
-                "from": self.first, "leaves": self.leaves}  # fmt: skip
+        return {
+            "format": LEDGER_FORMAT,
+            "run": self.run,
+            "level": self.level,
+            "every": self.every,
+            "from": self.first,
+            "leaves": self.leaves,
+        }
 
     def reads_as(self, other: Header) -> bool:
         """Say whether a line means the same under both. Same bits: everywhere."""

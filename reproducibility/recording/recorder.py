@@ -205,9 +205,11 @@ class Recorder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         try:
             self.close()
         except ReproducibilityError:
@@ -227,9 +229,12 @@ class Recorder:
         for stage, names in entry.leaves:
             if self._leaves.setdefault(stage, names) != names:
                 raise LeafError(
-                    "record", stage, expected="the leaves of the steps before it",
-                    got="others", do="Use a Recorder for each model.",
-                )  # fmt: skip
+                    "record",
+                    stage,
+                    expected="the leaves of the steps before it",
+                    got="others",
+                    do="Use a Recorder for each model.",
+                )
         return entry
 
     def _hand_over(self) -> None:
@@ -309,8 +314,9 @@ def _lost(path: Path, steps: list[tuple[int, Any, _Entry]]) -> None:
         warnings.warn(
             f"{len(steps)} recorded step{'s are' if steps[1:] else ' is'} not in {path}: its "
             "Recorder was not closed. Use it in a `with`, or call close().",
-            RuntimeWarning, stacklevel=2,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _bits(loss: Array) -> UInt32[Array, " 2"]:
@@ -328,11 +334,17 @@ def _level(stages: Stages) -> str:
 def _choose(level: str, every: int) -> None:
     if level not in ("auto", "leaf", "group"):
         raise ConfigError(
-            "use", "level", expected="auto, leaf or group", got=repr(level),
+            "use",
+            "level",
+            expected="auto, leaf or group",
+            got=repr(level),
             do="To record nothing, make no Recorder.",
-        )  # fmt: skip
+        )
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ConfigError(
-            "use", "every", expected="a whole number from 1", got=repr(every),
+            "use",
+            "every",
+            expected="a whole number from 1",
+            got=repr(every),
             do="1 records every step.",
-        )  # fmt: skip
+        )

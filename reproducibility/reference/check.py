@@ -145,10 +145,13 @@ def check(
     if not any((path / name).exists() for name in (IDENTITY, ATTEMPTS, RESULT)):
         if path.is_dir() and saved_steps(path):
             raise RunError(
-                "check", "a run", path=path, expected=f"a run directory with {IDENTITY}",
+                "check",
+                "a run",
+                path=path,
+                expected=f"a run directory with {IDENTITY}",
                 got="checkpoints alone",
                 do="Verify them in Python: CheckpointStore(path).verify(step).",
-            )  # fmt: skip
+            )
         Run.read(path)  # says what is there instead
     if not repair and not (path / LOCK).exists():  # then nobody holds it
         return _check_all(path, repair, progress)

@@ -183,8 +183,11 @@ def _training_beside() -> Iterator[Callable[[], tuple[str | None, str]]]:
     child = subprocess.Popen(
         python("-c", _DIGEST_PROGRAM, str(SEED), str(STEPS)),
         env=with_package(os.environ | {"PYTHONHASHSEED": "1"}),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
     with child:
         try:
             yield lambda: _digest_of(child)

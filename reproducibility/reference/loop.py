@@ -187,10 +187,14 @@ def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResu
     if step == config.steps and result and result.steps == step:
         if (result.run, result.digest) != (run.name, digest):
             raise RunDamagedError(
-                "trust", "the result", path=run.path, step=step, got=result.digest,
+                "trust",
+                "the result",
+                path=run.path,
+                step=step,
+                got=result.digest,
                 expected=f"digest {digest}, as of the checkpoint",
                 do="Set it aside with `reproducibility check --repair`; then train again.",
-            )  # fmt: skip
+            )
         return TrainResult(state, digest, "finished", result)
     if config.stop_after is not None and config.stop_after <= step < config.steps:
         return TrainResult(state, digest, "stopped", None)
@@ -222,9 +226,13 @@ def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | Non
             writer.part(f"the steps after {done} are computed again, and not recorded.")
         return None
     return Recorder(
-        run.path / LEDGER, run=run.name, level=config.record, every=config.record_every,
-        first=done + 1 if done else 0, view=Programs.stages,
-    )  # fmt: skip
+        run.path / LEDGER,
+        run=run.name,
+        level=config.record,
+        every=config.record_every,
+        first=done + 1 if done else 0,
+        view=Programs.stages,
+    )
 
 
 def _is_computed(state: TrainState, programs: Programs) -> bool:

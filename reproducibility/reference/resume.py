@@ -31,9 +31,13 @@ def open_run(stack: ExitStack, path: str | os.PathLike[str], settings: dict[str,
         return opened[0] if opened else Run.read(path)
     except RunError as error:
         raise RunError(
-            "read", "the run of process 0", path=error.path, expected="the directory it made",
-            got=error.got, do=SHARED,
-        ) from error  # fmt: skip
+            "read",
+            "the run of process 0",
+            path=error.path,
+            expected="the directory it made",
+            got=error.got,
+            do=SHARED,
+        ) from error
 
 
 def restore_state(run: Run, *, step: int | None = None) -> TrainState:
@@ -69,24 +73,34 @@ def resume_run(
     assert_same_facts({"checkpoints": steps}, thing="the run directory", do=SHARED)
     if config.resume == "require" and not steps:
         raise RunError(
-            "resume", "the run", path=run.path, expected="a checkpoint", got="none",
+            "resume",
+            "the run",
+            path=run.path,
+            expected="a checkpoint",
+            got="none",
             do="Use --resume auto to start from the beginning.",
-        )  # fmt: skip
+        )
     if config.resume == "never" and steps:
         raise RunError(
-            "start the run anew", "here", path=run.path, expected="no checkpoints",
+            "start the run anew",
+            "here",
+            path=run.path,
+            expected="no checkpoints",
             got=f"one of step {steps[-1]}",
             do="Choose another --run-dir, or --resume auto; nothing was overwritten.",
-        )  # fmt: skip
+        )
     state: TrainState = store.resume(start)
     if steps:
         _check_state(state, start, run, store.steps()[-1])
     done = max(int(state.step), result.steps if (result := run.result()) else 0)
     if done > config.steps:
         raise ConfigError(
-            "use", "steps", expected=f"at least {done}, which are complete",
-            got=config.steps, do="A run can grow, not shrink.",
-        )  # fmt: skip
+            "use",
+            "steps",
+            expected=f"at least {done}, which are complete",
+            got=config.steps,
+            do="A run can grow, not shrink.",
+        )
     return state
 
 
@@ -100,9 +114,14 @@ def _check_state(state: TrainState, start: TrainState, run: Run, step: int) -> N
     for name, (expected, wanted, got) in facts.items():
         if got != wanted:
             raise CheckpointMismatchError(
-                "use", f"leaf {name}", path=run.checkpoints, step=step, expected=expected, got=got,
+                "use",
+                f"leaf {name}",
+                path=run.checkpoints,
+                step=step,
+                expected=expected,
+                got=got,
                 do="Something other than `train` wrote it: take an intact copy.",
-            )  # fmt: skip
+            )
 
 
 def store_of(run: Run, keep: int = 3) -> CheckpointStore:

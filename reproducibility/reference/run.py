@@ -126,17 +126,23 @@ class Run:
         file = path / IDENTITY
         if not file.is_file():
             raise RunError(
-                "read", "a run", path=path, expected=f"a run directory with {IDENTITY}",
+                "read",
+                "a run",
+                path=path,
+                expected=f"a run directory with {IDENTITY}",
                 got="a file" if path.is_file() else "no such file",
                 do="Make one: reproducibility train --run-dir DIR.",
-            )  # fmt: skip
+            )
         identity = read_with_digest(file, RunDamagedError)
         if identity.get("format") != RUN_FORMAT:
             raise RunError(
-                "read", "a run", path=file, expected=f"run format {RUN_FORMAT}",
+                "read",
+                "a run",
+                path=file,
+                expected=f"run format {RUN_FORMAT}",
                 got=repr(identity.get("format")),
                 do="Use the version of this package that wrote it.",
-            )  # fmt: skip
+            )
         return cls(path, identity)
 
     @classmethod
@@ -226,10 +232,14 @@ class Run:
         before = self.result()
         if before and before.steps == result.steps and before.digest != result.digest:
             raise NotReproducedError(
-                "finish", "the run", path=self.path, step=result.steps,
+                "finish",
+                "the run",
+                path=self.path,
+                step=result.steps,
                 expected=f"digest {before.digest}, as the result has that is there",
-                got=result.digest, do="Compare it with a run in a new directory: --run-dir.",
-            )  # fmt: skip
+                got=result.digest,
+                do="Compare it with a run in a new directory: --run-dir.",
+            )
         write_result(self.path / RESULT, result)
 
     def mend_result(self) -> bool:
@@ -268,11 +278,13 @@ class Run:
         other = [name for name in names if recorded.get(name) != self.identity.get(name)]
         if other:
             mismatch = IdentityMismatchError(
-                "continue", "the run", path=self.path,
+                "continue",
+                "the run",
+                path=self.path,
                 expected=", ".join(f"{name}={recorded.get(name)!r}" for name in other),
                 got=", ".join(f"{name}={self.identity.get(name)!r}" for name in other),
                 do="Use the recorded settings, or another --run-dir.",
-            )  # fmt: skip
+            )
             mismatch.settings = tuple(other)
             raise mismatch
 
@@ -315,16 +327,23 @@ def read_result(path: str | os.PathLike[str]) -> Result:
             else "another value"
         )
         raise ResultError(
-            "read", "a result", path=path, got=got,
+            "read",
+            "a result",
+            path=path,
+            got=got,
             expected=f"a result of format {RUN_FORMAT}, as `train --out` writes it",
             do="Give a run directory or its result.json.",
-        )  # fmt: skip
+        )
     body = read_with_digest(path, ResultError)
     if body.pop("format") != RUN_FORMAT:
         raise ResultError(
-            "read", "a result", path=path, expected=f"format {RUN_FORMAT}", got="another",
+            "read",
+            "a result",
+            path=path,
+            expected=f"format {RUN_FORMAT}",
+            got="another",
             do="Use the version of this package that wrote it.",
-        )  # fmt: skip
+        )
     return Result(**body)
 
 
@@ -362,9 +381,13 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except OSError as error:
             raise RunLockedError(
-                "work on", "a run", path=path, expected="no other process at work on it",
-                got="a held lock", do="Wait for that process, or end it.",
-            ) from error  # fmt: skip
+                "work on",
+                "a run",
+                path=path,
+                expected="no other process at work on it",
+                got="a held lock",
+                do="Wait for that process, or end it.",
+            ) from error
         yield
 
 
@@ -383,18 +406,26 @@ def is_leftover(entry: Path) -> bool:
 
 def _unusable(path: Path, error: OSError) -> RunError:
     return RunError(
-        "work", "here", path=path, expected="a directory this process may write to",
-        got=error.strerror or str(error), do="Choose another --run-dir, or fix the permissions.",
-    )  # fmt: skip
+        "work",
+        "here",
+        path=path,
+        expected="a directory this process may write to",
+        got=error.strerror or str(error),
+        do="Choose another --run-dir, or fix the permissions.",
+    )
 
 
 def _claim(path: Path) -> None:
     """Refuse a path that is no place for a run; make the directory where there is none."""
     if path.exists() and not path.is_dir():
         raise RunError(
-            "start a run", "here", path=path, expected="a directory", got="a file",
+            "start a run",
+            "here",
+            path=path,
+            expected="a directory",
+            got="a file",
             do="Choose another --run-dir.",
-        )  # fmt: skip
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         flush(path.parent)
@@ -403,7 +434,10 @@ def _claim(path: Path) -> None:
         raise _unusable(path, error) from error
     if content and not content & {IDENTITY, ATTEMPTS}:
         raise RunError(
-            "start a run", "here", path=path, expected="an empty directory or a run",
+            "start a run",
+            "here",
+            path=path,
+            expected="an empty directory or a run",
             got=f"a directory that holds {min(content)}",
             do="Choose another --run-dir; nothing was written.",
-        )  # fmt: skip
+        )

@@ -150,16 +150,23 @@ def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
     """Add up the mixed words of a leaf, and the header that says what they are."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         raise LeafError(
-            "fingerprint", "the leaf", path=path_string(path), expected="an array or a typed key",
+            "fingerprint",
+            "the leaf",
+            path=path_string(path),
+            expected="an array or a typed key",
             got=f"a value of type {type(leaf).__name__}",
             do="State its dtype, for example np.float32(value).",
-        )  # fmt: skip
+        )
     key = is_key(leaf)
     if not key and leaf.dtype.name not in BITS:
         raise LeafError(
-            "fingerprint", "the leaf", path=path_string(path), expected="a number or bool dtype",
-            got=f"dtype {leaf.dtype.name}", do="Convert it with astype or leave it out.",
-        )  # fmt: skip
+            "fingerprint",
+            "the leaf",
+            path=path_string(path),
+            expected="a number or bool dtype",
+            got=f"dtype {leaf.dtype.name}",
+            do="Convert it with astype or leave it out.",
+        )
     typed: Any = leaf
     planes = _words(jax.random.key_data(typed) if key else leaf)
     kind = f"key {jax.random.key_impl(typed)}" if key else leaf.dtype.name

@@ -29,7 +29,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree, Shaped
 
-from reproducibility.errors import ConfigError, NotReproducedError
+from reproducibility.errors import ConfigError, NotReproducedError, first_line
 from reproducibility.keys import index_key
 from reproducibility.same.fingerprint import fingerprint, fingerprint_text
 from reproducibility.scale.processes import assert_same_facts
@@ -77,19 +77,24 @@ class Layout:
             found = jax.devices()
         except RuntimeError as error:
             raise ConfigError(
-                "use", "devices", expected="a platform that JAX finds here",
-                got=str(error).splitlines()[0].rstrip("."),
+                "use",
+                "devices",
+                expected="a platform that JAX finds here",
+                got=first_line(error),
                 do="Look at JAX_PLATFORMS, and at which jaxlib is installed.",
-            ) from error  # fmt: skip
+            ) from error
         order = sorted(found, key=lambda device: (device.process_index, device.id))
         for process, group in itertools.groupby(order, key=lambda device: device.process_index):
             there = list(group)
             if devices is not None and len(there) < devices:
                 raise ConfigError(
-                    "use", "devices", expected=f"at most the {len(there)} of process {process}",
-                    got=devices, do="Ask for fewer. On the CPU, JAX must not have begun when they "
+                    "use",
+                    "devices",
+                    expected=f"at most the {len(there)} of process {process}",
+                    got=devices,
+                    do="Ask for fewer. On the CPU, JAX must not have begun when they "
                     "are asked for.",
-                )  # fmt: skip
+                )
             chosen += there[:devices]
         return cls(tuple(chosen))
 
@@ -136,10 +141,12 @@ class Layout:
             )
         if count % len(self.devices):
             raise ConfigError(
-                "use", "devices", expected=f"in all a divisor of the number of shards, {count}",
+                "use",
+                "devices",
+                expected=f"in all a divisor of the number of shards, {count}",
                 got=f"{self.processes} x {len(self.local)} = {len(self.devices)}",
                 do="Use 1, 2, 4, … of them; other shards would be another run.",
-            )  # fmt: skip
+            )
         each = count // len(self.devices)
         return range(self._first * each, (self._first + len(self.local)) * each)
 
@@ -157,9 +164,12 @@ class Layout:
         each, rest = divmod(size, len(self.devices))
         if rest:
             raise ConfigError(
-                "use", "a batch", expected=f"a multiple of the {len(self.devices)} devices",
-                got=f"{size} examples", do="Use another size.",
-            )  # fmt: skip
+                "use",
+                "a batch",
+                expected=f"a multiple of the {len(self.devices)} devices",
+                got=f"{size} examples",
+                do="Use another size.",
+            )
         return slice(self._first * each, (self._first + len(self.local)) * each)
 
     def copies(self, tree: PyTree) -> list[PyTree]:
@@ -279,9 +289,13 @@ class Layout:
         for device, word in zip(self.local, words, strict=True):
             if word != words[0]:
                 raise NotReproducedError(
-                    "go on", "with the state", step=step, got=f"others on {device}",
-                    expected=f"the bits that {self.local[0]} has", do=do,
-                )  # fmt: skip
+                    "go on",
+                    "with the state",
+                    step=step,
+                    got=f"others on {device}",
+                    expected=f"the bits that {self.local[0]} has",
+                    do=do,
+                )
         assert_same_facts({"fingerprint": words[0]}, thing=f"the state of step {step}", do=do)
 
     @functools.cached_property
@@ -390,10 +404,13 @@ def _cut(batch: PyTree, count: int) -> list[PyTree]:
     size = min(sizes, default=0)
     if len(sizes) != 1 or not size or size % count:
         raise ConfigError(
-            "cut", "a batch", expected=f"a multiple of {count} examples in each array, for the "
-            f"{count} shards of this process", got=", ".join(map(str, sorted(sizes))) or "none",
+            "cut",
+            "a batch",
+            expected=f"a multiple of {count} examples in each array, for the "
+            f"{count} shards of this process",
+            got=", ".join(map(str, sorted(sizes))) or "none",
             do="Give each process its part of the batch: layout.part(size).",
-        )  # fmt: skip
+        )
     on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
     # Copies: JAX may read them when the pipeline has written its next batch there.
     pieces: list[PyTree] = (

@@ -66,10 +66,14 @@ def launch(
                 which = ("--processes", str(processes), "--process-index", str(index))
                 child = subprocess.Popen(
                     [*program, *command, *which, "--coordinator", coordinator],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    text=True, errors="replace", env=os.environ | told,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    env=os.environ | told,
                     start_new_session=True,  # Ctrl-C reaches this process alone
-                )  # fmt: skip
+                )
                 children.append(child)
                 for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
                     thread = threading.Thread(target=_label, args=(index, source, sink))

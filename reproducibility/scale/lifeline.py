@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reproducibility.errors import ExitCode, ProcessError
+from reproducibility.errors import ExitCode, ProcessError, and_more
 
 LINE = 4096  # bytes of the longest message
 PROCESSES_SHOWN = 20  # missing processes that are named
@@ -165,9 +165,12 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
         server = _listening(place[1])
     except OSError as error:
         raise ProcessError(
-            "listen", f"at {place[0]}:{place[1]}", expected="a free port",
-            got=error.strerror or str(error), do="Give all processes another --coordinator.",
-        ) from error  # fmt: skip
+            "listen",
+            f"at {place[0]}:{place[1]}",
+            expected="a free port",
+            got=error.strerror or str(error),
+            do="Give all processes another --coordinator.",
+        ) from error
     with server:
         while len(peers) < count - 1:
             try:
@@ -177,10 +180,7 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
                 peer, _ = server.accept()
             except TimeoutError:
                 lacking = [str(i) for i in range(1, count) if i not in peers]
-                more = len(lacking) - PROCESSES_SHOWN
-                absent = ", ".join(lacking[:PROCESSES_SHOWN]) + (
-                    f" and {more} more" if more > 0 else ""
-                )
+                absent = and_more(lacking, PROCESSES_SHOWN)
                 facts = (f"all {count} processes within {deadline:g} s", f"no process {absent}")
                 for there in peers.values():
                     _dismiss(there, *facts)
@@ -227,16 +227,22 @@ def _join(
         got = "another one, as if the run had begun already"
         time.sleep(RETRY)
     raise ProcessError(
-        "reach", f"process 0 at {place[0]}:{place[1]}", expected=f"an answer within {deadline:g} s",
-        got=got, do="Start process 0, or give all processes its address: --coordinator.",
-    )  # fmt: skip
+        "reach",
+        f"process 0 at {place[0]}:{place[1]}",
+        expected=f"an answer within {deadline:g} s",
+        got=got,
+        do="Start process 0, or give all processes its address: --coordinator.",
+    )
 
 
 def _not_begun(expected: str, got: str) -> ProcessError:
     return ProcessError(
-        "begin", "with several processes", expected=expected, got=got,
+        "begin",
+        "with several processes",
+        expected=expected,
+        got=got,
         do="Start each process once, with the same --processes and --coordinator.",
-    )  # fmt: skip
+    )
 
 
 def _dismiss(peer: socket.socket, expected: str, got: str) -> None:

@@ -28,6 +28,7 @@ from reproducibility.errors import (
     ProcessError,
     ProcessMismatchError,
     ReproducibilityError,
+    first_line,
 )
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.scale.lifeline import Lifeline, connect, end_process
@@ -80,9 +81,12 @@ def initialize(
         return 1
     if _lifeline:
         raise ConfigError(
-            "start", "with several processes", expected="to be asked once", got="a second time",
+            "start",
+            "with several processes",
+            expected="to be asked once",
+            got="a second time",
             do="Call initialize first, and once.",
-        )  # fmt: skip
+        )
     mine = None
     if processes is None and process_index is None and coordinator is None:
         address, count, index, first = _detected(deadline)
@@ -94,14 +98,22 @@ def initialize(
     line = connect(address, index, count, deadline=deadline, ended=end_process)
     try:
         jax.distributed.initialize(
-            address, count, index, mine, cluster_detection_method="deactivate",
-            initialization_timeout=max(1, int(deadline)), heartbeat_timeout_seconds=HEARTBEAT,
-        )  # fmt: skip
+            address,
+            count,
+            index,
+            mine,
+            cluster_detection_method="deactivate",
+            initialization_timeout=max(1, int(deadline)),
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     except RuntimeError as error:
         raise ConfigError(
-            "start", "with several processes", expected="JAX not to have begun",
-            got=str(error).partition(". ")[0], do="Call initialize first, and once.",
-        ) from error  # fmt: skip
+            "start",
+            "with several processes",
+            expected="JAX not to have begun",
+            got=str(error).partition(". ")[0],
+            do="Call initialize first, and once.",
+        ) from error
     _stay(line)
     return count
 
@@ -197,9 +209,12 @@ def on_first[T](
     answer = json.loads(text)
     if "failed" in answer:
         raise ProcessError(
-            "go on", "with process 0", expected="its part done", got=answer["failed"].rstrip("."),
+            "go on",
+            "with process 0",
+            expected="its part done",
+            got=answer["failed"].rstrip("."),
             do="Mend that there.",
-        )  # fmt: skip
+        )
     value: T = answer["value"]
     return value
 
@@ -276,20 +291,29 @@ def _checked_settings(
         values = (processes, process_index, coordinator)
         given = ", ".join(n for n, v in zip(names, values, strict=True) if v is not None)
         raise ConfigError(
-            "start", "with several processes", expected=", ".join(names), got=f"only {given}",
+            "start",
+            "with several processes",
+            expected=", ".join(names),
+            got=f"only {given}",
             do="Give all three, or none where SLURM, Open MPI or Kubernetes tell.",
-        )  # fmt: skip
+        )
     if not 0 <= process_index < processes:
         raise ConfigError(
-            "use", "--process-index", expected=f"0 to {processes - 1}, of {processes} processes",
-            got=process_index, do="Number the processes from 0.",
-        )  # fmt: skip
+            "use",
+            "--process-index",
+            expected=f"0 to {processes - 1}, of {processes} processes",
+            got=process_index,
+            do="Number the processes from 0.",
+        )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
         raise ConfigError(
-            "use", "--coordinator", expected="host:port of process 0", got=repr(coordinator),
+            "use",
+            "--coordinator",
+            expected="host:port of process 0",
+            got=repr(coordinator),
             do="For example 10.0.0.1:9876, a free port.",
-        )  # fmt: skip
+        )
     return processes, process_index, coordinator
 
 
@@ -305,7 +329,7 @@ def _detected(deadline: float) -> tuple[str, int, int, Any]:
     try:
         address, count, index, first = find(None, None, None, None, None, int(deadline))
     except (RuntimeError, OSError) as error:
-        problem = (str(error).strip().splitlines() or ["nothing"])[0].rstrip(".")
+        problem = first_line(error)
     else:
         told = os.environ.get
         size = told("OMPI_COMM_WORLD_SIZE", "1")
@@ -320,9 +344,12 @@ def _detected(deadline: float) -> tuple[str, int, int, Any]:
             return f"127.0.0.1:{port}", int(size), index, [index]
         problem = f"Open MPI with {size} processes and no word on where they meet, as version 5"
     raise ConfigError(
-        "find", "the other processes", expected="what JAX can read from its surroundings",
-        got=problem, do="Give --processes, --process-index and --coordinator; or --processes 1.",
-    )  # fmt: skip
+        "find",
+        "the other processes",
+        expected="what JAX can read from its surroundings",
+        got=problem,
+        do="Give --processes, --process-index and --coordinator; or --processes 1.",
+    )
 
 
 def _stay(line: Lifeline) -> None:
@@ -357,9 +384,12 @@ def _get(name: str, process: int, deadline: float) -> str:
         text: str = _state().client.blocking_key_value_get(name, int(deadline * 1000))
     except RuntimeError as error:  # JAX's own class of errors is one
         raise ProcessError(
-            "go on", "with all processes", expected=f"process {process} within {deadline:g} s",
-            got="nothing of it", do="Every process must make the same calls in the same order.",
-        ) from error  # fmt: skip
+            "go on",
+            "with all processes",
+            expected=f"process {process} within {deadline:g} s",
+            got="nothing of it",
+            do="Every process must make the same calls in the same order.",
+        ) from error
     return text
 
 

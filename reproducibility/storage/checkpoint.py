@@ -75,7 +75,7 @@ from reproducibility.storage.seal import (
     SEAL_FORMAT,
     Host,
     damage_error,
-    first_line_of,
+    kind_and_first_line,
     leaves_by_name,
     prng_of_leaf,
     refuse_other_leaves,
@@ -247,9 +247,14 @@ class CheckpointStore:
         if not folder.is_dir():
             found = ", ".join(f"step {step}" for step in self.steps()) or "none"
             raise CheckpointError(
-                "restore", "a checkpoint", path=self.path, step=step,
-                expected="a committed checkpoint", got=found, do="Ask for one of those steps.",
-            )  # fmt: skip
+                "restore",
+                "a checkpoint",
+                path=self.path,
+                step=step,
+                expected="a committed checkpoint",
+                got=found,
+                do="Ask for one of those steps.",
+            )
         wanted = leaves_by_name(like)
         seal = self._together(step, lambda: self.verify(step), lambda seal: seal["digest"])
         return self._together(
@@ -288,11 +293,14 @@ class CheckpointStore:
             return tree
         if damaged:
             raise CheckpointDamagedError(
-                "resume from", "a checkpoint", path=self.path, expected="at least one intact",
+                "resume from",
+                "a checkpoint",
+                path=self.path,
+                expected="at least one intact",
                 got=f"damage in all {len(damaged)}; the newest: {damaged[0].got}",
                 do="Take an intact copy; or set them aside with `reproducibility check --repair` "
                 "(or by hand) to begin anew.",
-            ) from damaged[0]  # fmt: skip
+            ) from damaged[0]
         return start
 
     def _together[T](self, step: int, work: Callable[[], T], told: Callable[[T], str]) -> T:
@@ -308,9 +316,10 @@ class CheckpointStore:
         found = f"{failed.got}" if failed else told(value)  # type: ignore[arg-type]
         try:
             assert_same_facts(
-                {"found": found}, thing=f"checkpoint {step}", do="Let all see the same directory, "
-                "and ask for leaves that lie on devices of all."
-            )  # fmt: skip
+                {"found": found},
+                thing=f"checkpoint {step}",
+                do="Let all see the same directory, and ask for leaves that lie on devices of all.",
+            )
         except ProcessMismatchError as error:
             raise error from failed
         if failed:
@@ -340,19 +349,28 @@ class CheckpointStore:
             return self._checked(folder, step)
         except OSError as error:
             raise CheckpointReadError(
-                "verify", "a checkpoint", path=folder, step=step,
-                expected="files that can be read here", got=first_line_of(error),
+                "verify",
+                "a checkpoint",
+                path=folder,
+                step=step,
+                expected="files that can be read here",
+                got=kind_and_first_line(error),
                 do="Mend that: nothing says that they are damaged.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _checked(self, folder: Path, step: int) -> dict[str, Any]:
         try:
             seal = read_with_digest(folder / SEAL)
             if seal["format"] != SEAL_FORMAT:
                 raise CheckpointMismatchError(
-                    "use", "a checkpoint", path=folder, step=step, expected=f"format {SEAL_FORMAT}",
-                    got=seal["format"], do="Use the version of this package that wrote it.",
-                )  # fmt: skip
+                    "use",
+                    "a checkpoint",
+                    path=folder,
+                    step=step,
+                    expected=f"format {SEAL_FORMAT}",
+                    got=seal["format"],
+                    do="Use the version of this package that wrote it.",
+                )
             parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files", "chain")]
             if (folder / SEAL).is_symlink() or parts[1] != step:
                 raise ValueError(f"a link, or step {seal['step']}")
@@ -360,20 +378,30 @@ class CheckpointStore:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno not in _LOST:
                 raise cause from None
-            what = f"{SEAL}: {getattr(error, 'got', None) or first_line_of(error)}"
+            what = f"{SEAL}: {getattr(error, 'got', None) or kind_and_first_line(error)}"
             raise damage_error(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
         found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
         files = sorted(
             n for n in found.keys() | seal["files"] if found.get(n) != seal["files"].get(n)
         )
         if files:
-            raise damage_error(folder, step, "files as they were sealed", files=files,
-                           leaves=_changed_leaves(folder, seal["leaves"]))  # fmt: skip
+            raise damage_error(
+                folder,
+                step,
+                "files as they were sealed",
+                files=files,
+                leaves=_changed_leaves(folder, seal["leaves"]),
+            )
         if self.run not in (None, seal["run"]):
             raise CheckpointMismatchError(
-                "use", "a checkpoint", path=folder, step=step, expected=f"one of run {self.run}",
-                got=f"one of run {seal['run']}", do="Move it back to where it belongs.",
-            )  # fmt: skip
+                "use",
+                "a checkpoint",
+                path=folder,
+                step=step,
+                expected=f"one of run {self.run}",
+                got=f"one of run {seal['run']}",
+                do="Move it back to where it belongs.",
+            )
         return seal
 
     def close(self) -> None:
@@ -389,17 +417,23 @@ class CheckpointStore:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     def _save_error(self, error: Exception) -> CheckpointSaveError:
         return CheckpointSaveError(
-            "save", "a checkpoint", path=self.path, step=self._saving,
-            expected="room and permission to write", got=first_line_of(error),
+            "save",
+            "a checkpoint",
+            path=self.path,
+            step=self._saving,
+            expected="room and permission to write",
+            got=kind_and_first_line(error),
             do="Free some space or fix the permissions; earlier checkpoints are intact.",
-        )  # fmt: skip
+        )
 
     def _folder(self, step: int) -> Path:
         return self.path / f"{step:08d}"
@@ -408,9 +442,13 @@ class CheckpointStore:
         steps = self.steps()
         if not steps:
             raise CheckpointError(
-                "restore", "the newest checkpoint", path=self.path, expected="at least one",
-                got="none", do="Save one first, or check the path.",
-            )  # fmt: skip
+                "restore",
+                "the newest checkpoint",
+                path=self.path,
+                expected="at least one",
+                got="none",
+                do="Save one first, or check the path.",
+            )
         return steps[-1]
 
     def _prepare(self, temporary: Path) -> None:
@@ -430,9 +468,13 @@ class CheckpointStore:
         on_first(commit, number=number)
 
     def _commit(
-        self, temporary: Path, final: Path, step: int, host: Host,
+        self,
+        temporary: Path,
+        final: Path,
+        step: int,
+        host: Host,
         chain: Callable[[], str] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         digest, digests = named_digests(host)  # while Orbax writes
         leaves = {
             (name := path_string(path)): {
@@ -444,9 +486,16 @@ class CheckpointStore:
         }
         self._orbax.wait_until_finished()
         seal = with_digest(
-            {"format": SEAL_FORMAT, "run": self.run, "step": step, "digest": digest,
-             "chain": chain() if chain else None, "leaves": leaves, "files": file_table(temporary)}
-        )  # fmt: skip
+            {
+                "format": SEAL_FORMAT,
+                "run": self.run,
+                "step": step,
+                "digest": digest,
+                "chain": chain() if chain else None,
+                "leaves": leaves,
+                "files": file_table(temporary),
+            }
+        )
         (temporary / SEAL).write_bytes(readable_json(seal))
         # Every byte reaches the disk before the name does; then the name does.
         for file in files_below(temporary):
@@ -519,10 +568,12 @@ def _refuse_alone(named: Host) -> None:
     for path, leaf in named if jax.process_count() > 1 else ():
         if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
             raise LeafError(
-                "save", f"leaf {path_string(path)}",
-                expected="an array on devices of all processes", got="one of this process alone",
+                "save",
+                f"leaf {path_string(path)}",
+                expected="an array on devices of all processes",
+                got="one of this process alone",
                 do="Bring it there with Layout.replicate, or give a NumPy array.",
-            )  # fmt: skip
+            )
 
 
 def _size(leaf: Any) -> int:

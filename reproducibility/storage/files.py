@@ -98,9 +98,13 @@ def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, A
     recorded = found.pop("sha256", None) if isinstance(found, dict) else None
     if not isinstance(recorded, str):
         raise kind(
-            "trust", path.name, path=path, expected="an object that carries its own SHA-256",
-            got="one without", do="Take an intact copy.",
-        )  # fmt: skip
+            "trust",
+            path.name,
+            path=path,
+            expected="an object that carries its own SHA-256",
+            got="one without",
+            do="Take an intact copy.",
+        )
     # The bytes as well as the value: 1e-05 and 1E-05 are one value.
     written = {**found, "sha256": recorded}
     actual = sha256(canonical_json(found))
@@ -110,9 +114,13 @@ def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, A
     ):
         got = "other bytes of the same value" if recorded == actual else f"SHA-256 {actual}"
         raise kind(
-            "trust", path.name, path=path, expected=f"SHA-256 {recorded}, as it says", got=got,
+            "trust",
+            path.name,
+            path=path,
+            expected=f"SHA-256 {recorded}, as it says",
+            got=got,
             do="It was altered after it was written: take an intact copy.",
-        )  # fmt: skip
+        )
     body: dict[str, Any] = found
     return body
 
@@ -138,10 +146,13 @@ def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
         empty = isinstance(error, ValueError) and path.stat().st_size == 0
         got = "an empty file" if empty else str(error) if isinstance(error, ValueError) else None
         raise kind(
-            "read", path.name, path=path, expected="a readable JSON file",
+            "read",
+            path.name,
+            path=path,
+            expected="a readable JSON file",
             got=got or getattr(error, "strerror", None) or type(error).__name__,
             do="Check the path, or take an intact copy.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -168,9 +179,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise RunSaveError(
-            "write", path.name, path=path, expected="room and permission to write",
-            got=error.strerror or str(error), do="Free some space, or choose another place.",
-        ) from error  # fmt: skip
+            "write",
+            path.name,
+            path=path,
+            expected="room and permission to write",
+            got=error.strerror or str(error),
+            do="Free some space, or choose another place.",
+        ) from error
 
 
 def flush(path: Path) -> None:

@@ -23,6 +23,8 @@ from reproducibility.errors import (
     CheckpointMismatchError,
     CheckpointReadError,
     LeafError,
+    and_more,
+    first_line,
 )
 from reproducibility.same.hashing import (
     LeafPath,
@@ -37,9 +39,9 @@ SEAL = "seal.json"
 ARRAYS = "arrays"
 
 
-def first_line_of(error: Exception) -> str:
+def kind_and_first_line(error: Exception) -> str:
     """Return the kind of an error and the two ends of its first line: what, and why."""
-    line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    line = first_line(error) if str(error).strip() else ""
     short = line if len(line) <= 200 else f"{line[:80]} … {line[-110:]}"
     number = re.search(r"os_error_code='(\d+)'", line)  # TensorStore says why anywhere in its line
     why = os.strerror(int(number[1])) if number else ""
@@ -52,10 +54,12 @@ def leaves_by_name(tree: PyTree) -> dict[str, Any]:
     for name, leaf in leaves.items():
         if not hasattr(leaf, "dtype") or isinstance(leaf, jax.core.Tracer):
             raise LeafError(
-                "checkpoint", f"leaf {name}", expected="an array or a typed key",
+                "checkpoint",
+                f"leaf {name}",
+                expected="an array or a typed key",
                 got=f"a value of type {type(leaf).__name__}",
                 do="State its dtype, for example np.float32(value), outside of jit.",
-            )  # fmt: skip
+            )
     return leaves
 
 
@@ -74,19 +78,28 @@ def _describe(spec: dict[str, Any]) -> str:
 
 
 def damage_error(
-    folder: Path, step: int, expected: str, got: str = "",
-    files: Sequence[str] = (), leaves: Sequence[str] = (),
-) -> CheckpointDamagedError:  # fmt: skip
+    folder: Path,
+    step: int,
+    expected: str,
+    got: str = "",
+    files: Sequence[str] = (),
+    leaves: Sequence[str] = (),
+) -> CheckpointDamagedError:
     """Say which files are not as they were, and which leaves that concerns."""
     if files and not got:
         spoilt = (
-            f"with {'it' if len(files) == 1 else 'them'} {_three_names(leaves)}" if leaves else ""
+            f"with {'it' if len(files) == 1 else 'them'} {and_more(leaves, 3)}" if leaves else ""
         )
-        got = f"{_three_names(files)} altered, and {spoilt or 'no leaf spoilt'}"
+        got = f"{and_more(files, 3)} altered, and {spoilt or 'no leaf spoilt'}"
     error = CheckpointDamagedError(
-        "use", "a checkpoint", path=folder, step=step, expected=expected,
-        got=got or f"others in {_three_names(leaves)}", do="Use an earlier one.",
-    )  # fmt: skip
+        "use",
+        "a checkpoint",
+        path=folder,
+        step=step,
+        expected=expected,
+        got=got or f"others in {and_more(leaves, 3)}",
+        do="Use an earlier one.",
+    )
     error.files, error.leaves = tuple(files), tuple(leaves)
     return error
 
@@ -96,19 +109,17 @@ def unread_error(
 ) -> CheckpointReadError:
     """Say what came of reading files that are intact."""
     error = CheckpointReadError(
-        "restore", "a checkpoint", path=folder, step=step, expected="the leaves that were sealed, "
-        "from files that are intact",
-        got=first_line_of(failed) if failed else f"others in {_three_names(leaves)}",
+        "restore",
+        "a checkpoint",
+        path=folder,
+        step=step,
+        expected="the leaves that were sealed, from files that are intact",
+        got=kind_and_first_line(failed) if failed else f"others in {and_more(leaves, 3)}",
         do="The checkpoint is not damaged: look at memory, at the shardings asked for, and at the "
         "versions of Orbax and JAX.",
-    )  # fmt: skip
+    )
     error.leaves = tuple(leaves)
     return error
-
-
-def _three_names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def refuse_other_leaves(
@@ -133,8 +144,12 @@ def refuse_other_leaves(
             refuse(name, expected, got, do)
     for name in saved:
         if name not in wanted:
-            refuse(name, "no such leaf", _describe(saved[name]), "Add it to the tree, or drop it "
-                   "knowingly: restore all, then take what you need.")  # fmt: skip
+            refuse(
+                name,
+                "no such leaf",
+                _describe(saved[name]),
+                "Add it to the tree, or drop it knowingly: restore all, then take what you need.",
+            )
 
 
 def safe_copy(leaf: Any) -> Any:

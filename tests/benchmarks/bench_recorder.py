@@ -74,8 +74,9 @@ def comparison(folder: Path) -> tuple[float, float]:
     """Return the seconds and the megabytes that `compare` of two long ledgers takes."""
     command = [sys.executable, "-m", "reproducibility", "compare", *write_ledgers(folder)]
     began, most = time.perf_counter(), 0
-    with subprocess.Popen([*command, "--no-replay"], stdout=subprocess.PIPE, text=True,
-                          stderr=subprocess.DEVNULL) as child:  # fmt: skip
+    with subprocess.Popen(
+        [*command, "--no-replay"], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+    ) as child:
         process = psutil.Process(child.pid)
         while child.poll() is None:
             try:

@@ -89,8 +89,11 @@ def run() -> list[dict[str, Any]]:
     for devices in DEVICES:
         done = subprocess.run(
             [sys.executable, "-m", "tests.benchmarks.bench_topology", str(devices)],
-            stdout=subprocess.PIPE, text=True, timeout=DEADLINE, check=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
+        )
         rows += map(json.loads, done.stdout.splitlines())
     return rows
 

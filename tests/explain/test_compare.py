@@ -330,8 +330,11 @@ def test_what_both_recorded_is_compared(
         assert (found.verdict, found.step) == ("cannot be told", 0)
         return
     assert (found.verdict, found.step, found.stage, found.leaves) == (
-        "different", step, "params", leaves,
-    )  # fmt: skip
+        "different",
+        step,
+        "params",
+        leaves,
+    )
     when = f"step {step}" if since == step else f"a step from {since} to {step}"
     assert found.reason == f"They part at {when}, first in params{', w' if leaves else ''}."
     assert compare(a, write(tmp_path / "c", **right)).verdict == "same"
@@ -340,8 +343,10 @@ def test_what_both_recorded_is_compared(
 def test_what_only_one_recorded_is_not_the_same(tmp_path: Path) -> None:
     """Ledgers without a stage in common cannot be told; a stage that one lacks is noted."""
     stages: dict[str, tuple[str, ...]] = {
-        "some": ("params",), "others": ("batch", "gradients"), "all": ("batch", "key", "params"),
-    }  # fmt: skip
+        "some": ("params",),
+        "others": ("batch", "gradients"),
+        "all": ("batch", "key", "params"),
+    }
     for name, recorded in stages.items():
         with Recorder(tmp_path / name) as recorder:
             recorder.record(1, **dict.fromkeys(recorded, np.zeros(3)))
@@ -396,8 +401,9 @@ def test_a_damaged_ledger_is_used_as_far_as_it_holds(runs: Path) -> None:
     spoil(runs / "b", 0)
     found = compare(runs / "a", runs / "b")
     assert (found.verdict, found.notes) == (
-        "same", (f"The ledger of {runs / 'b'} was not read: line 2 does not continue the chain.",)
-    )  # fmt: skip
+        "same",
+        (f"The ledger of {runs / 'b'} was not read: line 2 does not continue the chain.",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -459,8 +465,10 @@ def test_the_one_with_the_fault_is_refuted(runs: Path, monkeypatch: pytest.Monke
     """Where one of two lines was never computed, computing both again tells which of the two."""
     compute_here(monkeypatch)
     rewrite_ledger(runs / "b", another(6, "gradients"))
-    for left, right, answers in (("a", "b", ["confirmed", "refuted"]),
-                                 ("b", "a", ["refuted", "confirmed"])):  # fmt: skip
+    for left, right, answers in (
+        ("a", "b", ["confirmed", "refuted"]),
+        ("b", "a", ["refuted", "confirmed"]),
+    ):
         found = compare(runs / left, runs / right, replay=True)
         assert (found.verdict, found.step, found.stage) == ("different", 6, "gradients")
         assert [side.answer for side in found.recomputed] == answers
@@ -617,9 +625,14 @@ def test_records_are_compared_without_jax(trained: Path, small: Small, tmp_path:
 
     def told(*names: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", LIGHT, *names], cwd=trained, text=True, capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", LIGHT, *names],
+            cwd=trained,
+            text=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            timeout=120,
+            check=True,
+        )
         return done.stdout.splitlines()[-1]
 
     assert told("a", "b") == "code 0"
@@ -634,9 +647,14 @@ def test_a_replay_begins_without_jax(tmp_path: Path) -> None:
     modules = "reproducibility.explain.replay, reproducibility.explain.origin"
     code = f"import sys, {modules}; print('jax' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+        check=True,
+    )
     assert done.stdout == "False\n"
 
 

@@ -343,13 +343,15 @@ ATTEMPTS: dict[str, tuple[list[Any], int, list[Any]]] = {
     "the first of two": ([(0, 6, A), (6, 12, B)], 6, [(A, 0, 6)]),
     "alike": ([(0, 6, A), (6, 12, dict(A))], 10, [(A, 0, 10)]),
     "there and back": (
-        [(0, 2, A), (2, 4, B), (4, 6, A)], 6, [(A, 0, 2), (B, 2, 4), (A, 4, 6)],
+        [(0, 2, A), (2, 4, B), (4, 6, A)],
+        6,
+        [(A, 0, 2), (B, 2, 4), (A, 4, 6)],
     ),
     "killed": ([(0, None, A), (4, 12, B)], 6, [(A, 0, 4), (B, 4, 6)]),
     "killed twice": ([(0, None, A), (4, None, B), (4, 12, A)], 6, [(A, 0, 6)]),
     "in part again": ([(0, 12, A), (4, 6, B)], 10, [(A, 0, 4), (B, 4, 6), (A, 6, 10)]),
     "failed at once": ([(0, 0, A), (0, 12, B)], 0, [(B, 0, 0)]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
@@ -391,8 +393,9 @@ def test_one_stretch_that_cannot_be_had_is_enough(run: Path, here: Asked) -> Non
     shutil.rmtree(run / "checkpoints/00000008")
     found = replay.replay(run, 10)
     assert (found.answer, [d.name for d in found.environment]) == (
-        "cannot be told", ["version.jaxlib"],
-    )  # fmt: skip
+        "cannot be told",
+        ["version.jaxlib"],
+    )
 
 
 def test_a_stretch_that_comes_out_different_is_the_last(run: Path, here: Asked) -> None:
@@ -473,18 +476,32 @@ def test_the_child_has_the_recorded_environment(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "json.py").write_text("raise SystemExit(9)")
     ours = {
-        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true", "NPROC": "7", "PJRT_NPROC": "7",
-        "OMP_NUM_THREADS": "7", "JAX_ENABLE_X64": "1", "JAX_FOO": "1", "JAX_BAR": "1",
-        "JAX_COMPILATION_CACHE_DIR": "cache", "JAX_PLATFORMS": "nonsense", "HOME": "home",
-    }  # fmt: skip
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+        "NPROC": "7",
+        "PJRT_NPROC": "7",
+        "OMP_NUM_THREADS": "7",
+        "JAX_ENABLE_X64": "1",
+        "JAX_FOO": "1",
+        "JAX_BAR": "1",
+        "JAX_COMPILATION_CACHE_DIR": "cache",
+        "JAX_PLATFORMS": "nonsense",
+        "HOME": "home",
+    }
     for name, value in ours.items():
         monkeypatch.setenv(name, value)
     recorded = {
-        "threads.xla_cpu": 2, "xla_flags.xla_cpu_max_isa": "AVX", "env.JAX_FOO": "(set)",
-        "env.HOME": None, "config.path": "x", "env.PATH": "/evil", "device.platform": "cpu",
-        "config.jax_random_seed_offset": 0, "xla_flags.nobody_knows_it": "true",
-        "env.PYTHONSTARTUP": "evil.py", "xla_flags.xla_dump_to": "here",
-    }  # fmt: skip
+        "threads.xla_cpu": 2,
+        "xla_flags.xla_cpu_max_isa": "AVX",
+        "env.JAX_FOO": "(set)",
+        "env.HOME": None,
+        "config.path": "x",
+        "env.PATH": "/evil",
+        "device.platform": "cpu",
+        "config.jax_random_seed_offset": 0,
+        "xla_flags.nobody_knows_it": "true",
+        "env.PYTHONSTARTUP": "evil.py",
+        "xla_flags.xla_dump_to": "here",
+    }
     found = variables(child, tmp_path, monkeypatch, recorded)
     assert (found["XLA_FLAGS"], found["NPROC"]) == ("--xla_cpu_max_isa=AVX", "2")
     assert (found["JAX_PLATFORMS"], found["JAX_RANDOM_SEED_OFFSET"]) == ("cpu", "0")
@@ -492,24 +509,45 @@ def test_the_child_has_the_recorded_environment(
     assert (found["JAX_FOO"], found["HOME"]) == ("1", "home")
     assert found["PATH"] == os.environ["PATH"]
     assert not found.keys() & {
-        "PJRT_NPROC", "OMP_NUM_THREADS", "JAX_ENABLE_X64", "JAX_BAR", "PYTHONSTARTUP",
-    }  # fmt: skip
+        "PJRT_NPROC",
+        "OMP_NUM_THREADS",
+        "JAX_ENABLE_X64",
+        "JAX_BAR",
+        "PYTHONSTARTUP",
+    }
 
 
 def test_a_recorded_value_is_only_a_value(
     child: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing that a run holds is executed, opens a file, or smuggles in another flag."""
-    evil = ["AVX --xla_dump_to=here", "$(touch here)", "`touch here`", "; touch here", "a'b", 'a"b',
-            "a\nb", "a\0b", "\ud800", "../here", "/here", "a\n", ["x"], {"a": 1}, "é"]  # fmt: skip
+    evil = [
+        "AVX --xla_dump_to=here",
+        "$(touch here)",
+        "`touch here`",
+        "; touch here",
+        "a'b",
+        'a"b',
+        "a\nb",
+        "a\0b",
+        "\ud800",
+        "../here",
+        "/here",
+        "a\n",
+        ["x"],
+        {"a": 1},
+        "é",
+    ]
     monkeypatch.chdir(tmp_path)
     for name in ("OPENBLAS_CORETYPE", "XLA_FLAGS"):
         monkeypatch.delenv(name, raising=False)
     for value in evil:
         recorded = {
-            "xla_flags.xla_cpu_max_isa": value, "env.OPENBLAS_CORETYPE": value,
-            "threads.xla_cpu": value, "config.jax_default_prng_impl": value,
-        }  # fmt: skip
+            "xla_flags.xla_cpu_max_isa": value,
+            "env.OPENBLAS_CORETYPE": value,
+            "threads.xla_cpu": value,
+            "config.jax_default_prng_impl": value,
+        }
         assert children_of_replay.variables_of(recorded) == {}
     found = variables(child, tmp_path, monkeypatch, recorded)
     assert not found.keys() & {"XLA_FLAGS", "NPROC", "OPENBLAS_CORETYPE", "JAX_DEFAULT_PRNG_IMPL"}
@@ -522,11 +560,14 @@ def test_a_recorded_value_is_only_a_value(
         ("raise ValueError('no such thing')", 1, "ValueError: no such thing"),
         ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL, "nothing"),
         ("import no_such_module", 1, "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("import sys; sys.exit('E0102 03:04:05.6  7 a.cc:8] no [x] flag\\nusage: …')", 1,
-         "no [x] flag"),
+        (
+            "import sys; sys.exit('E0102 03:04:05.6  7 a.cc:8] no [x] flag\\nusage: …')",
+            1,
+            "no [x] flag",
+        ),
         ("e = ValueError('first'); e.add_note('See a page'); raise e", 1, "ValueError: first"),
     ],
-)  # fmt: skip
+)
 def test_a_child_that_fails_says_why(
     child: Callable[..., None], content: str, code: int, told: str
 ) -> None:
@@ -592,8 +633,11 @@ def test_a_child_ends_with_its_parent() -> None:
     busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
     busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
     for code in ("", busy):
-        command = [sys.executable, "-uc", f"{code}from reproducibility.explain import child; "
-                   "print('here'); child.serve()"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-uc",
+            f"{code}from reproducibility.explain import child; print('here'); child.serve()",
+        ]
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
             assert child.stdout.readline() == b"here\n"
             if code:

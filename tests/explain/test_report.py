@@ -43,13 +43,22 @@ def parted(**changes: Any) -> Comparison:
     one = np.float32(1)
     losses = [(0, None, None)]
     losses += [(step, hexed(1), hexed(1)) for step in (1, 2, 3)]
-    losses += [(step, hexed(1), hexed(one + one.dtype.type(ulp * 2.0**-23)))
-               for step, ulp in ((4, 1), (5, 10), (6, 1000), (9, 100))]  # fmt: skip
+    losses += [
+        (step, hexed(1), hexed(one + one.dtype.type(ulp * 2.0**-23)))
+        for step, ulp in ((4, 1), (5, 10), (6, 1000), (9, 100))
+    ]
     usual = Comparison(
-        "different", "They part at step 3.", 3, "gradients", ("gradients", "opt_state", "params"),
-        ("w", "b"), {"w": Distance("float32", 20, 4, 7)}, (CONFIRMED, CONFIRMED),
-        ("0a" * 32, "1b" * 32), losses=losses,
-    )  # fmt: skip
+        "different",
+        "They part at step 3.",
+        3,
+        "gradients",
+        ("gradients", "opt_state", "params"),
+        ("w", "b"),
+        {"w": Distance("float32", 20, 4, 7)},
+        (CONFIRMED, CONFIRMED),
+        ("0a" * 32, "1b" * 32),
+        losses=losses,
+    )
     return dataclasses.replace(usual, **changes)
 
 
@@ -103,9 +112,12 @@ def dots(body: Element) -> dict[int, Element]:
 
 @pytest.mark.parametrize(
     ("verdict", "sign", "kind"),
-    [("same", "= Same", "same"), ("different", "≠ Different", "different"),
-     ("cannot be told", "? Cannot be told", "cannot")],
-)  # fmt: skip
+    [
+        ("same", "= Same", "same"),
+        ("different", "≠ Different", "different"),
+        ("cannot be told", "? Cannot be told", "cannot"),
+    ],
+)
 def test_the_verdict_is_a_word_a_sign_and_a_colour(verdict: Any, sign: str, kind: str) -> None:
     """Each verdict has its word, sign and colour, in heading and title, with the reason below."""
     found = Comparison(verdict, "Because & so.", None)
@@ -190,9 +202,12 @@ def test_the_stages_stand_in_the_order_of_cause_and_effect() -> None:
     """All five are drawn in their order; the first that differs is marked in words and lines."""
     none, later = ("", "no difference found"), ("later", "≠ differs too")
     assert stages(parted()) == [
-        ("batch", *none), ("key", *none), ("gradients", "first", "≠ differs first"),
-        ("opt_state", *later), ("params", *later),
-    ]  # fmt: skip
+        ("batch", *none),
+        ("key", *none),
+        ("gradients", "first", "≠ differs first"),
+        ("opt_state", *later),
+        ("params", *later),
+    ]
     assert words(parsed(parted()).find(".//h3")) == "Step 3, from cause to effect"
 
 
@@ -337,7 +352,7 @@ def test_losses_of_64_bits_are_counted_in_their_own_ulp() -> None:
         ([(3, "nan", "nan")], "The recorded losses are equal: the difference is not in them."),
         ([], None),
     ],
-)  # fmt: skip
+)
 def test_without_a_distance_there_is_a_sentence(losses: Any, told: str | None) -> None:
     """No losses, losses of one side or equal ones make no picture."""
     found = section(parsed(parted(losses=losses)), "How the distance grows")
@@ -350,10 +365,11 @@ def test_without_a_distance_there_is_a_sentence(losses: Any, told: str | None) -
         st.tuples(
             st.integers(0, 10**9), *2 * [st.none() | st.floats(width=64) | st.floats(width=32)]
         ),
-        max_size=20, unique_by=lambda each: each[0],
+        max_size=20,
+        unique_by=lambda each: each[0],
     ),
     st.integers(0, 10**9),
-)  # fmt: skip
+)
 def test_any_losses_make_a_page(losses: list[Any], step: int) -> None:
     """Whatever the losses and the step: a page, and every point of the picture inside of it."""
     texts = [(n, *(None if x is None else hexed(x) for x in both)) for n, *both in sorted(losses)]
@@ -417,8 +433,10 @@ def test_the_command_that_finds_the_operation_can_be_copied() -> None:
 def test_differences_on_record_explain_and_are_no_verdict() -> None:
     """Settings and environments are listed beside the sentence that they decide nothing."""
     difference = Difference("xla_flags.x", None, "AVX", "changes bits", "Measured.")
-    found = section(parsed(parted(settings={"seed": (7, None)}, environment=(difference,))),
-                    "Differences on record")  # fmt: skip
+    found = section(
+        parsed(parted(settings={"seed": (7, None)}, environment=(difference,))),
+        "Differences on record",
+    )
     assert found is not None
     assert "An explanation is never a verdict" in words(found.find("p"))
     settings, around = map(rows, found.findall("table"))
@@ -433,8 +451,9 @@ def test_differences_on_record_explain_and_are_no_verdict() -> None:
 
 def test_notes_limit_the_answer() -> None:
     """What limits the answer has a section; without notes there is none."""
-    found = section(parsed(parted(notes=("One is damaged.", "So is the other."))),
-                    "What limits the answer")  # fmt: skip
+    found = section(
+        parsed(parted(notes=("One is damaged.", "So is the other."))), "What limits the answer"
+    )
     assert found is not None
     assert [words(each) for each in found.iter("li")] == ["One is damaged.", "So is the other."]
     assert section(parsed(parted()), "What limits the answer") is None
@@ -446,11 +465,15 @@ EVIL = "</td></style><script>alert(1)</script><img src='//x' onerror=\"y\"> & &a
 def test_what_comes_from_a_run_stays_text() -> None:
     """Markup in a name, value, reason or digest is shown as it is and never becomes markup."""
     found = parted(
-        reason=EVIL, leaves=(EVIL, "w"), distances={EVIL: Distance(EVIL, 1, 1, 1)},
-        recomputed=(Recomputed("confirmed", EVIL), CONFIRMED), digests=(EVIL, EVIL),
-        settings={EVIL: (EVIL, EVIL)}, notes=(EVIL,),
+        reason=EVIL,
+        leaves=(EVIL, "w"),
+        distances={EVIL: Distance(EVIL, 1, 1, 1)},
+        recomputed=(Recomputed("confirmed", EVIL), CONFIRMED),
+        digests=(EVIL, EVIL),
+        settings={EVIL: (EVIL, EVIL)},
+        notes=(EVIL,),
         environment=(Difference(EVIL, EVIL, EVIL, EVIL, EVIL),),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     body = parsed(found, (EVIL, EVIL))
     assert not {each.tag for each in body.iter()} & {"script", "img", "style"}
     assert words(body).count(EVIL) == 17
@@ -542,8 +565,9 @@ def test_two_ledgers_make_a_page(tmp_path: Path) -> None:
     found = compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
     assert strip(found) == [("agreed", 0, 60), ("parted", 60, 40)]
     assert [(n, kind) for n, kind, _ in stages(found) if kind] == [
-        ("gradients", "first"), ("params", "later"),
-    ]  # fmt: skip
+        ("gradients", "first"),
+        ("params", "later"),
+    ]
     table = section(parsed(found), "What differs")
     assert table is not None
     assert [row[0] for row in rows(table.find("table"))] == ["leaf of gradients", "w"]

@@ -338,9 +338,14 @@ def code_of(*command: str | Path, cwd: Path, **variables: str) -> dict[str, obje
     """Return the code that a Python process says it runs, started in some directory."""
     variables = {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu", **variables}
     done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, env={**os.environ, **variables},
-        check=True, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, **variables},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return json.loads(done.stdout)
 
 
@@ -472,8 +477,10 @@ def test_a_process_can_be_put_into_a_recorded_environment(children, tmp_path):
     """A process with the variables of a record finds itself in that environment, bits included."""
     settings = {"XLA_FLAGS": f"--{FLAG}={VALUE}", "NPROC": "3", "JAX_ENABLE_X64": "1"}
     recorded = children["plain"]["environment"] | {
-        f"xla_flags.{FLAG}": VALUE, "threads.xla_cpu": 3, "config.jax_enable_x64": True,
-    }  # fmt: skip
+        f"xla_flags.{FLAG}": VALUE,
+        "threads.xla_cpu": 3,
+        "config.jax_enable_x64": True,
+    }
     found = [start(s, tmp_path, "1") for s in (settings, variables_of(recorded))]
     first, second = (json.loads(process.communicate(timeout=120)[0]) for process in found)
     assert first["probes"] == second["probes"] != children["plain"]["probes"]

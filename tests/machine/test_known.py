@@ -166,10 +166,12 @@ def test_a_crash_costs_its_own_answer_only(ask: Ask) -> None:
     verdicts = {
         name: answer.verdict
         for name, answer in ask(
-            first={"reproduce": planted.right}, crash={"reproduce": planted.crashing},
-            leave={"reproduce": planted.leaving}, last={"reproduce": planted.wrong},
+            first={"reproduce": planted.right},
+            crash={"reproduce": planted.crashing},
+            leave={"reproduce": planted.leaving},
+            last={"reproduce": planted.wrong},
         ).items()
-    }  # fmt: skip
+    }
     untold = "cannot be told"
     assert verdicts == {"first": "right", "crash": untold, "leave": untold, "last": "wrong"}
 
@@ -180,9 +182,10 @@ def test_what_was_wrong_before_a_failure_is_wrong(ask: Ask) -> None:
     One that has nothing to compare has said nothing.
     """
     found = ask(
-        wrong={"reproduce": planted.wrong_then_raising}, right={"reproduce": planted.raising},
+        wrong={"reproduce": planted.wrong_then_raising},
+        right={"reproduce": planted.raising},
         empty={"reproduce": planted.nothing_to_compare},
-    )  # fmt: skip
+    )
     verdicts = [answer.verdict for answer in found.values()]
     assert verdicts == ["wrong", "cannot be told", "cannot be told"]
 

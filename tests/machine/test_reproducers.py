@@ -40,8 +40,11 @@ def spoiled() -> dict[str, list[list[str | None]]]:
     done = subprocess.run(
         [sys.executable, "-c", SPOILED],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True, text=True, check=False, timeout=240,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, list[list[str | None]]] = json.loads(done.stdout.splitlines()[-1])
     return found

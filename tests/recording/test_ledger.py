@@ -45,9 +45,12 @@ Line = tuple[Header, dict[str, Any]]
 
 RUN = "the run"
 LEAVES = {
-    "batch": ["x", "y"], "key": ["dropout"], "gradients": ["b", "w"],
-    "opt_state": ["count", "mu"], "params": ["b", "w"],
-}  # fmt: skip
+    "batch": ["x", "y"],
+    "key": ["dropout"],
+    "gradients": ["b", "w"],
+    "opt_state": ["count", "mu"],
+    "params": ["b", "w"],
+}
 AFTER = ("opt_state", "params")  # what there is before the first step
 STEPS = 7
 
@@ -355,9 +358,23 @@ def test_a_line_that_is_no_json(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is written is read
 NAMES = [*STAGES, "loss", "step", "chain", "run", "a", "stepping", "weights", "~", "", "\u00e9"]
 VALUES = [
-    "0" * 16, "0" * 32, "0x1.8p+0", "nan", "0x1p+9999", "", "z" * 16, "A" * 16, "0 " * 8,
-    5, -1, 1.5, True, None, [], {},
-]  # fmt: skip
+    "0" * 16,
+    "0" * 32,
+    "0x1.8p+0",
+    "nan",
+    "0x1p+9999",
+    "",
+    "z" * 16,
+    "A" * 16,
+    "0 " * 8,
+    5,
+    -1,
+    1.5,
+    True,
+    None,
+    [],
+    {},
+]
 
 
 def bodies() -> st.SearchStrategy[dict[str, Any]]:
@@ -370,14 +387,18 @@ def bodies() -> st.SearchStrategy[dict[str, Any]]:
 def headers() -> st.SearchStrategy[Header]:
     """Make up headers: of groups as a rule, with stages of any name."""
     stages = st.dictionaries(
-        st.sampled_from(NAMES), st.sampled_from([["w"], ["b", "w"], [], "w", [1], ("w",)]),
+        st.sampled_from(NAMES),
+        st.sampled_from([["w"], ["b", "w"], [], "w", [1], ("w",)]),
         max_size=2,
-    )  # fmt: skip
+    )
     return st.builds(
-        Header, st.just(""), st.sampled_from(["group", "group", "leaf", "?"]),
-        st.sampled_from([1, 1, 3, 0, True]), st.just(0),
+        Header,
+        st.just(""),
+        st.sampled_from(["group", "group", "leaf", "?"]),
+        st.sampled_from([1, 1, 3, 0, True]),
+        st.just(0),
         st.one_of(st.just({"params": ["w"]}), stages),
-    )  # fmt: skip
+    )
 
 
 @hypothesis.settings(
@@ -635,8 +656,13 @@ def test_a_gap_is_visible(tmp_path: Path) -> None:
     write(tmp_path / "ledger.jsonl", lines(6, 7), first=6)
     read = Ledger(tmp_path / "ledger.jsonl", RUN)
     assert [(step, read.header.first) for step, _ in read] == [
-        (0, 0), (1, 1), (2, 1), (3, 1), (6, 6), (7, 6),
-    ]  # fmt: skip
+        (0, 0),
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (6, 6),
+        (7, 6),
+    ]
     assert read.problem is None
 
 
@@ -655,8 +681,10 @@ def test_a_stage_that_comes_and_goes(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.jsonl").read_bytes().count(b'"format"') == 1
     read = Ledger(tmp_path / "ledger.jsonl", RUN)
     assert [list(read_entry(body, read.header)) for _, body in read] == [
-        [*STAGES, "loss"], ["params", "loss"], [*STAGES, "loss"],
-    ]  # fmt: skip
+        [*STAGES, "loss"],
+        ["params", "loss"],
+        [*STAGES, "loss"],
+    ]
     turns = [line(step, leaves={n: LEAVES[n] for n in [STAGES[step % 2]]}) for step in range(1, 7)]
     write(tmp_path / "turns", turns)
     assert (tmp_path / "turns").read_bytes().count(b'"format"') == 2
@@ -753,8 +781,12 @@ def test_all_stages_that_differ(tmp_path: Path) -> None:
     write(tmp_path / "a", lines(0, 4))
     write(tmp_path / "b", [*lines(0, 3), (header, body)])
     assert parted(tmp_path / "a", tmp_path / "b") == (
-        4, 3, "gradients", ("gradients", "opt_state", "params"), ("w",),
-    )  # fmt: skip
+        4,
+        3,
+        "gradients",
+        ("gradients", "opt_state", "params"),
+        ("w",),
+    )
 
 
 def test_only_the_loss(tmp_path: Path) -> None:

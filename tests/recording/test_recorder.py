@@ -57,10 +57,14 @@ Tree = Any
 STEPS = 9
 PLANTS = 35  # of each, so 210 in all
 FAULTS = {
-    "nothing": None, "a bit of the batch": "batch", "two examples": "batch", "a key": "key",
-    "a bit of the gradient": "gradients", "a bit of the optimiser": "opt_state",
+    "nothing": None,
+    "a bit of the batch": "batch",
+    "two examples": "batch",
+    "a key": "key",
+    "a bit of the gradient": "gradients",
+    "a bit of the optimiser": "opt_state",
     "a bit of the parameters": "params",
-}  # fmt: skip
+}
 
 
 class Several:
@@ -289,9 +293,14 @@ def test_recording_changes_no_bit(tmp_path: Path, network: Callable[..., jax.Arr
             state, gradients = program(state, batch, here)
             if recorder:
                 recorder.record(
-                    step, loss=state["loss"], batch=batch, key=step_key(key, step),
-                    gradients=gradients, opt_state=state["opt_state"], params=state["params"],
-                )  # fmt: skip
+                    step,
+                    loss=state["loss"],
+                    batch=batch,
+                    key=step_key(key, step),
+                    gradients=gradients,
+                    opt_state=state["opt_state"],
+                    params=state["params"],
+                )
         return tree_digest(state)
 
     alone = trained(None)

@@ -234,8 +234,10 @@ def test_a_damaged_identity_hides_no_other_damage(run: Path) -> None:
     for name in ("run.json", "attempts.jsonl", "result.json"):
         DAMAGE[name](run)
     assert {finding.path for finding in check(run).damaged} == {
-        "run.json", "attempts.jsonl", "result.json",
-    }  # fmt: skip
+        "run.json",
+        "attempts.jsonl",
+        "result.json",
+    }
 
 
 def test_seals_that_disagree_tell_no_name(run: Path, small: Small, tmp_path: Path) -> None:
@@ -274,8 +276,11 @@ def test_damage_comes_first(run: Path) -> None:
     (run / "damaged-result.json").touch()
     DAMAGE["result.json"](run)
     assert [finding.kind for finding in check(run).findings] == [
-        "damaged", "left over", "set aside", "foreign",
-    ]  # fmt: skip
+        "damaged",
+        "left over",
+        "set aside",
+        "foreign",
+    ]
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -344,8 +349,9 @@ def test_a_line_that_was_cut_short_is_left_over(run: Path, small: Small) -> None
     before = contents(run)
     report = check(run)
     assert (found(report), report.exit_code) == (
-        [("left over", "ledger.jsonl"), ("set aside", "checkpoints/damaged-00000012")], 0,
-    )  # fmt: skip
+        [("left over", "ledger.jsonl"), ("set aside", "checkpoints/damaged-00000012")],
+        0,
+    )
     assert report.findings[0].detail.endswith("was cut short")
     assert contents(run) == before
     report = check(run, repair=True)
@@ -381,21 +387,34 @@ def test_a_first_line_that_was_cut_short_is_left_over(
 
 
 LEDGERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "gone": (lambda run: (run / "ledger.jsonl").unlink(),
-             "it is gone, and checkpoints were sealed with it"),
-    "empty": (lambda run: (run / "ledger.jsonl").write_bytes(b""),
-              "expected a ledger of format 1, got a first line that is no header of one"),
-    "another file": (lambda run: (run / "ledger.jsonl").write_text("hello"),
-                     "expected a ledger of format 1, got a first line that is no header of one"),
-    "cut at a line": (lambda run: cut(run, 11),
-                      "its lines up to step 12 are not those its checkpoint was sealed with"),
+    "gone": (
+        lambda run: (run / "ledger.jsonl").unlink(),
+        "it is gone, and checkpoints were sealed with it",
+    ),
+    "empty": (
+        lambda run: (run / "ledger.jsonl").write_bytes(b""),
+        "expected a ledger of format 1, got a first line that is no header of one",
+    ),
+    "another file": (
+        lambda run: (run / "ledger.jsonl").write_text("hello"),
+        "expected a ledger of format 1, got a first line that is no header of one",
+    ),
+    "cut at a line": (
+        lambda run: cut(run, 11),
+        "its lines up to step 12 are not those its checkpoint was sealed with",
+    ),
     "cut short": (lambda run: cut(run, 10, more=99), "line 14 was cut short"),
-    "one bit": (lambda run: (run / "ledger.jsonl").write_bytes(
-                    (run / "ledger.jsonl").read_bytes().replace(b'"loss":"0x1', b'"loss":"0x0', 1)),
-                "line 4 does not continue the chain"),
-    "another step": (lambda run: rewrite_ledger(run, another(3, "params")),
-                     "its lines up to step 4 are not those its checkpoint was sealed with"),
-}  # fmt: skip
+    "one bit": (
+        lambda run: (run / "ledger.jsonl").write_bytes(
+            (run / "ledger.jsonl").read_bytes().replace(b'"loss":"0x1', b'"loss":"0x0', 1)
+        ),
+        "line 4 does not continue the chain",
+    ),
+    "another step": (
+        lambda run: rewrite_ledger(run, another(3, "params")),
+        "its lines up to step 4 are not those its checkpoint was sealed with",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", LEDGERS)

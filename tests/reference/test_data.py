@@ -152,10 +152,13 @@ print(tree_digest(jax.random.normal(jax.random.key(0), (1000,))))
         subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"XLA_FLAGS": flags},
-            capture_output=True, text=True, check=True, timeout=120,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
         ).stdout.split()
         for flags in ("--xla_cpu_enable_fast_math=false", "--xla_cpu_enable_fast_math=true")
-    ]  # fmt: skip
+    ]
     assert outputs[0][0] == outputs[1][0]
     assert outputs[0][1] != outputs[1][1]
 

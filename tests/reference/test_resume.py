@@ -53,9 +53,14 @@ def test_another_identity_is_refused_by_name(small: Small, tmp_path: Path) -> No
     train(small(stop_after=4), run_dir=tmp_path / "run")
     before = (tmp_path / "run" / "run.json").read_bytes()
     for name, value in {
-        "seed": 8, "dataset": "digits", "batch_size": 64, "shards": 4, "hidden": (9,),
-        "dropout": 0.5, "learning_rate": 0.1,
-    }.items():  # fmt: skip
+        "seed": 8,
+        "dataset": "digits",
+        "batch_size": 64,
+        "shards": 4,
+        "hidden": (9,),
+        "dropout": 0.5,
+        "learning_rate": 0.1,
+    }.items():
         with pytest.raises(IdentityMismatchError, match=name) as caught:
             train(small(**{name: value}), run_dir=tmp_path / "run")
         assert name in caught.value.settings

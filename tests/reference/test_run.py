@@ -29,9 +29,14 @@ from reproducibility.storage.files import canonical_json, with_digest
 
 SETTINGS = {"seed": 7, "hidden": [8, 4], "learning_rate": 0.001}
 RESULT = Result(
-    run="a" * 64, steps=5, digest="b" * 64, params_digest="c" * 64,
-    loss=0.1, accuracy=0.9, seconds=1.5,
-)  # fmt: skip
+    run="a" * 64,
+    steps=5,
+    digest="b" * 64,
+    params_digest="c" * 64,
+    loss=0.1,
+    accuracy=0.9,
+    seconds=1.5,
+)
 
 
 def test_the_name_is_the_digest_of_run_json(tmp_path: Path) -> None:

@@ -72,12 +72,19 @@ def test_large_floats(dtype: str) -> None:
 
 
 NANS = {
-    "bfloat16": (0x7FC0, 0xFF81), "float16": (0x7E00, 0xFC01), "float32": (0x7FC00000, 0xFF800001),
-    "float64": (0x7FF8 << 48, (0xFFF0 << 48) + 1), "float8_e3m4": (0x7C, 0xFF),
-    "float8_e4m3": (0x7C, 0xFF), "float8_e4m3fn": (0x7F, 0xFF), "float8_e4m3fnuz": (0x80,),
-    "float8_e4m3b11fnuz": (0x80,), "float8_e5m2": (0x7E, 0xFF), "float8_e5m2fnuz": (0x80,),
+    "bfloat16": (0x7FC0, 0xFF81),
+    "float16": (0x7E00, 0xFC01),
+    "float32": (0x7FC00000, 0xFF800001),
+    "float64": (0x7FF8 << 48, (0xFFF0 << 48) + 1),
+    "float8_e3m4": (0x7C, 0xFF),
+    "float8_e4m3": (0x7C, 0xFF),
+    "float8_e4m3fn": (0x7F, 0xFF),
+    "float8_e4m3fnuz": (0x80,),
+    "float8_e4m3b11fnuz": (0x80,),
+    "float8_e5m2": (0x7E, 0xFF),
+    "float8_e5m2fnuz": (0x80,),
     "float8_e8m0fnu": (0xFF,),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", NANS)

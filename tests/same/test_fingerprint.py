@@ -130,12 +130,24 @@ def test_names_shapes_and_dtypes_count() -> None:
     """Trees of the same words under other names, shapes or dtypes, or with a part more, differ."""
     zeros = jnp.zeros(4)
     trees = [
-        {"a": zeros}, {"b": zeros}, [zeros], {"a": {"a": zeros}}, {"a": zeros, "b": zeros},
-        {"a": zeros.reshape(2, 2)}, {"a": zeros.reshape(4, 1)}, {"a": zeros.astype(jnp.int32)},
-        {"a": jnp.zeros(3)}, {"a": jnp.zeros(0)}, {}, {"a": root_key(0)},
-        {"a": jax.random.key(0, dtype="rbg")}, {"a": jax.random.key_data(root_key(0))},
-        {"a": jax.random.key(0, dtype="unsafe_rbg")}, {"a": -zeros}, {"a": jnp.zeros(())},
-    ]  # fmt: skip
+        {"a": zeros},
+        {"b": zeros},
+        [zeros],
+        {"a": {"a": zeros}},
+        {"a": zeros, "b": zeros},
+        {"a": zeros.reshape(2, 2)},
+        {"a": zeros.reshape(4, 1)},
+        {"a": zeros.astype(jnp.int32)},
+        {"a": jnp.zeros(3)},
+        {"a": jnp.zeros(0)},
+        {},
+        {"a": root_key(0)},
+        {"a": jax.random.key(0, dtype="rbg")},
+        {"a": jax.random.key_data(root_key(0))},
+        {"a": jax.random.key(0, dtype="unsafe_rbg")},
+        {"a": -zeros},
+        {"a": jnp.zeros(())},
+    ]
     assert len({text(tree) for tree in trees}) == len(trees)
 
 
@@ -207,8 +219,22 @@ def by_hand(array: np.ndarray) -> str:
     )
 
 
-SHAPES = [(7,), (63,), (64,), (1000,), (40_000,), (8, 3), (13, 5), (16, 24), (4, 20, 6), (3, 2, 5),
-          (1, 9), (0, 8), (9, 0), (2, 3, 17, 4)]  # fmt: skip
+SHAPES = [
+    (7,),
+    (63,),
+    (64,),
+    (1000,),
+    (40_000,),
+    (8, 3),
+    (13, 5),
+    (16, 24),
+    (4, 20, 6),
+    (3, 2, 5),
+    (1, 9),
+    (0, 8),
+    (9, 0),
+    (2, 3, 17, 4),
+]
 
 
 @pytest.mark.parametrize("small", [0, 2**14])
@@ -262,10 +288,13 @@ def test_the_same_for_any_sharding(counts: str) -> None:
     And nothing is gathered: devices exchange sums only.
     """
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, *counts.split()], capture_output=True, text=True,
-        timeout=240, check=True,
+        [sys.executable, "-c", SHARDED, *counts.split()],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-    )  # fmt: skip
+    )
     tree = {
         "w": jax.random.normal(root_key(7), (16, 24)),
         "b": jnp.arange(8, dtype=jnp.int8),

@@ -50,7 +50,7 @@ from tests.layouts import (
     grown,
     mlp,
     numbers,
-)  # fmt: skip
+)
 from tests.layouts import QUICK as QUICK_SIZES
 
 pytestmark = pytest.mark.timeout(900)  # the first to ask for a layout waits until it is computed
@@ -61,9 +61,23 @@ NIGHTLY = ("1x8", "2x4", "4x1")
 PROGRAM = [sys.executable, "-m", "tests.layouts"]
 COMMAND = [sys.executable, "-m", "reproducibility"]
 TRAIN = [
-    "train", "--seed", "7", "--steps", "12", "--checkpoint-every", "4", "--batch-size", "64",
-    "--shards", "8", "--hidden", "8", "--dropout", "0.25", "--run-dir",
-]  # fmt: skip
+    "train",
+    "--seed",
+    "7",
+    "--steps",
+    "12",
+    "--checkpoint-every",
+    "4",
+    "--batch-size",
+    "64",
+    "--shards",
+    "8",
+    "--hidden",
+    "8",
+    "--dropout",
+    "0.25",
+    "--run-dir",
+]
 Found = Callable[[str], dict[str, Any]]
 
 
@@ -259,10 +273,16 @@ def test_has_aux_means_the_tree_as_well() -> None:
 
 
 AUX_DTYPES = {
-    "bool": "float32", "int8": "float32", "uint8": "float32", "int32": "float32",
-    "uint32": "float32", "float16": "float16", "bfloat16": "bfloat16", "float32": "float32",
+    "bool": "float32",
+    "int8": "float32",
+    "uint8": "float32",
+    "int32": "float32",
+    "uint32": "float32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "float32": "float32",
     "complex64": "complex64",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", AUX_DTYPES)
@@ -323,8 +343,12 @@ def test_a_run_moves_from_layout_to_layout(found: Found, place: Path, tmp_path: 
     assert hashlib.sha256(ledger).hexdigest() == found("1x1")["ledger synthetic"]
     starts = [line for line in Run.read(folder).attempts() if line["event"] == "start"]
     assert [(s["layout"]["processes"], s["layout"]["devices"], s["from_step"]) for s in starts] == [
-        (1, 1, 0), (2, 2, 3), (1, 4, 6), (2, 1, 9), (1, 1, 11),
-    ]  # fmt: skip
+        (1, 1, 0),
+        (2, 2, 3),
+        (1, 4, 6),
+        (2, 1, 9),
+        (1, 1, 11),
+    ]
     assert check(folder).findings == ()
 
 
@@ -414,8 +438,14 @@ except ReproducibilityError as error:
 def test_processes_go_on_together(tmp_path: Path) -> None:
     """A save is over when it is committed, for all; one process alone mends the ledger; and one
     that sees another directory is refused."""
-    settings = {"seed": 7, "steps": 12, "checkpoint_every": 4, "batch_size": 32, "shards": 2,
-                "hidden": (8,)}  # fmt: skip
+    settings = {
+        "seed": 7,
+        "steps": 12,
+        "checkpoint_every": 4,
+        "batch_size": 32,
+        "shards": 2,
+        "hidden": (8,),
+    }
     (tmp_path / "settings").write_text(repr(settings))
     config = TrainConfig(**settings)
     digest = train(config, run_dir=tmp_path / "run").digest
@@ -424,10 +454,22 @@ def test_processes_go_on_together(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         coordinator = f"127.0.0.1:{server.getsockname()[1]}"
     said = started(
-        begun([sys.executable, "-c", TOGETHER, str(tmp_path), "--processes", "2",
-               "--process-index", str(i), "--coordinator", coordinator])
+        begun(
+            [
+                sys.executable,
+                "-c",
+                TOGETHER,
+                str(tmp_path),
+                "--processes",
+                "2",
+                "--process-index",
+                str(i),
+                "--coordinator",
+                coordinator,
+            ]
+        )
         for i in (0, 1)
-    )  # fmt: skip
+    )
     for printed, _ in said:
         assert f"digest {digest}\n" in printed
         assert (
@@ -439,20 +481,33 @@ def test_processes_go_on_together(tmp_path: Path) -> None:
 def open_mpi(rank: int, number: int) -> dict[str, str]:
     """Return what Open MPI 4 tells the process of a rank, of two."""
     uri = f"{number * 2**12}.0;tcp://127.0.0.1:1"
-    return {"OMPI_MCA_orte_hnp_uri": uri, "OMPI_COMM_WORLD_SIZE": "2",
-            "OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_RANK": str(rank)}  # fmt: skip
+    return {
+        "OMPI_MCA_orte_hnp_uri": uri,
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(rank),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(rank),
+    }
 
 
 def open_mpi_5(rank: int, number: int) -> dict[str, str]:
     """Return what version 5 of it tells, on one machine: no address, but the name of the job."""
-    return {"PMIX_NAMESPACE": f"prterun-{number}@1", "OMPI_COMM_WORLD_SIZE": "2",
-            "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(rank)}  # fmt: skip
+    return {
+        "PMIX_NAMESPACE": f"prterun-{number}@1",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(rank),
+    }
 
 
 def slurm(rank: int, number: int) -> dict[str, str]:
     """Return what SLURM's `srun` tells the process of a rank, of two."""
-    return {"SLURM_JOB_ID": str(number), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
-            "SLURM_PROCID": str(rank), "SLURM_LOCALID": "0"}  # fmt: skip
+    return {
+        "SLURM_JOB_ID": str(number),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": "0",
+    }
 
 
 def started(processes: Iterable[subprocess.Popen[str]]) -> list[tuple[str, str]]:
@@ -472,9 +527,13 @@ def started(processes: Iterable[subprocess.Popen[str]]) -> list[tuple[str, str]]
 def begun(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
     """Start a process."""
     return subprocess.Popen(
-        command, env=os.environ | environment, stdin=subprocess.DEVNULL, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        command,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def free_number() -> int:

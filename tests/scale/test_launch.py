@@ -21,8 +21,20 @@ from reproducibility.storage.checkpoint import saved_steps
 
 LONG = 120  # seconds; whoever takes longer is stuck
 ROOT = Path(__file__).parents[2]
-TRAIN = ["train", "--batch-size", "32", "--shards", "2", "--hidden", "8", "--checkpoint-every", "5",
-         "--steps", "1000000", "--run-dir"]  # fmt: skip
+TRAIN = [
+    "train",
+    "--batch-size",
+    "32",
+    "--shards",
+    "2",
+    "--hidden",
+    "8",
+    "--checkpoint-every",
+    "5",
+    "--steps",
+    "1000000",
+    "--run-dir",
+]
 
 # Every script begins so; `which` is the number of the process.
 BEGIN = """
@@ -252,9 +264,13 @@ def test_who_was_not_launched_needs_no_parent() -> None:
     environment = {name: value for name, value in os.environ.items() if name != WATCHED}
     done = subprocess.run(
         [sys.executable, "-c", f"import time\n{script}"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONG, cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        cwd=ROOT,
         env=environment,
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (0, "ready\ndone\n")
 
 

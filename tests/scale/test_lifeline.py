@@ -531,8 +531,12 @@ end_process("A reason.", 5)
     for how, said in {"open": "A reason.\n", "closed": ""}.items():
         command = [sys.executable, "-c", script, how]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LONG, cwd=ROOT,
+            command,
+            capture_output=True,
+            text=True,
+            timeout=LONG,
+            cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": ""},
-        )  # fmt: skip
+        )
         assert (done.returncode, done.stderr) == (5, said)
         assert done.stdout == "before" or how == "closed"

@@ -145,13 +145,18 @@ def start(
             which = ["--processes", str(count), "--process-index", str(index)]
             child = subprocess.Popen(
                 [sys.executable, "-c", BEGIN + script, *which, "--coordinator", address],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {}).get(index, {})},
-            )  # fmt: skip
+            )
             children.append(stack.enter_context(child))
             stack.callback(child.kill)
-        read = [stack.enter_context(ThreadPoolExecutor(1)).submit(child.communicate, timeout=LONG)
-                for child in children]  # fmt: skip
+        read = [
+            stack.enter_context(ThreadPoolExecutor(1)).submit(child.communicate, timeout=LONG)
+            for child in children
+        ]
         said = [each.result() for each in read]
     lines = [
         [line for line in out.splitlines() if line[:1] == "{"] for out, _ in said
@@ -207,8 +212,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "of -2 processes, got 0. ",
     ),
 }
-NO_ADDRESS = ["", "here", "here:", ":9876", "here:0", "here:65536", "here:-1", "here:http",
-              "here:²", "here:1.5", "9876", "http://here"]  # fmt: skip
+NO_ADDRESS = [
+    "",
+    "here",
+    "here:",
+    ":9876",
+    "here:0",
+    "here:65536",
+    "here:-1",
+    "here:http",
+    "here:²",
+    "here:1.5",
+    "9876",
+    "http://here",
+]
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -346,9 +363,10 @@ def test_a_training_is_the_same_everywhere(tmp_path: Path) -> None:
         assert code == 0, err
         said = {name: each[1] for name, each in told.items() if name != "written"}
         assert "expected seed=7, as process 0 has, got seed=8 on process 1." in said["seed"]
-        assert "expected checkpoint_every=2, as process 0 has, got checkpoint_every=3 on" in said[
-            "cadence"
-        ]  # fmt: skip
+        assert (
+            "expected checkpoint_every=2, as process 0 has, got checkpoint_every=3 on"
+            in said["cadence"]
+        )
         flag = "xla_flags.xla_cpu_enable_fast_math"
         assert f"expected no {flag}, as process 0 has, got {flag}='true' on" in said["flag"]
         version = re.escape(metadata.version("jax"))

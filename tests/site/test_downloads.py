@@ -132,8 +132,11 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 # Pages that start dozens of processes: their notebooks take as long as all the others together.
 LONGEST = {
-    "guide/flight_recorder", "guide/using_the_project", "scale/on_a_cluster", "scale/scaling_out",
-}  # fmt: skip
+    "guide/flight_recorder",
+    "guide/using_the_project",
+    "scale/on_a_cluster",
+    "scale/scaling_out",
+}
 NOTEBOOKS = [
     pytest.param(name, marks=pytest.mark.nightly) if name in LONGEST else name for name in PAGES
 ]

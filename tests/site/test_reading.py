@@ -214,8 +214,9 @@ def test_as_many_bounds_are_missed_as_the_page_says() -> None:
     rows = re.findall(r"(?m)^\| .+ \| ([\d.]+)[^|]* \| (at most|at least) ([\d.]+)[^|]* \|$", text)
     assert len(rows) > 10
     missed = [
-        row for row in rows
+        row
+        for row in rows
         if (float(row[0]) > float(row[2]) if row[1] == "at most" else float(row[0]) < float(row[2]))
-    ]  # fmt: skip
+    ]
     [said] = re.findall(r"(\w+) bounds? (?:is|are) missed", text)
     assert NUMBERS.index(said) == len(missed), missed

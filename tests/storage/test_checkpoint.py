@@ -431,8 +431,11 @@ def test_a_file_that_cannot_be_opened_is_no_damage(
         monkeypatch.setattr("builtins.open", refuse)
         monkeypatch.setattr("io.open", refuse)
         number = error
-        for use in (lambda: store.verify(8), lambda: store.restore(start),
-                    lambda: store.resume(start)):  # fmt: skip
+        for use in (
+            lambda: store.verify(8),
+            lambda: store.restore(start),
+            lambda: store.resume(start),
+        ):
             with pytest.raises(CheckpointReadError, match=os.strerror(error)) as caught:
                 use()
             assert caught.value.exit_code == 4
@@ -745,9 +748,13 @@ def full():
 {ending}
 """
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True,
-        text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert ended.returncode == ENDINGS[ending], ended.stderr
     if "full" in ending:
         assert "got OSError: [Errno 28] No space left on device. Free some space" in ended.stderr

@@ -171,9 +171,11 @@ def test_setting_aside_deletes_nothing(tmp_path: Path) -> None:
     with pytest.warns(SetAsideWarning, match="damaged-file-3"):
         set_aside(file, "torn.", replacement=b"intact")
     assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {
-        "damaged-file": "first", "damaged-file-2": "second", "damaged-file-3": "third",
+        "damaged-file": "first",
+        "damaged-file-2": "second",
+        "damaged-file-3": "third",
         "file": "intact",
-    }  # fmt: skip
+    }
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
