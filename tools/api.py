@@ -56,7 +56,7 @@ def question(name: str) -> str:
 def house() -> str:
     """Return the map of the package: a line for each file, in the order of imports."""
     lines = []
-    for name in (*PAGES, "terminal", "cli"):
+    for name in (*PAGES, "cli"):
         room = PACKAGE / name
         lines.append(f"{f'{name}/' if room.is_dir() else name:20}{first_line(room)}")
         if room.is_dir():

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import pytest
 
-from reproducibility import cli
+from reproducibility.cli import main
 from reproducibility.machine import known
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.known import FaultAnswer
@@ -60,7 +60,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Run:
         ]
         monkeypatch.setattr(known, "FAULTS", tuple(table))
         with pytest.raises(SystemExit) as ended:
-            cli.main(["doctor", *arguments])
+            main(["doctor", *arguments])
         return int(ended.value.code or 0), *capsys.readouterr()
 
     return run

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reproducibility import Run, check, cli
+from reproducibility import Run, check
+from reproducibility.cli import main
 from reproducibility.scale import launch
 from reproducibility.scale.launch import WATCHED
 from reproducibility.storage.checkpoint import saved_steps
@@ -346,7 +347,7 @@ def test_the_command_begins_at_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "launch", lambda *a, **_: asked.append(a) or 130)
     for rest in (["--", "train", "--run-dir", "train"], ["train", "--run-dir", "train"]):
         with pytest.raises(SystemExit) as end:
-            cli.main(["launch", "--processes", "2", *rest])
+            main(["launch", "--processes", "2", *rest])
         assert end.value.code == 130
     assert asked == [(["train", "--run-dir", "train"], 2)] * 2
 
@@ -384,7 +385,7 @@ def test_what_cannot_be_launched(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "launch", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(SystemExit) as end:
-        cli.main(["launch", *arguments.split()])
+        main(["launch", *arguments.split()])
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (2, "")
     assert REFUSED[arguments] in err

@@ -127,9 +127,9 @@ tell(written=os.path.exists("run"))
 """
 
 CLI = """
-from reproducibility import cli
+from reproducibility.cli import main
 which = [f"--{name}={value}".replace("_", "-") for name, value in asked.items()]
-cli.main(["train", "--run-dir", "run", "--seed", str(7 + index), *SMALL, *which])
+main(["train", "--run-dir", "run", "--seed", str(7 + index), *SMALL, *which])
 """
 
 Ended = tuple[int, dict[str, Any], str]

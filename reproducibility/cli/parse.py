@@ -1,0 +1,126 @@
+"""Reads the command line into one of the commands; a mistake in it is one sentence.
+
+The rule: the fields of a dataclass are the flags, and its docstrings are the help. Only the words
+that tyro lacks are written by hand.
+Chapter: docs/reference/cli.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Union
+
+from reproducibility.cli.terminal import say_on_stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Subcommand:
+    """What the command line has to know of a command beside its fields."""
+
+    cls: type[Any]
+    """Its dataclass; an instance is called, and returns the exit code."""
+    positional: bool = False
+    """Whether fields without a default are given without a flag."""
+    runs_from: tuple[str, ...] = ()
+    """For a command that runs another: the words with one of which that begins, such as `--`. The
+    instance is called with it, as a list of words; `--` itself is left out."""
+
+
+def parse_arguments(arguments: list[str], commands: Mapping[str, Subcommand]) -> Any:
+    """Read the command line into one of the commands; refuse it in one sentence."""
+    import tyro
+
+    kinds = []
+    for name, command in commands.items():
+        positional = (tyro.conf.PositionalRequiredArgs,) if command.positional else ()
+        subcommand = tyro.conf.subcommand(name, prefix_name=False)
+        kinds.append(Annotated[command.cls, subcommand, *positional])
+    complaint = io.StringIO()
+    cli: Any = tyro.cli  # typed for one class, and given a union made at run time
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return cli(
+                Union[tuple(kinds)],  # noqa: UP007
+                prog="reproducibility",
+                description="Make a JAX training run repeat bit for bit, and prove that it does.",
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+                registry=_registry(),
+            )
+    except SystemExit as end:
+        if end.code:
+            command_line = ["reproducibility", *(a for a in arguments[:1] if a in commands)]
+            problem = _first_paragraph(complaint.getvalue())
+            help_text = f"See {' '.join(command_line)} --help."
+            say_on_stderr(f"Cannot read the command line: {problem}. {help_text}")
+        raise
+
+
+def split_arguments(
+    arguments: list[str], commands: Mapping[str, Subcommand]
+) -> tuple[list[str], list[list[str]]]:
+    """Return the arguments of a command, and what it is called with: for a command that runs
+    another the words of that, for each other nothing."""
+    known = commands.get(arguments[0]) if arguments else None
+    if not known or not known.runs_from:
+        return arguments, []
+    places = (i for i, word in enumerate(arguments) if word in known.runs_from)
+    cut = next(places, len(arguments))
+    words = arguments[cut:]
+    return arguments[:cut], [words[1:] if words[:1] == ["--"] else words]
+
+
+def _first_paragraph(box: str) -> str:
+    """Take the words out of the box that tyro draws: its first paragraph says what is wrong.
+
+    tyro 1.0 hands out what is wrong in no other way. Its public API can only keep silent
+    (`console_outputs=False`); the hook `on_parse_error` is in `tyro._errors`, which says that it
+    may change in any release.
+    """
+    lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines()[1:]]
+    paragraph = lines[: lines.index("")] if "" in lines else lines
+    return " ".join(line for line in paragraph if line).rstrip(".")
+
+
+def _registry() -> Any:
+    """Teach tyro to say what number it expects, rather than what Python's parser says."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+    words = {int: "a whole number", float: "a number"}
+
+    @registry.primitive_rule
+    def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        optional = type(None) in typing.get_args(info.type)  # as in `int | None`
+        kind: Any = typing.get_args(info.type)[0] if optional else info.type
+        if kind not in words:
+            return None
+
+        def read(texts: list[str]) -> Any:
+            try:
+                return kind(texts[0])
+            except ValueError:
+                raise ValueError(f"expected {words[kind]}, got {texts[0]!r}") from None
+
+        def fits(value: Any) -> bool:
+            return type(value) is kind or (optional and value is None)
+
+        return PrimitiveConstructorSpec(
+            1, kind.__name__.upper(), read, fits, lambda value: [str(value)]
+        )
+
+    @registry.primitive_rule
+    def names(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        def read(texts: list[str]) -> tuple[str, ...]:
+            if not texts:
+                raise ValueError("expected a name or more, got none")
+            return tuple(texts)
+
+        spec = PrimitiveConstructorSpec("*", "NAME [NAME ...]", read, lambda value: True, list)
+        return spec if info.type == tuple[str, ...] else None
+
+    return registry

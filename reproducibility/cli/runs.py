@@ -1,0 +1,187 @@
+"""The commands that read runs: are two the same, and if not, why; and is one intact?
+
+The rule: they train nothing, and 0 is for a question that was answered with yes.
+Chapter: docs/guide/using_the_project.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reproducibility.cli.arguments import check_output_file, checked_step
+from reproducibility.cli.terminal import (
+    patient_progress,
+    print_comparison,
+    print_operations,
+    print_origin,
+    print_outcome,
+    print_report,
+)
+from reproducibility.errors import ExitCode, ReplayError
+
+if TYPE_CHECKING:
+    from reproducibility.reference.check import Report
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareCommand:
+    """Say whether two runs are the same, bit for bit; if not, where they part and how far.
+
+    The ledgers tell the first step, stage and leaf that differ. That step is then computed again
+    for both runs, each in a process with its recorded environment, to tell how many elements
+    differ and by how many units in the last place (ULP).
+
+    Exit code: 0 the same, 1 different, 2 not two runs, 3 cannot be told.
+
+    Example: reproducibility compare runs/first runs/second --html report.html
+    """
+
+    a: Path
+    """A run directory, a ledger.jsonl, or a result file that `train --out` wrote."""
+    b: Path
+    """Another one."""
+    html: Path | None = None
+    """Also write a page with pictures here, in one file."""
+    no_replay: bool = False
+    """Compute nothing again: only compare what is on disk."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Compare, print the verdict and the explanations."""
+        from reproducibility.explain.compare import compare
+
+        if self.html:
+            inputs = dict.fromkeys((self.a, self.b), "what is compared")
+            check_output_file("--html", self.html, inputs, "nothing was written")
+        found = compare(self.a, self.b, replay=not self.no_replay, progress=patient_progress())
+        if self.html:
+            from reproducibility.explain.report import write_report
+
+            write_report(self.html, found, names=(str(self.a), str(self.b)))
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_comparison, reasons, as_json=self.json)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TraceCommand:
+    """Find the operation, with its source line, that first made two runs differ.
+
+    Computes one step of both runs operation by operation, each in a process with its recorded
+    environment. The first operation whose inputs agree and whose outputs differ is the cause.
+    It finds the place and verifies nothing: compiled, the operations are fused.
+
+    Exit code: 0 every operation agrees, 1 one differs, 2 not runs, 3 cannot be told.
+
+    Example: reproducibility trace runs/first --step 17 --against runs/second
+    """
+
+    run: Path
+    """A run directory."""
+    step: int | None = None
+    """The step, by completed updates after it; 0 is the initialisation. By default the first in
+    which the ledgers of the two runs differ."""
+    against: Path | None = None
+    """Another run directory; without it, the operations of the one are listed."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Trace, print the operation."""
+        from reproducibility.explain.origin import trace_steps
+
+        runs = [self.run] if self.against is None else [self.run, self.against]
+        found = trace_steps(runs, self._step(), progress=patient_progress())
+        show = print_operations if found.parting is None else print_origin
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, show, reasons, as_json=self.json)
+
+    def _step(self) -> int:
+        """Return the step that was named, or the first that differs."""
+        if self.step is None and self.against:
+            from reproducibility.explain.compare import compare
+
+            found = compare(self.run, self.against)
+            if found.stage and found.since + 1 != found.step:  # not every step has a line
+                found = compare(self.run, self.against, replay=True, progress=patient_progress())
+            if found.stage and found.step is not None:
+                return found.step
+            raise ReplayError(
+                "find",
+                "the step where the runs part",
+                path=self.run,
+                expected="ledgers that differ",
+                got=found.reason.rstrip("."),
+                do="Name a step: --step N.",
+            )
+        return checked_step(self.step, "Name one: --step N.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DigestCommand:
+    """Compute the digest of a run's state again, from a checkpoint.
+
+    Example: reproducibility digest runs/first --leaves
+    """
+
+    run: Path
+    """A run directory."""
+    step: int | None = None
+    """Which checkpoint; by default the newest."""
+    leaves: bool = False
+    """Print a digest and a name for each array instead."""
+
+    def __call__(self) -> int:
+        """Restore, hash, print."""
+        if self.step is not None:
+            checked_step(self.step, "Name a checkpoint.")
+        from reproducibility.reference.resume import restore_state
+        from reproducibility.reference.run import Run
+        from reproducibility.same.hashing import leaf_digests, tree_digest
+
+        state = restore_state(Run.read(self.run), step=self.step)
+        if self.leaves:
+            for name, digest in leaf_digests(state).items():
+                print(f"{digest}  {name}")
+        else:
+            print(tree_digest(state))
+        return ExitCode.SAME
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckCommand:
+    """Say whether every byte of a run is as it was written; train nothing, change nothing.
+
+    Exit code: 0 intact, 1 damaged, 2 not a run, 4 a process is at work on it.
+
+    Example: reproducibility check runs/first
+    """
+
+    run: Path
+    """A run directory."""
+    repair: bool = False
+    """Remove what killed processes left over, and set damaged files aside; delete nothing else."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self) -> int:
+        """Check, print what is intact and what is not."""
+        from reproducibility.reference.check import check
+
+        found = check(self.run, repair=self.repair, progress=patient_progress())
+        return print_outcome(found, print_report, self._reasons(found), as_json=self.json)
+
+    def _reasons(self, found: Report) -> list[str]:
+        """Say what is damaged, and what to do about the first."""
+        if not found.damaged:
+            return []
+        first, rest = found.damaged[0], len(found.damaged) - 1
+        advice = f"reproducibility check {self.run} --repair sets it aside, and train goes on."
+        if first.path == "run.json":
+            advice = "The train command of this run, with all its settings, writes it anew."
+        elif self.repair:
+            advice = "Take an intact copy of it."
+        more = f"; and {rest} more" if rest else ""
+        return [f"Damaged: {first.path}: {first.detail}{more}. {advice}"]

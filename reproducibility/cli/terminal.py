@@ -1,0 +1,251 @@
+"""What the commands show: progress, tables and reasons.
+
+The rule: results go to stdout, progress and every reason to stderr; a closed pipe ends nothing.
+Chapter: docs/guide/using_the_project.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from reproducibility.explain.compare import Comparison
+    from reproducibility.explain.origin import Origin
+    from reproducibility.reference.check import Report
+    from reproducibility.reference.doctor import Diagnosis
+    from reproducibility.reference.loop import TrainResult
+
+
+LEAVES_SHOWN = 12  # leaves that are printed; --json has all
+
+
+def say_on_stderr(text: str) -> None:
+    """Say something that is no result."""
+    with contextlib.suppress(BrokenPipeError):  # nobody listens: go on with the work
+        print(text, file=sys.stderr, flush=True)
+
+
+def patient_progress() -> Callable[[str], None]:
+    """Return a function that says what is being done, once that takes long."""
+    began = time.monotonic()
+
+    def progress(text: str) -> None:
+        if time.monotonic() - began > 2:  # nobody waits for what is done by then
+            say_on_stderr(f"{text} …")
+
+    return progress
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """Return a function that says True at most once in so many seconds.
+
+    Reading a loss waits for the device: do it for people, not for every step.
+    """
+    last = -math.inf
+
+    def due() -> bool:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < seconds:
+            return False
+        last = now
+        return True
+
+    return due
+
+
+@contextlib.contextmanager
+def training_progress(steps: int) -> Iterator[Callable[[int, Any], None]]:
+    """Show how far a training is: a bar in a terminal, elsewhere a line every few seconds.
+
+    Yields a function to call with each step and its loss.
+    """
+    if sys.stderr.isatty():
+        with _progress_bar(steps) as show:
+            yield show
+    else:
+        yield _progress_lines(steps)
+
+
+def _progress_lines(steps: int) -> Callable[[int, Any], None]:
+    due = _every(5.0)
+
+    def show(step: int, loss: Any) -> None:
+        if due() or step == steps:
+            say_on_stderr(f"step {step} of {steps}, loss {float(loss):.4f}")
+
+    return show
+
+
+@contextlib.contextmanager
+def _progress_bar(steps: int) -> Iterator[Callable[[int, Any], None]]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = [
+        rich_progress.TextColumn("step"),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("loss {task.fields[loss]}"),
+        rich_progress.TimeRemainingColumn(),
+    ]
+    due = _every(0.2)
+    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("train", total=steps, loss="…")
+
+        def show(step: int, loss: Any) -> None:
+            if due() or step == steps:
+                bar.update(task, completed=step, loss=f"{float(loss):.4f}")
+
+        yield show
+
+
+def _print_rows(rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
+    """Print a table: in colour in a terminal, as aligned plain lines elsewhere, never cut off."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=None, show_header=bool(heads), pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(text.replace("[", r"\[") for text in row))
+    # A terminal wraps by itself; what goes to a file or a pipe has neither breaks nor padding.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as text:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+class Outcome(Protocol):
+    """What a command found: its exit code, and itself as JSON values."""
+
+    @property
+    def exit_code(self) -> int:
+        """The code of the contract."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+
+
+def print_outcome[Found: Outcome](
+    found: Found, show: Callable[[Found], None], reasons: Sequence[str], *, as_json: bool
+) -> int:
+    """Print what was found, for people or for programs, then the reasons for its exit code on
+    stderr; return that code."""
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1, sort_keys=True))
+    else:
+        show(found)
+    for reason in reasons:
+        say_on_stderr(reason)
+    return found.exit_code
+
+
+def print_training(done: TrainResult, step: int) -> None:
+    """Print what `train` came to, finished or stopped after a step."""
+    rows = [("steps", f"{step}"), ("digest", done.digest)]
+    if result := done.result:
+        rows.insert(0, ("run", result.run))
+        rows.append(("params_digest", result.params_digest))
+        rows.append(("loss", "not finite" if result.loss is None else f"{result.loss:.6f}"))
+        rows.append(("accuracy", f"{result.accuracy:.4f}"))
+        rows.append(("seconds", f"{result.seconds:.1f}"))
+    _print_rows(rows)
+
+
+def print_comparison(found: Comparison) -> None:
+    """Print what `compare` found."""
+    recomputed = zip("ab", found.recomputed or (), strict=False)
+    _print_rows(
+        [("verdict", found.verdict), ("reason", found.reason)]
+        + [(side, digest) for side, digest in zip("ab", found.digests, strict=True) if digest]
+        + [("computed again", f"{side}: {each.answer}. {each.reason}") for side, each in recomputed]
+        + [("note", note) for note in found.notes]
+    )
+    leaves = [(leaf, str(found.distances.get(leaf, ""))) for leaf in found.leaves[:LEAVES_SHOWN]]
+    if rest := len(found.leaves) - len(leaves):
+        leaves.append((f"and {rest} more", ""))
+    _print_below(leaves, (found.stage or "leaf", "distance"))
+    settings = found.settings.items()
+    rows = [(name, _shown_setting(a), _shown_setting(b)) for name, (a, b) in settings]
+    _print_below(rows, ("setting", "a", "b"))
+    lines = [
+        (d.name, _shown_setting(d.a), _shown_setting(d.b), d.effect, d.why)
+        for d in found.environment
+    ]
+    _print_below(lines, ("environment", "a", "b", "effect", "why"))
+
+
+def print_origin(found: Origin) -> None:
+    """Print what `trace --against` found."""
+    parting = found.parting
+    rows = [("verdict", found.verdict), ("reason", found.reason)]
+    for side, operation in (("a", parting and parting.a), ("b", parting and parting.b)):
+        if operation:
+            rows += [
+                (f"{side} operation", str(operation)),
+                (f"{side} inputs", " ".join(operation.inputs)),
+                (f"{side} outputs", " ".join(operation.outputs)),
+            ]
+    if parting and parting.differing:
+        count = f"{parting.differing} of {len(found.traces[0].operations)} operations"
+        rows.append(("in all", f"{count} have other outputs; the rest of them inherit it"))
+    _print_rows(rows + [("note", note) for note in found.notes])
+
+
+def print_operations(found: Origin) -> None:
+    """Print the operations of one run, which `trace` found."""
+    rows = [
+        (str(n), op.name, " ".join(op.shapes), op.path or "-", op.where)
+        for n, op in enumerate(found.traces[0].operations)
+    ]
+    _print_rows(rows, ("number", "operation", "result", "inside", "source"))
+
+
+def print_report(found: Report) -> None:
+    """Print what `check` found."""
+    steps = ", ".join(str(step) for step in found.checkpoints)
+    _print_rows(
+        [
+            ("run", found.run or "cannot be told"),
+            ("verdict", "damaged" if found.damaged else "intact"),
+            ("checkpoints", f"{steps} (every byte as sealed)" if steps else "none"),
+            ("files", f"{found.files} of {found.bytes:,} bytes, as they were written"),
+        ]
+    )
+    for title, findings in {"repaired": found.repaired, "found": found.findings}.items():
+        _print_below([(f.kind, f.path, f.detail) for f in findings], (title, "path", "detail"))
+
+
+def print_diagnosis(found: Diagnosis) -> None:
+    """Print what `doctor` found."""
+    _print_rows([(name, _shown_setting(value)) for name, value in found.environment.items()])
+    _print_below([(check.question, check.answer) for check in found.checks])
+    print()
+    asked = [fault for fault in found.faults if fault.verdict != "does not apply"]
+    accepted = dict.fromkeys(found.accepted, ", accepted")
+    rows = [(f.name, f.text + accepted.get(f.name, ""), f.fault, f.source) for f in asked]
+    _print_rows(rows, ("published fault", "here", "what goes wrong", "issue"))
+    if rest := len(found.faults) - len(asked):
+        print(f"{rest} more that do not apply to this platform and these settings")
+    for fault in asked:
+        if fault.verdict == "wrong":
+            lines = [("wrong", fault.detail), ("so", fault.consequence), ("cure", fault.cure)]
+            _print_below([(fault.name, ""), *lines])
+
+
+def _print_below(rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
+    """Print a further table, if it has rows, below an empty line."""
+    if rows:
+        print()
+        _print_rows(rows, heads)
+
+
+def _shown_setting(value: Any) -> str:
+    """Say a setting in a table."""
+    return "not set" if value is None else str(value)
