@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from reproducibility.errors import ConfigError
+from reproducibility.errors import ConfigError, RunError
 
 
 def checked_step(step: int | None, do: str) -> int:
@@ -18,6 +18,19 @@ def checked_step(step: int | None, do: str) -> int:
     if step is None or step < 0:
         raise ConfigError("use", "step", expected="0 or more", got=step, do=do)
     return step
+
+
+def check_there(*paths: Path) -> None:
+    """Refuse to compare what does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise RunError(
+                "compare",
+                str(path),
+                expected="a run directory, a ledger.jsonl or a result file",
+                got="no such path",
+                do="Check its name.",
+            )
 
 
 def check_output_file(flag: str, path: Path, inputs: dict[Path, str], otherwise: str) -> None:

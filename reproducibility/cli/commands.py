@@ -17,7 +17,7 @@ from reproducibility.cli.machines import DoctorCommand
 from reproducibility.cli.parse import Subcommand, parse_arguments, split_arguments
 from reproducibility.cli.process_state import quiet_orbax, warnings_as_sentences
 from reproducibility.cli.runs import CheckCommand, CompareCommand, DigestCommand, TraceCommand
-from reproducibility.cli.terminal import say_on_stderr
+from reproducibility.cli.terminal import print_versions, say_on_stderr
 from reproducibility.cli.training import TrainCommand
 from reproducibility.errors import ConfigError, ExitCode, ReproducibilityError
 
@@ -110,6 +110,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _perform(arguments: list[str]) -> int:
     """Do what the command line asks for, and return its code."""
+    if arguments[:1] == ["--version"]:
+        print_versions()
+        return ExitCode.SAME
     arguments, another = split_arguments(arguments, COMMANDS)
     code: int = parse_arguments(arguments, COMMANDS)(*another)
     return code

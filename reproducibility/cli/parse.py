@@ -46,7 +46,8 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, Subcommand]) ->
             return cli(
                 Union[tuple(kinds)],  # noqa: UP007
                 prog="reproducibility",
-                description="Make a JAX training run repeat bit for bit, and prove that it does.",
+                description="Make a JAX training run repeat bit for bit, and prove that it does. "
+                "--version prints the versions of this package, of JAX and of Python.",
                 args=arguments,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
                 registry=_registry(),

@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reproducibility.cli.arguments import check_output_file, checked_step
+from reproducibility.cli.arguments import check_output_file, check_there, checked_step
 from reproducibility.cli.terminal import (
     patient_progress,
     print_comparison,
@@ -56,6 +56,7 @@ class CompareCommand:
         if self.html:
             inputs = dict.fromkeys((self.a, self.b), "what is compared")
             check_output_file("--html", self.html, inputs, "nothing was written")
+        check_there(self.a, self.b)
         found = compare(self.a, self.b, replay=not self.no_replay, progress=patient_progress())
         if self.html:
             from reproducibility.explain.report import write_report

@@ -146,6 +146,17 @@ def print_outcome[Found: Outcome](
     return found.exit_code
 
 
+def print_versions() -> None:
+    """Print the versions that a report needs, without importing JAX."""
+    import platform
+    from importlib.metadata import version
+
+    from reproducibility import __version__
+
+    others = f"jax {version('jax')}, jaxlib {version('jaxlib')}"
+    print(f"reproducibility {__version__} ({others}, Python {platform.python_version()})")
+
+
 def print_training(done: TrainResult, step: int) -> None:
     """Print what `train` came to, finished or stopped after a step."""
     rows = [("steps", f"{step}"), ("digest", done.digest)]

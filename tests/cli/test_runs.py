@@ -90,7 +90,9 @@ def test_a_comparison_that_cannot_be_told(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ("compare run missing", 2, "expected a readable JSON file, got No such file"),
+        ("compare run missing", 2, "Cannot compare missing: expected a run directory, a ledger.js"),
+        ("compare run missing.jsonl", 2, "or a result file, got no such path. Check its name."),
+        ("compare missing missing", 2, "Cannot compare missing: "),
         ("compare run run --html .", 2, "Cannot use --html at .: expected a file in a directory"),
         ("compare run run --html missing/page.html", 2, "got no such directory"),
         ("compare run file.jsonl", 2, "got a first line that is no header of one"),
