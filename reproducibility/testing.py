@@ -191,7 +191,7 @@ pass this test. Run it with settings under which the part is read, or take it ou
         restored = store.restore(_copy(start))
     if found := _tree_difference(uninterrupted, run(restored, steps - stop)):
         raise AssertionError(f"Resumed after {stop} of {steps} updates, the end differs: {found}")
-    expected, parts = leaf_digests(uninterrupted), list(_forgetful(start, restored))
+    expected, parts = leaf_digests(uninterrupted), list(_each_part_forgotten(start, restored))
     for part, state, keys in parts:
         end = leaf_digests(run(state, steps - stop))
         if all(end.get(n) == expected.get(n) for n in {**end, **expected} if n not in keys):
@@ -266,7 +266,7 @@ def _first_difference(a: Record, b: Record, how_far: Callable[[Any], str]) -> st
     return f"leaf {path_string(paths[0])}: {what}{more}."
 
 
-def _forgetful(start: PyTree, restored: PyTree) -> Iterator[tuple[str, PyTree, set[str]]]:
+def _each_part_forgotten(start: PyTree, restored: PyTree) -> Iterator[tuple[str, PyTree, set[str]]]:
     """Yield each part that can be forgotten, the state without it, and the names of its keys."""
     old, structure = jax.tree.flatten(start)  # what was restored has the same
     new = jax.tree.leaves(restored)
