@@ -30,10 +30,18 @@ from jaxtyping import Array, Key, PyTree
 from reproducibility.keys import root_key, stream_key
 from reproducibility.machine.environment import capture_environment, environment_differences
 from reproducibility.same.distance import distance
-from reproducibility.same.hashing import PathEntry, is_key, leaf_digests, named_leaves, path_string
+from reproducibility.same.hashing import leaf_digests
+from reproducibility.same.leaves import (
+    LeafPath,
+    PathEntry,
+    is_key,
+    kind_text,
+    named_leaves,
+    path_string,
+)
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
-type Record = dict[tuple[PathEntry, ...], tuple[str, str]]
+type Record = dict[LeafPath, tuple[str, str]]
 
 # Set in the processes that are started here, so that they start none themselves.
 _TESTING_CHILD = "REPRODUCIBILITY_TESTING_CHILD"
@@ -239,12 +247,9 @@ def _copy(tree: PyTree) -> PyTree:
 def _tree_record(tree: PyTree) -> Record:
     digests = leaf_digests(tree)
     return {
-        path: (_leaf_kind(leaf), digests[path_string(path)]) for path, leaf in named_leaves(tree)
+        path: (kind_text(leaf.dtype.name, leaf.shape), digests[path_string(path)])
+        for path, leaf in named_leaves(tree)
     }
-
-
-def _leaf_kind(leaf: Any) -> str:
-    return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
 
 
 def _tree_difference(a: PyTree, b: PyTree) -> str:

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "reproducibility"
 HOUSE = {
     "errors": (),
     "keys": (),
-    "same": ("hashing", "fingerprint", "distance"),
+    "same": ("leaves", "hashing", "fingerprint", "distance"),
     "machine": ("environment", "children", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "processes", "distributed"),
     "storage": ("files", "seal", "checkpoint"),

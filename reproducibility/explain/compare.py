@@ -339,13 +339,14 @@ def _common_state(
     if not (common and left.run and right.run):
         return None, digests, (), {}
     from reproducibility.reference.resume import restore_state
-    from reproducibility.same.hashing import leaf_digests, named_leaves, path_string, tree_digest
+    from reproducibility.same.hashing import leaf_digests, tree_digest
+    from reproducibility.same.leaves import leaves_by_name
 
     step = max(common)
     states = [restore_state(run, step=step) for run in (left.run, right.run)]
     first, second = map(leaf_digests, states)
     names = tuple(sorted(n for n in {**first, **second} if first.get(n) != second.get(n)))
-    one, other = ({path_string(p): leaf for p, leaf in named_leaves(s)} for s in states)
+    one, other = map(leaves_by_name, states)
     return (
         step,
         (tree_digest(states[0]), tree_digest(states[1])),

@@ -486,7 +486,7 @@ def _keep(path: Path, trees: dict[str, Any]) -> list[tuple[str, str, str | None]
     import jax
     import numpy as np
 
-    from reproducibility.same.hashing import is_key, named_leaves, path_string
+    from reproducibility.same.leaves import is_key, named_leaves, path_string
 
     names, arrays = [], []
     for stage, tree in trees.items():

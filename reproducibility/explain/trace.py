@@ -27,7 +27,8 @@ from jax.extend import core, source_info_util
 from jaxtyping import PyTree
 
 from reproducibility.errors import LeafError, and_more, first_line
-from reproducibility.same.hashing import leaf_digests, named_leaves, path_string
+from reproducibility.same.hashing import leaf_digests
+from reproducibility.same.leaves import kind_text, leaves_by_name
 
 # Operations that only wrap a program: what they call is traced, they are not. "remat2" and "pjit"
 # are other versions' names for "checkpoint" and "jit".
@@ -187,9 +188,8 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
         values = [_digested(leaf) for leaf in jax.tree.leaves(arguments)]
         returned = runner.run(program, values, _Place("", "?"))
     digests = jax.tree.unflatten(jax.tree.structure(result), [value.digest for value in returned])
-    outputs = {path_string(path): digest for path, digest in named_leaves(digests)}
     shortened = {path: digest[:DIGEST_DIGITS] for path, digest in inputs.items()}
-    return Trace(shortened, tuple(runner.operations), outputs)
+    return Trace(shortened, tuple(runner.operations), leaves_by_name(digests))
 
 
 def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
@@ -358,9 +358,9 @@ class _Runner:
 
 def _arrays(tree: Any, name: str, expected: str, do: str) -> Any:
     """Return a tree, all of whose leaves JAX can compute with."""
-    for path, leaf in named_leaves(tree):
+    for where, leaf in leaves_by_name(tree).items():
         if not core.valid_jaxtype(leaf) or isinstance(leaf, jax.Ref):
-            got = f"a value of type {type(leaf).__name__} at {path_string(path)}"
+            got = f"a value of type {type(leaf).__name__} at {where}"
             raise _trace_refusal(name, expected, got, do)
     return tree
 
@@ -423,11 +423,7 @@ def _relative(file: str) -> str:
 
 
 def _shape(aval: Any) -> str:
-    return (
-        f"{aval.dtype.name}[{','.join(map(str, aval.shape))}]"
-        if hasattr(aval, "shape")
-        else str(aval)
-    )
+    return kind_text(aval.dtype.name, aval.shape) if hasattr(aval, "shape") else str(aval)
 
 
 def _holds_a_program(name: str, params: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reproducibility.same.hashing import BITS, is_key
+from reproducibility.same.leaves import BITS, is_array, is_key, key_data_or_leaf, value_bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +104,14 @@ def distance(a: Any, b: Any) -> Distance:
 
 
 def _dtype_and_shape(leaf: Any) -> tuple[str, tuple[int, ...]]:
-    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+    if is_array(leaf):
         return leaf.dtype.name, leaf.shape
     return type(leaf).__name__, ()
 
 
 def _row_per_element(leaf: Any) -> Any:
     """Return one row an element: its number, both parts of a complex one, the words of a key."""
-    data: Any = jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+    data: Any = jax.device_get(key_data_or_leaf(leaf))
     data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
     return (data.view(data.real.dtype) if data.dtype.kind == "c" else data).reshape(leaf.size, -1)
 
@@ -120,11 +120,8 @@ def _ranks(array: Any) -> Any:
     """Number the values of a dtype in their order, as uint64: neighbours are 1 apart."""
     kind, bits = array.dtype.name, BITS[array.dtype.name]
     sign, mask = np.uint64(1 << bits - 1), np.uint64((1 << bits) - 1)
-    words = array.view(f"u{array.dtype.itemsize}").astype(np.uint64)
-    if kind == "bool":  # by value: any byte that is not 0 is true
-        return np.minimum(words, 1)
-    words &= mask
-    if kind.startswith(("uint", "float8_e8m0")):  # have no sign
+    words = value_bits(array.view(f"u{array.dtype.itemsize}"), bits).astype(np.uint64)
+    if kind.startswith(("bool", "uint", "float8_e8m0")):  # have no sign
         return words
     # Negative floats are stored by magnitude: the larger word is the smaller number. Some 8-bit
     # types have no -0.0.

@@ -24,14 +24,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
-from reproducibility.errors import LeafError
-from reproducibility.same.hashing import (
+from reproducibility.same.hashing import path_bytes
+from reproducibility.same.leaves import (
     BITS,
     LeafPath,
+    check_on_device,
     is_key,
+    is_numpy,
+    key_data_or_leaf,
+    key_implementation,
     named_leaves,
-    path_bytes,
     path_string,
+    value_bits,
 )
 
 type Words = UInt32[Array, "..."]
@@ -148,28 +152,9 @@ def fingerprint_text(words: Any) -> str:
 
 def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
     """Add up the mixed words of a leaf, and the header that says what they are."""
-    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
-        raise LeafError(
-            "fingerprint",
-            "the leaf",
-            path=path_string(path),
-            expected="an array or a typed key",
-            got=f"a value of type {type(leaf).__name__}",
-            do="State its dtype, for example np.float32(value).",
-        )
-    key = is_key(leaf)
-    if not key and leaf.dtype.name not in BITS:
-        raise LeafError(
-            "fingerprint",
-            "the leaf",
-            path=path_string(path),
-            expected="a number or bool dtype",
-            got=f"dtype {leaf.dtype.name}",
-            do="Convert it with astype or leave it out.",
-        )
-    typed: Any = leaf
-    planes = _words(jax.random.key_data(typed) if key else leaf)
-    kind = f"key {jax.random.key_impl(typed)}" if key else leaf.dtype.name
+    check_on_device(path, leaf)
+    planes = _words(key_data_or_leaf(leaf))
+    kind = f"key {key_implementation(leaf)}" if is_key(leaf) else leaf.dtype.name
     header = hashlib.sha256(repr((kind, tuple(leaf.shape))).encode() + path_bytes(path)).digest()
     total = jnp.asarray(np.frombuffer(header[:8], "<u4"))
     for number, plane in enumerate(planes):
@@ -218,7 +203,7 @@ def _split(words: Words, axis: int, unit: int) -> tuple[Words, Words]:
 def _words(leaf: Any) -> list[Words]:
     """Return the bits of a leaf as words: one array of its shape for each 32 bits of an element."""
     bits = BITS[leaf.dtype.name]
-    if isinstance(leaf, np.ndarray | np.generic):
+    if is_numpy(leaf):
         return _host_words(np.asarray(leaf), bits)
     if leaf.dtype.kind == "c":
         return [*_words(leaf.real), *_words(leaf.imag)]
@@ -235,11 +220,9 @@ def _words(leaf: Any) -> list[Words]:
 def _host_words(array: np.ndarray[Any, Any], bits: int) -> list[Words]:
     # By NumPy: jnp.asarray would turn float64 into float32 where x64 is off.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
-    if array.dtype == bool:
-        return [jnp.asarray(np.minimum(array.view(np.uint8), 1).astype(np.uint32))]
     if array.dtype.itemsize < 4:
-        words = array.view(f"<u{array.dtype.itemsize}").astype(np.uint32)
-        return [jnp.asarray(words & np.uint32((1 << bits) - 1))]
+        words = value_bits(array.view(f"<u{array.dtype.itemsize}"), bits)
+        return [jnp.asarray(words.astype(np.uint32))]
     words = array[..., None].view("<u4")
     return [jnp.asarray(words[..., i]) for i in range(words.shape[-1])]
 

@@ -34,7 +34,7 @@ from reproducibility.explain import child as children_of_replay
 from reproducibility.explain import replay
 from reproducibility.recording.lines import STAGES
 from reproducibility.reference import step as the_step
-from reproducibility.same.hashing import named_leaves, path_string
+from reproducibility.same.leaves import named_leaves, path_string
 from tests.conftest import SMALL
 from tests.replaying import (
     NAME,

@@ -47,7 +47,7 @@ from reproducibility.recording import ledger
 from reproducibility.recording.lines import STAGES
 from reproducibility.recording.recorder import STEPS_AT_ONCE
 from reproducibility.reference.loop import _run_attempt as attempt
-from reproducibility.same.hashing import named_leaves, path_string
+from reproducibility.same.leaves import named_leaves, path_string
 
 Small = Callable[..., TrainConfig]
 Tree = Any

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reproducibility import Distance, distance, root_key, tree_digest
-from reproducibility.same.hashing import BITS
+from reproducibility.same.leaves import BITS
 
 FLOATS = [name for name in BITS if "float" in name]
 INTEGERS = [name for name in BITS if "int" in name]

@@ -15,7 +15,7 @@ import pytest
 
 from reproducibility import LeafError, fingerprint, fingerprint_text, leaf_fingerprints, root_key
 from reproducibility.same.fingerprint import combine
-from reproducibility.same.hashing import BITS
+from reproducibility.same.leaves import BITS
 
 Tree = Any
 # What a JAX array can be where x64 is off, and what only a NumPy array can be.

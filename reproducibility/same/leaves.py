@@ -1,0 +1,386 @@
+"""What is a leaf of a tree, what is it called, and which bits are its value?
+
+The rule: an array that says its own dtype and can be seen whole, or a typed key. Its name, dtype,
+shape and every bit of its elements count: -0.0 is not 0.0, and a NaN is its bits. Whether it is of
+NumPy or JAX, its device, its sharding, its byte order in memory and its weak type do not count.
+Chapter: docs/components/hashing_explained.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+from jaxtyping import PyTree
+
+from reproducibility.errors import LeafError
+
+# Value bits of one element, by dtype name. A dtype that is not here has no digest: its bytes are
+# pointers, text or padding, or they depend on the platform (float128). Adding one moves no digest.
+BITS = {
+    "bool": 1,
+    **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64)},
+    **{"float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6},
+    **{f"float8_{kind}": 8 for kind in ("e3m4", "e4m3", "e4m3fn", "e4m3fnuz", "e4m3b11fnuz")},
+    **{f"float8_{kind}": 8 for kind in ("e5m2", "e5m2fnuz", "e8m0fnu")},
+    **{"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64},
+    **{"complex64": 64, "complex128": 128},
+}
+
+
+class PathEntry(NamedTuple):
+    """One step of a path: its kind ("index", "key" or "name") and an int or a str."""
+
+    kind: str
+    value: Any
+
+
+type LeafPath = tuple[PathEntry, ...]
+type NamedLeaves = list[tuple[LeafPath, Any]]
+type _Refusal = tuple[str, str, str]  # expected, got, what to do
+
+
+def named_leaves(tree: PyTree) -> NamedLeaves:
+    """Flatten a tree into (path, leaf) pairs, sorted by path.
+
+    Paths compare entry by entry: kinds as "index" < "key" < "name", then integers by value and
+    names by code point; a path comes before its continuations. The order of insertion does not
+    count.
+
+    **Same bits:** everywhere; paths are text and integers.
+
+    Args:
+        tree: Any pytree. Leaves are not looked at.
+
+    Returns:
+        A pair for each leaf, all paths different.
+
+    Raises:
+        LeafError: A dictionary key is neither str nor int, or two leaves have one path.
+
+    Examples:
+        >>> for path, leaf in named_leaves({"b": [10, 20], "a": 30}):
+        ...     print(path_string(path), leaf)
+        a 30
+        b[0] 10
+        b[1] 20
+    """
+    try:
+        flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    except (TypeError, ValueError) as error:
+        raise LeafError(
+            "flatten",
+            "the tree",
+            expected="dictionaries whose keys can be sorted",
+            got=f"{type(error).__name__}: {str(error).rstrip('.')}",
+            do="Let the keys of each dictionary be all str or all int.",
+        ) from error
+    pairs = sorted(((_path(keys), leaf) for keys, leaf in flat), key=lambda pair: pair[0])
+    for (path, _), (following, _) in pairwise(pairs):
+        if path == following:
+            do = "Let the key paths of the custom container differ."
+            raise leaf_error("digest", path, ("one leaf of this name", "two", do))
+    return pairs
+
+
+def leaves_by_name(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves of a tree by path string, in the order of `named_leaves`.
+
+    Args:
+        tree: Any pytree. Leaves are not looked at.
+    """
+    return {path_string(path): leaf for path, leaf in named_leaves(tree)}
+
+
+def with_leaves(like: PyTree, values: dict[str, Any]) -> PyTree:
+    """Return a tree of the structure of another, with the values of these names as its leaves.
+
+    Args:
+        like: Any pytree.
+        values: A value for each name that `leaves_by_name` gives.
+    """
+    structure = jax.tree.structure(like)
+    numbered = jax.tree.unflatten(structure, range(len(values)))
+    name_of = {number: name for name, number in leaves_by_name(numbered).items()}
+    return jax.tree.unflatten(structure, [values[name_of[n]] for n in sorted(name_of)])
+
+
+def path_string(path: LeafPath) -> str:
+    """Write a path for people, so that different paths have different texts.
+
+    **Same bits:** everywhere.
+
+    Args:
+        path: As from `named_leaves`.
+
+    Returns:
+        `params.hidden_0.kernel` where names are ASCII identifiers, `["a.b"]` for any other name
+        (a JSON string), `[0]` for an index, `[key 0]` for an integer key, and `.` for the root.
+
+    Examples:
+        >>> for path, _ in named_leaves({"layers": [{"a.b": 1}, {7: 2}]}):
+        ...     print(path_string(path))
+        layers[0]["a.b"]
+        layers[1][key 7]
+    """
+    return "".join(_entry_string(entry) for entry in path).removeprefix(".") or "."
+
+
+def _path(keys: Sequence[Any]) -> LeafPath:
+    path: LeafPath = ()
+    for key in keys:
+        path += (_entry(key, path),)
+    return path
+
+
+def _entry(key: Any, parent: LeafPath) -> PathEntry:
+    # Exactly str and int: True == 1 == 1.0 as a dictionary key, and a subclass can print itself
+    # as anything. A lone surrogate is no text: it has no UTF-8.
+    match key:
+        case SequenceKey(idx=int(value)) | FlattenedIndexKey(key=int(value)):
+            return PathEntry("index", value)
+        case DictKey(key=value) if type(value) is int:
+            return PathEntry("key", value)
+        case DictKey(key=value) | GetAttrKey(name=value) if type(value) is str and _is_text(value):
+            return PathEntry("name", value)
+    value = getattr(key, "key", key)
+    raise LeafError(
+        "name",
+        "a leaf",
+        path=path_string(parent),
+        expected="a plain str of valid text or a plain int as key",
+        got=f"{value!r} of type {type(value).__name__}",
+        do="Name the entry by a plain string or a plain integer.",
+    )
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _entry_string(entry: PathEntry) -> str:
+    if entry.kind == "index":
+        return f"[{entry.value}]"
+    if entry.kind == "key":
+        return f"[key {entry.value}]"
+    # Not str.isidentifier: what it accepts grows with each version of Unicode.
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", entry.value):
+        return f".{entry.value}"
+    return f"[{json.dumps(entry.value)}]"
+
+
+def is_key(leaf: Any) -> bool:
+    """Say whether a leaf is one typed key or an array of them.
+
+    Args:
+        leaf: Anything.
+    """
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def is_numpy(leaf: Any) -> bool:
+    """Say whether a leaf is an array or a scalar of NumPy.
+
+    Args:
+        leaf: Anything.
+    """
+    return isinstance(leaf, np.ndarray | np.generic)
+
+
+def is_array(leaf: Any) -> bool:
+    """Say whether a leaf is an array of NumPy or JAX, traced ones and typed keys included.
+
+    Args:
+        leaf: Anything.
+    """
+    return isinstance(leaf, jax.Array) or is_numpy(leaf)
+
+
+def key_implementation(leaf: Any) -> str:
+    """Name the PRNG implementation of typed keys, such as "threefry2x32"; "" for anything else.
+
+    Args:
+        leaf: An array or typed keys.
+    """
+    return str(jax.random.key_impl(leaf)) if is_key(leaf) else ""
+
+
+def key_data_or_leaf(leaf: Any) -> Any:
+    """Return the array that holds the bits: of typed keys their words, of an array itself.
+
+    Args:
+        leaf: An array or typed keys.
+    """
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def kind_text(dtype: str, shape: Sequence[int]) -> str:
+    """Write what a leaf is for people: "float32[64,32]", "key<fry>[]".
+
+    Args:
+        dtype: The name of its dtype.
+        shape: Its shape.
+    """
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def check_leaves(tree: PyTree) -> NamedLeaves:
+    """Refuse a tree that has a leaf without a digest, before anything is computed.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        What `named_leaves` returns.
+
+    Raises:
+        LeafError: As from `leaf_digests`.
+    """
+    # Every leaf is looked at before any is read: a refusal should not take seconds to come.
+    leaves = named_leaves(tree)
+    for path, leaf in leaves:
+        if refusal := _digest_refusal(leaf):
+            raise leaf_error("digest", path, refusal)
+    return leaves
+
+
+def check_on_device(path: LeafPath, leaf: Any) -> None:
+    """Refuse a leaf of which no fingerprint can be computed on the device.
+
+    Args:
+        path: Of the leaf.
+        leaf: Anything; a traced value, or an array that no process sees whole, is none to refuse.
+
+    Raises:
+        LeafError: It is no array, or of a dtype that has no digest.
+    """
+    refusal = _dtype_refusal(leaf) if is_array(leaf) else _value_refusal(leaf)
+    if refusal:
+        raise leaf_error("fingerprint", path, refusal)
+
+
+def described_leaves(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves by name of a tree that says what to expect.
+
+    Args:
+        tree: A pytree of arrays and typed keys, or of what `jax.eval_shape` returns for such.
+
+    Raises:
+        LeafError: A leaf has no dtype, or is traced.
+    """
+    leaves = leaves_by_name(tree)
+    for name, leaf in leaves.items():
+        if not hasattr(leaf, "dtype") or isinstance(leaf, jax.core.Tracer):
+            expected, got, do = _value_refusal(leaf)
+            do = f"{do.removesuffix('.')}, outside of jit."
+            raise LeafError("checkpoint", f"leaf {name}", expected=expected, got=got, do=do)
+    return leaves
+
+
+def leaf_error(verb: str, path: LeafPath, refusal: _Refusal) -> LeafError:
+    """Say why a leaf is refused.
+
+    Args:
+        verb: What cannot be done with it.
+        path: Of the leaf.
+        refusal: What was expected, what came, and what to do.
+    """
+    expected, got, do = refusal
+    where = path_string(path)
+    return LeafError(verb, "the leaf", path=where, expected=expected, got=got, do=do)
+
+
+def _digest_refusal(leaf: Any) -> _Refusal | None:
+    # None where it has a digest.
+    array = "a JAX or NumPy array or a typed key"
+    if isinstance(leaf, jax.core.Tracer):
+        return (array, "a traced value", "Digest outside of jit, grad and vmap: what they return.")
+    if isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic):
+        kind = type(leaf).__name__
+        return (array, f"a Python {kind}", "State its dtype, for example np.float32(value).")
+    if isinstance(leaf, np.ma.MaskedArray):
+        return (array, "a masked array", "Put its data and its mask into the tree.")
+    if not is_array(leaf):
+        kind = type(leaf).__name__
+        return (array, f"a value of type {kind}", "Convert it to an array or leave it out.")
+    return _dtype_refusal(leaf) or (_unseen(leaf) if isinstance(leaf, jax.Array) else None)
+
+
+def _value_refusal(leaf: Any) -> _Refusal:
+    kind, do = type(leaf).__name__, "State its dtype, for example np.float32(value)."
+    return ("an array or a typed key", f"a value of type {kind}", do)
+
+
+def _dtype_refusal(leaf: Any) -> _Refusal | None:
+    if is_key(leaf) or leaf.dtype.name in BITS:
+        return None
+    do = "Convert it with astype or leave it out."
+    return ("a number or bool dtype", f"dtype {leaf.dtype.name}", do)
+
+
+def _unseen(leaf: jax.Array) -> _Refusal | None:
+    if leaf.is_deleted():
+        do = "Digest before the call that donates it, or digest what that call returns."
+        return ("an array that still exists", "a deleted (donated) array", do)
+    copied = leaf.is_fully_replicated and leaf.sharding.addressable_devices
+    if not leaf.is_fully_addressable and not copied:
+        do = (
+            "Take its fingerprint, or gather it first with "
+            "jax.experimental.multihost_utils.process_allgather."
+        )
+        return ("an array this process sees whole", "one sharded over several processes", do)
+    return None
+
+
+def host_array(array: Any) -> np.ndarray[Any, Any]:
+    """Return an array on the host, of which no copy stays behind.
+
+    Args:
+        array: Of NumPy or JAX, one that this process sees whole; no typed keys.
+    """
+    # On CPU this is a view of JAX's own buffer. Elsewhere JAX keeps the host copy it makes for as
+    # long as the array lives: read through a second array over the same buffers, so that the
+    # copy goes when the digest is done. device_get, because it is also allowed where a transfer
+    # guard refuses implicit transfers.
+    if not isinstance(array, jax.Array):
+        return np.asarray(array)
+    if array.is_fully_replicated:
+        alias = array.addressable_data(0)
+    else:
+        shards = [shard.data for shard in array.addressable_shards]
+        alias = jax.make_array_from_single_device_arrays(array.shape, array.sharding, shards)
+    return np.asarray(jax.device_get(alias))
+
+
+def safe_copy(leaf: Any) -> Any:
+    """Return a leaf that can be read later, whatever the caller does with theirs meanwhile.
+
+    Args:
+        leaf: An array or typed keys, which this process sees whole.
+    """
+    if is_numpy(leaf):
+        return np.array(leaf)
+    if not leaf.is_fully_addressable:  # and then replicated
+        leaf = leaf.addressable_data(0)  # this process's own: nothing to wait for
+    return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
+
+
+def value_bits(words: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    """Return elements without what their bytes hold beside their value.
+
+    A NumPy bool may hold any byte that is not 0, an int4 anything above its four bits.
+
+    Args:
+        words: An unsigned integer for each element.
+        bits: Value bits of an element, from `BITS`.
+    """
+    if bits == 1:
+        return np.minimum(words, 1)
+    return words & words.dtype.type((1 << bits) - 1) if bits < 8 else words
