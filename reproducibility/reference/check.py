@@ -48,7 +48,7 @@ from reproducibility.storage.files import (
     set_aside,
     write_atomically,
 )
-from reproducibility.storage.seal import SEAL
+from reproducibility.storage.seal import SEAL, Seal
 
 type FindingKind = Literal["damaged", "left over", "set aside", "foreign"]
 FILES = (IDENTITY, ATTEMPTS, LEDGER, RESULT, LOCK)
@@ -175,12 +175,12 @@ class _Check:
     def __init__(self, path: Path, progress: Callable[[str], None]) -> None:
         self.path, self.progress = path, progress
         self.files = self.bytes = 0
-        self.seals: dict[int, dict[str, Any]] = {}
+        self.seals: dict[int, Seal] = {}
 
     def report(self) -> Report:
         """Walk once over everything."""
         findings = [*self._entries(self.path, PARTS), *self._checkpoints()]
-        names = {seal["run"] for seal in self.seals.values()}
+        names = {seal.run for seal in self.seals.values()}
         try:
             names = {Run.read(self.path).name}
             self._count(self.path / IDENTITY)
@@ -221,19 +221,19 @@ class _Check:
             for step in steps:
                 self.progress(f"checking checkpoint {step}")
                 try:
-                    seal = self.seals[step] = store.verify(step)
+                    seal = self.seals[step] = Seal.from_json(store.verify(step))
                 except CheckpointDamagedError as error:
                     yield Finding(f"{CHECKPOINTS}/{step:08d}", "damaged", error.got, error.leaves)
                     continue
-                for file in (*seal["files"], SEAL):
+                for file in (*seal.files, SEAL):
                     self._count(folder / f"{step:08d}" / file)
 
     def _foreign_checkpoints(self, run: str) -> Iterator[Finding]:
         """Name the checkpoints that are intact and belong to another run."""
         for step, seal in list(self.seals.items()):
-            if seal["run"] != run:
+            if seal.run != run:
                 del self.seals[step]
-                detail = f"it belongs to run {seal['run']}"
+                detail = f"it belongs to run {seal.run}"
                 yield Finding(f"{CHECKPOINTS}/{step:08d}", "damaged", detail)
 
     def _records(self, run: str) -> Iterator[Finding]:
@@ -250,8 +250,8 @@ class _Check:
         else:
             if result:
                 self._count(self.path / RESULT)
-                sealed = self.seals.get(result.steps, {}).get("digest", result.digest)
-                if (result.run, result.digest) != (run, sealed):
+                seal = self.seals.get(result.steps)
+                if (result.run, result.digest) != (run, seal.digest if seal else result.digest):
                     detail = "it is not the result of this run's checkpoint"
                     yield Finding(RESULT, "damaged", detail)
                 folder = self.path / CHECKPOINTS
@@ -268,7 +268,7 @@ class _Check:
     def _ledger(self, run: str) -> Iterator[Finding]:
         """Follow the chain of the ledger, past what each checkpoint was sealed with."""
         file = self.path / LEDGER
-        chains = {step: seal["chain"] for step, seal in self.seals.items()}
+        chains = {step: seal.chain for step, seal in self.seals.items()}
         sealed = {step: chain for step, chain in chains.items() if chain not in (None, run)}
         if not os.path.lexists(file):
             if sealed and not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):

@@ -4,6 +4,7 @@ The rule: what is not sealed and renamed into place never happened; what does no
 never read as if it did.
 Chapter: docs/components/checkpoint_explained.md
 
-Read in this order: `files` (atomic writing, chains, digests of files), `seal` (what a seal says
-of leaves and files), `checkpoint` (the whole state, saved, sealed and restored).
+Read in this order: `files` (atomic writing, chains, digests of files), `seal` (what a checkpoint is
+sealed with), `orbax` (its arrays on disk), `checkpoint` (the whole state, saved, sealed and
+restored).
 """

@@ -10,51 +10,40 @@ Chapter: docs/components/checkpoint_explained.md
         arrays/            the bytes, written by Orbax under the names of the leaves
       .tmp-00000080/       being written, or left by a process that was killed: never read
       damaged-00000020/    set aside, because it did not match its seal
-
-Orbax is asked for what it is good at, writing arrays in parallel and in the background. Names,
-checks and the commit are ours: Orbax alone restores a flipped bit without a word, casts float32 to
-bfloat16 when the target asks for it, and does not store arrays of size zero.
 """
 
 from __future__ import annotations
 
 import atexit
-import errno
 import functools
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
-    CheckpointMismatchError,
     CheckpointReadError,
     CheckpointSaveError,
     LeafError,
     ProcessMismatchError,
     ReproducibilityError,
-    RunError,
     RunSaveError,
 )
-from reproducibility.same.hashing import (
+from reproducibility.same.hashing import leaf_digests, named_digests
+from reproducibility.same.leaves import (
+    NamedLeaves,
     check_leaves,
-    leaf_digests,
-    named_digests,
-    named_leaves,
-    path_string,
+    described_leaves,
+    safe_copy,
+    with_leaves,
 )
 from reproducibility.scale.processes import assert_same_facts, on_first, this_process, ticket
 from reproducibility.storage.files import (
@@ -63,35 +52,32 @@ from reproducibility.storage.files import (
     file_table,
     files_below,
     flush,
-    read_with_digest,
-    readable_json,
     saved_steps,
     set_aside,
-    with_digest,
+)
+from reproducibility.storage.orbax import (
+    ArrayFiles,
+    changed_leaves,
+    encoded,
+    refuse_arrays_of_one_process,
 )
 from reproducibility.storage.seal import (
-    ARRAYS,
-    SEAL,
-    SEAL_FORMAT,
-    Host,
+    Seal,
+    changed_files,
     damage_error,
     kind_and_first_line,
-    leaves_by_name,
-    prng_of_leaf,
+    mismatch_error,
+    read_seal,
     refuse_other_leaves,
-    safe_copy,
-    sealed_spec,
+    sealed_leaves,
     unread_error,
 )
 
-_NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
-# What the system says of a file that is not there any more, or of a disk that has lost it.
-_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
 _unfinished: set[CheckpointStore] = set()  # those that were not asked whether their save succeeded
 os.register_at_fork(after_in_child=_unfinished.clear)  # a child has no threads to wait for
 
 
-class CheckpointStore:
+class CheckpointStore(AbstractContextManager["CheckpointStore"]):
     """Checkpoints of any pytree, in one directory, of which the newest few are kept.
 
     `save` returns as soon as the values are safe from what the caller does next (donation
@@ -135,8 +121,7 @@ class CheckpointStore:
             )
         self.path = Path(path).absolute()  # Orbax refuses relative paths
         self.keep, self.run = keep, run
-        self._reader = ocp.StandardCheckpointHandler()  # alone: waits for no other process
-        self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        self.arrays = ArrayFiles()
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-commit")
         self._pending: Future[None] | None = None
         self._saving: int | None = None
@@ -176,23 +161,18 @@ class CheckpointStore:
                 do="Go on from it, or use another directory.",
             )
         named = check_leaves(tree)
-        _refuse_alone(named)
+        refuse_arrays_of_one_process(named)
         # What the background hashes. Where the array is on the host already it is a view, and JAX
         # does not write into the buffer of an array that has one, donated or not.
-        host = [(path, safe_copy(leaf)) for path, leaf in named]
-        arrays = {
-            path_string(path): _encode(leaf, copy)
-            for (path, leaf), (_, copy) in zip(named, host, strict=True)
-            if leaf.size
-        }
+        copies = [(path, safe_copy(leaf)) for path, leaf in named]
+        arrays = encoded(named, copies)
         self._saving = step
         try:
             on_first(lambda: self._prepare(temporary))
-            if arrays:  # Orbax refuses an empty tree
-                self._orbax.save(temporary / ARRAYS, args=ocp.args.StandardSave(arrays))
+            self.arrays.write(temporary, arrays)
         except OSError as error:
             raise self._save_error(error) from error
-        commit = functools.partial(self._commit, temporary, final, step, host, chain)
+        commit = functools.partial(self._commit, temporary, final, step, copies, chain)
         self._pending = self._commits.submit(self._finish, commit, ticket())
         _unfinished.add(self)
         _wait_at_exit()
@@ -255,10 +235,10 @@ class CheckpointStore:
                 got=found,
                 do="Ask for one of those steps.",
             )
-        wanted = leaves_by_name(like)
-        seal = self._together(step, lambda: self.verify(step), lambda seal: seal["digest"])
-        return self._together(
-            step, lambda: self._read(folder, step, like, wanted, seal), lambda tree: "its leaves"
+        wanted = described_leaves(like)
+        seal = self._agreed(step, lambda: self._verified(step), lambda seal: seal.digest)
+        return self._agreed(
+            step, lambda: self._read(folder, like, wanted, seal), lambda tree: "its leaves"
         )
 
     def resume(self, start: PyTree) -> PyTree:
@@ -303,7 +283,7 @@ class CheckpointStore:
             ) from damaged[0]
         return start
 
-    def _together[T](self, step: int, work: Callable[[], T], told: Callable[[T], str]) -> T:
+    def _agreed[T](self, step: int, work: Callable[[], T], describe: Callable[[T], str]) -> T:
         """Do the same in all processes and compare what came of it; raise in all or in none.
 
         `work` waits for no other process, so that one that fails leaves none behind.
@@ -313,7 +293,7 @@ class CheckpointStore:
             value = work()
         except ReproducibilityError as error:
             failed = error
-        found = f"{failed.got}" if failed else told(value)  # type: ignore[arg-type]
+        found = f"{failed.got}" if failed else describe(value)  # type: ignore[arg-type]
         try:
             assert_same_facts(
                 {"found": found},
@@ -344,9 +324,16 @@ class CheckpointStore:
             CheckpointMismatchError: it belongs to another run, or is of another format.
             CheckpointReadError: a file cannot be read here, which does not say that it is damaged.
         """
+        return self._verified(step).to_json()
+
+    def _verified(self, step: int) -> Seal:
         folder = self._folder(step)
         try:
-            return self._checked(folder, step)
+            seal = read_seal(folder, step)
+            if files := changed_files(folder, seal):
+                leaves = changed_leaves(folder, seal.leaves)
+                expected = "files as they were sealed"
+                raise damage_error(folder, step, expected, files=files, leaves=leaves)
         except OSError as error:
             raise CheckpointReadError(
                 "verify",
@@ -357,51 +344,9 @@ class CheckpointStore:
                 got=kind_and_first_line(error),
                 do="Mend that: nothing says that they are damaged.",
             ) from error
-
-    def _checked(self, folder: Path, step: int) -> dict[str, Any]:
-        try:
-            seal = read_with_digest(folder / SEAL)
-            if seal["format"] != SEAL_FORMAT:
-                raise CheckpointMismatchError(
-                    "use",
-                    "a checkpoint",
-                    path=folder,
-                    step=step,
-                    expected=f"format {SEAL_FORMAT}",
-                    got=seal["format"],
-                    do="Use the version of this package that wrote it.",
-                )
-            parts = [seal[name] for name in ("run", "step", "digest", "leaves", "files", "chain")]
-            if (folder / SEAL).is_symlink() or parts[1] != step:
-                raise ValueError(f"a link, or step {seal['step']}")
-        except (RunError, KeyError, ValueError) as error:
-            cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno not in _LOST:
-                raise cause from None
-            what = f"{SEAL}: {getattr(error, 'got', None) or kind_and_first_line(error)}"
-            raise damage_error(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
-        found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
-        files = sorted(
-            n for n in found.keys() | seal["files"] if found.get(n) != seal["files"].get(n)
-        )
-        if files:
-            raise damage_error(
-                folder,
-                step,
-                "files as they were sealed",
-                files=files,
-                leaves=_changed_leaves(folder, seal["leaves"]),
-            )
-        if self.run not in (None, seal["run"]):
-            raise CheckpointMismatchError(
-                "use",
-                "a checkpoint",
-                path=folder,
-                step=step,
-                expected=f"one of run {self.run}",
-                got=f"one of run {seal['run']}",
-                do="Move it back to where it belongs.",
-            )
+        if self.run not in (None, seal.run):
+            expected, got = f"one of run {self.run}", f"one of run {seal.run}"
+            raise mismatch_error(folder, step, expected, got, "Move it back to where it belongs.")
         return seal
 
     def close(self) -> None:
@@ -410,18 +355,9 @@ class CheckpointStore:
             self.wait()
         finally:
             self._commits.shutdown()
-            self._orbax.close()
-            self._reader.close()
+            self.arrays.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _save_error(self, error: Exception) -> CheckpointSaveError:
@@ -464,7 +400,7 @@ class CheckpointStore:
     def _finish(self, commit: Callable[[], None], number: int) -> None:
         """Commit in process 0; in the others, wait until it has."""
         if this_process()[0]:
-            self._orbax.wait_until_finished()
+            self.arrays.wait()
         on_first(commit, number=number)
 
     def _commit(
@@ -472,31 +408,14 @@ class CheckpointStore:
         temporary: Path,
         final: Path,
         step: int,
-        host: Host,
+        copies: NamedLeaves,
         chain: Callable[[], str] | None,
     ) -> None:
-        digest, digests = named_digests(host)  # while Orbax writes
-        leaves = {
-            (name := path_string(path)): {
-                **sealed_spec(leaf),
-                **prng_of_leaf(leaf),
-                "digest": digests[name],
-            }
-            for path, leaf in host
-        }
-        self._orbax.wait_until_finished()
-        seal = with_digest(
-            {
-                "format": SEAL_FORMAT,
-                "run": self.run,
-                "step": step,
-                "digest": digest,
-                "chain": chain() if chain else None,
-                "leaves": leaves,
-                "files": file_table(temporary),
-            }
-        )
-        (temporary / SEAL).write_bytes(readable_json(seal))
+        digest, digests = named_digests(copies)  # while Orbax writes
+        leaves = sealed_leaves(copies, digests)
+        self.arrays.wait()
+        head = chain() if chain else None
+        Seal(self.run, step, digest, head, leaves, file_table(temporary)).write(temporary)
         # Every byte reaches the disk before the name does; then the name does.
         for file in files_below(temporary):
             flush(file)
@@ -511,36 +430,25 @@ class CheckpointStore:
             self._folder(old).rename(doomed)
             discard(doomed)
 
-    def _read(
-        self, folder: Path, step: int, like: PyTree, wanted: dict[str, Any], seal: dict[str, Any]
-    ) -> PyTree:
+    def _read(self, folder: Path, like: PyTree, wanted: Mapping[str, Any], seal: Seal) -> PyTree:
         """Restore the leaves of a checkpoint whose files are intact, and check what was read.
 
         From intact files nothing that goes wrong is damage, whatever Orbax says.
         """
-        refuse_other_leaves(seal["leaves"], wanted, folder, step)
+        refuse_other_leaves(seal.leaves, wanted, folder, seal.step)
         failed, tree, other = None, None, []
         try:
-            arrays = self._read_arrays(folder, wanted)
-            tree = _fill(like, {name: _decode(arrays.get(name), v) for name, v in wanted.items()})
+            tree = with_leaves(like, self.arrays.read(folder, wanted))
             digests = leaf_digests(tree)
-            other = [name for name in digests if digests[name] != seal["leaves"][name]["digest"]]
+            other = [name for name in digests if digests[name] != seal.leaves[name].digest]
         except LeafError:
             raise
         except Exception as error:  # Orbax, tensorstore and XLA raise many kinds
             failed = error
         if failed or other:
-            self.verify(step)  # where bytes have changed since, this says so
-            raise unread_error(folder, step, failed, other) from failed
+            self._verified(seal.step)  # where bytes have changed since, this says so
+            raise unread_error(folder, seal.step, failed, other) from failed
         return tree
-
-    def _read_arrays(self, folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-        targets = {name: _target(leaf) for name, leaf in wanted.items() if _size(leaf)}
-        if not targets:
-            return {}
-        args = ocp.args.StandardRestore(targets)
-        restored: dict[str, Any] = self._reader.restore(folder / ARRAYS, args=args)
-        return restored
 
 
 @functools.cache
@@ -560,101 +468,3 @@ def _finish_saves() -> None:
             store.wait()
         except Exception as error:
             print(error, file=sys.stderr, flush=True)
-
-
-def _refuse_alone(named: Host) -> None:
-    """Refuse, where there are several processes, an array that belongs to this one: which would be
-    saved?"""
-    for path, leaf in named if jax.process_count() > 1 else ():
-        if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
-            raise LeafError(
-                "save",
-                f"leaf {path_string(path)}",
-                expected="an array on devices of all processes",
-                got="one of this process alone",
-                do="Bring it there with Layout.replicate, or give a NumPy array.",
-            )
-
-
-def _size(leaf: Any) -> int:
-    return int(np.prod(leaf.shape))
-
-
-def _stored(dtype: Any) -> Any:
-    """Return the dtype under which Orbax keeps a leaf: its own, where tensorstore has it."""
-    return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
-
-
-def _encode(leaf: Any, copy: Any) -> Any:
-    """Turn a leaf, of which there is a copy on the host, into something Orbax stores."""
-    if isinstance(leaf, np.ndarray | np.generic):
-        # The copy: the caller may write into theirs before it has reached the disk.
-        return copy.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
-    return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
-
-
-def _target(leaf: Any) -> Any:
-    """Say to Orbax what to read: NumPy stays NumPy, anything else becomes a JAX array."""
-    if isinstance(leaf, np.ndarray | np.generic):
-        return np.empty(leaf.shape, _stored(leaf.dtype).newbyteorder("="))
-    struct: Any = jax.ShapeDtypeStruct  # without types in JAX's own stubs
-    return struct(leaf.shape, _stored(leaf.dtype), sharding=_sharding(leaf))
-
-
-def _sharding(leaf: Any) -> Any:
-    """Say where a leaf is to lie: where `like` has it, else where this process makes an array.
-
-    With several processes that is no place: they have no device in common, and `save` takes only
-    what lies on the devices of all.
-    """
-    asked = getattr(leaf, "sharding", None)
-    if asked is not None:
-        return asked
-    if jax.process_count() == 1:
-        return jnp.zeros(()).sharding
-    spec: Any = PartitionSpec  # without types in JAX's own stubs
-    return NamedSharding(Mesh(np.array(jax.devices()), ("device",)), spec())
-
-
-def _decode(value: Any, leaf: Any) -> Any:
-    """Undo `_encode` for the leaf that was asked for; a leaf of size zero was not stored."""
-    if value is None:
-        if isinstance(leaf, np.ndarray):
-            return np.zeros(leaf.shape, leaf.dtype)
-        return jnp.zeros(leaf.shape, leaf.dtype, device=_sharding(leaf))
-    return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
-
-
-def _fill(like: PyTree, values: dict[str, Any]) -> PyTree:
-    """Put values, by name, where `like` has its leaves."""
-    structure = jax.tree.structure(like)
-    numbered = jax.tree.unflatten(structure, range(len(values)))
-    name_of = {number: path_string(path) for path, number in named_leaves(numbered)}
-    return jax.tree.unflatten(structure, [values[name_of[n]] for n in sorted(name_of)])
-
-
-def _changed_leaves(folder: Path, sealed: dict[str, Any]) -> list[str]:
-    """Name the leaves that cannot be read any more or are not as they were sealed.
-
-    Only to explain: the files decide. One at a time, because one bad leaf must not hide others.
-    """
-    how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
-    names = []
-    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
-    for name, spec in sealed.items():
-        if not np.prod(spec["shape"]):
-            continue  # not stored
-        args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
-        try:
-            leaf = orbax.restore(folder / ARRAYS, args=args)[name]
-            if "prng" in spec:
-                leaf = jax.random.wrap_key_data(leaf, impl=spec["prng"])
-            else:
-                leaf = leaf.astype(jnp.dtype(spec["dtype"]))
-            intact = leaf_digests({"leaf": leaf})["leaf"] == spec["digest"]
-        except Exception:  # whatever Orbax and tensorstore raise for a damaged file
-            intact = False
-        if not intact:
-            names.append(name)
-    orbax.close()
-    return names

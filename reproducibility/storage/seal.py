@@ -1,4 +1,4 @@
-"""What a seal says of a leaf, and the words for what does not match it.
+"""What a seal says of a checkpoint, and the words for what does not match it.
 
 The rule: damage is said only where bytes do not match their seal; what cannot be read is unread.
 Chapter: docs/components/checkpoint_explained.md
@@ -6,37 +6,152 @@ Chapter: docs/components/checkpoint_explained.md
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import PyTree
 
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointMismatchError,
     CheckpointReadError,
-    LeafError,
+    RunError,
     and_more,
     first_line,
 )
-from reproducibility.same.hashing import (
-    LeafPath,
-    is_key,
-    named_leaves,
-    path_string,
+from reproducibility.same.leaves import NamedLeaves, key_implementation, kind_text, path_string
+from reproducibility.storage.files import (
+    file_table,
+    read_with_digest,
+    readable_json,
+    with_digest,
 )
 
-type Host = list[tuple[LeafPath, Any]]
 SEAL_FORMAT = 1
 SEAL = "seal.json"
-ARRAYS = "arrays"
+# What the system says of a file that is not there any more, or of a disk that has lost it.
+_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
+
+
+@dataclasses.dataclass(frozen=True)
+class SealedLeaf:
+    """What a seal says of one leaf."""
+
+    dtype: str
+    """The dtype's name; of keys, such as "key<fry>", it tells their kind."""
+    shape: tuple[int, ...]
+    """Of an array of keys, that of the array."""
+    digest: str
+    """What `leaf_digests` gives for it."""
+    prng: str = ""
+    """The PRNG implementation of keys, else ""."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as the file has them. Same bits: everywhere."""
+        prng = {"prng": self.prng} if self.prng else {}
+        return {"dtype": self.dtype, "shape": list(self.shape), **prng, "digest": self.digest}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> SealedLeaf:
+        """Return what `to_json` wrote; LookupError, TypeError or ValueError if it is no such."""
+        shape = tuple(map(int, found["shape"]))
+        return cls(found["dtype"], shape, found["digest"], found.get("prng", ""))
+
+
+@dataclasses.dataclass(frozen=True)
+class Seal:
+    """What a checkpoint was sealed with: the content of `seal.json`, without its own digest."""
+
+    run: str | None
+    """The name of the run; None of a store without one."""
+    step: int
+    """Completed updates."""
+    digest: str
+    """`tree_digest` of the whole state."""
+    chain: str | None
+    """What the chain of the ledger had come to; None where nothing was recorded."""
+    leaves: dict[str, SealedLeaf]
+    """Each leaf by its name."""
+    files: dict[str, dict[str, Any]]
+    """What `file_table` gives for the checkpoint, before the seal is in it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as the file has them. Same bits: everywhere."""
+        leaves = {name: leaf.to_json() for name, leaf in self.leaves.items()}
+        known = {"run": self.run, "step": self.step, "digest": self.digest, "chain": self.chain}
+        return {"format": SEAL_FORMAT, **known, "leaves": leaves, "files": self.files}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Seal:
+        """Return what `to_json` wrote; LookupError, TypeError or ValueError if it is no such."""
+        if not (isinstance(found["leaves"], dict) and isinstance(found["files"], dict)):
+            raise ValueError("a seal of another shape")
+        leaves = {name: SealedLeaf.from_json(leaf) for name, leaf in found["leaves"].items()}
+        known = [found[name] for name in ("run", "step", "digest", "chain")]
+        return cls(*known, leaves, found["files"])
+
+    def write(self, folder: Path) -> None:
+        """Write it into the directory of its checkpoint, which is not committed yet."""
+        (folder / SEAL).write_bytes(readable_json(with_digest(self.to_json())))
+
+
+def sealed_leaves(leaves: NamedLeaves, digests: Mapping[str, str]) -> dict[str, SealedLeaf]:
+    """Return what a seal says of leaves, by name.
+
+    Args:
+        leaves: arrays and typed keys.
+        digests: what `leaf_digests` returns for them.
+    """
+    return {
+        (name := path_string(path)): SealedLeaf(
+            leaf.dtype.name, leaf.shape, digests[name], key_implementation(leaf)
+        )
+        for path, leaf in leaves
+    }
+
+
+def read_seal(folder: Path, step: int) -> Seal:
+    """Read the seal of a checkpoint, as it was written.
+
+    Args:
+        folder: of the checkpoint.
+        step: the one that the directory is named by.
+
+    Raises:
+        CheckpointDamagedError: it is missing, or not as it was written, or of another step.
+        CheckpointMismatchError: it is of another format.
+        OSError: it cannot be read here.
+    """
+    try:
+        found = read_with_digest(folder / SEAL)
+        if found["format"] != SEAL_FORMAT:
+            do = "Use the version of this package that wrote it."
+            raise mismatch_error(folder, step, f"format {SEAL_FORMAT}", found["format"], do)
+        seal = Seal.from_json(found)
+        if (folder / SEAL).is_symlink() or seal.step != step:
+            raise ValueError(f"a link, or step {seal.step}")
+        return seal
+    except (RunError, LookupError, TypeError, ValueError) as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno not in _LOST:
+            raise cause from None
+        what = f"{SEAL}: {getattr(error, 'got', None) or kind_and_first_line(error)}"
+        raise damage_error(folder, step, f"{SEAL} as it was written", what, [SEAL]) from error
+
+
+def changed_files(folder: Path, seal: Seal) -> list[str]:
+    """Name the files of a checkpoint that are not as they were sealed, missing or added.
+
+    Args:
+        folder: of the checkpoint.
+        seal: what it was sealed with.
+    """
+    found = {name: entry for name, entry in file_table(folder).items() if name != SEAL}
+    return sorted(n for n in found.keys() | seal.files if found.get(n) != seal.files.get(n))
 
 
 def kind_and_first_line(error: Exception) -> str:
@@ -46,35 +161,6 @@ def kind_and_first_line(error: Exception) -> str:
     number = re.search(r"os_error_code='(\d+)'", line)  # TensorStore says why anywhere in its line
     why = os.strerror(int(number[1])) if number else ""
     return f"{type(error).__name__}{line and ': '}{short}{'' if why in short else f' ({why})'}"
-
-
-def leaves_by_name(tree: PyTree) -> dict[str, Any]:
-    """Return the leaves by name; refuse what is no array and describes none."""
-    leaves = {path_string(path): leaf for path, leaf in named_leaves(tree)}
-    for name, leaf in leaves.items():
-        if not hasattr(leaf, "dtype") or isinstance(leaf, jax.core.Tracer):
-            raise LeafError(
-                "checkpoint",
-                f"leaf {name}",
-                expected="an array or a typed key",
-                got=f"a value of type {type(leaf).__name__}",
-                do="State its dtype, for example np.float32(value), outside of jit.",
-            )
-    return leaves
-
-
-def sealed_spec(leaf: Any) -> dict[str, Any]:
-    """Describe a leaf as the seal does; the dtype of a key, "key<fry>", tells its kind."""
-    return {"dtype": leaf.dtype.name, "shape": list(leaf.shape)}
-
-
-def prng_of_leaf(leaf: Any) -> dict[str, str]:
-    """Name the PRNG implementation of a leaf of keys."""
-    return {"prng": str(jax.random.key_impl(leaf))} if is_key(leaf) else {}
-
-
-def _describe(spec: dict[str, Any]) -> str:
-    return f"{spec['dtype']}[{','.join(map(str, spec['shape']))}]"
 
 
 def damage_error(
@@ -122,40 +208,43 @@ def unread_error(
     return error
 
 
+def mismatch_error(
+    folder: Path,
+    step: int,
+    expected: str,
+    got: Any,
+    do: str,
+    *,
+    verb: str = "use",
+    thing: str = "a checkpoint",
+) -> CheckpointMismatchError:
+    """Say what a checkpoint, or a leaf of it, is instead of what was expected."""
+    return CheckpointMismatchError(
+        verb, thing, path=folder, step=step, expected=expected, got=got, do=do
+    )
+
+
 def refuse_other_leaves(
-    saved: dict[str, Any], wanted: dict[str, Any], folder: Path, step: int
+    saved: Mapping[str, SealedLeaf], wanted: Mapping[str, Any], folder: Path, step: int
 ) -> None:
     """Refuse the first leaf that is not in the checkpoint as `wanted` has it."""
 
     def refuse(name: str, expected: str, got: str, do: str) -> None:
-        raise CheckpointMismatchError(
-            "restore", f"leaf {name}", path=folder, step=step, expected=expected, got=got, do=do
-        )
+        thing = f"leaf {name}"
+        raise mismatch_error(folder, step, expected, got, do, verb="restore", thing=thing)
 
     for name, leaf in wanted.items():
-        expected = _describe(sealed_spec(leaf))
+        expected = kind_text(leaf.dtype.name, leaf.shape)
         if name not in saved:
             near = difflib.get_close_matches(name, set(saved) - set(wanted), n=1)
             got = f"no such leaf, but an unknown {near[0]}" if near else "no such leaf"
             refuse(name, expected, got, "Restore with the model that was saved.")
-        got = _describe(saved[name])
+        got = kind_text(saved[name].dtype, saved[name].shape)
         if got != expected:
             do = "Restore as it was saved; what is wanted instead, make from that."
             refuse(name, expected, got, do)
-    for name in saved:
+    for name, sealed in saved.items():
         if name not in wanted:
-            refuse(
-                name,
-                "no such leaf",
-                _describe(saved[name]),
-                "Add it to the tree, or drop it knowingly: restore all, then take what you need.",
-            )
-
-
-def safe_copy(leaf: Any) -> Any:
-    """Return a leaf to hash later: safe from what the caller does with theirs."""
-    if isinstance(leaf, np.ndarray | np.generic):
-        return np.array(leaf)
-    if not leaf.is_fully_addressable:  # and then replicated
-        leaf = leaf.addressable_data(0)  # this process's own: nothing to wait for
-    return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
+            got = kind_text(sealed.dtype, sealed.shape)
+            do = "Add it to the tree, or drop it knowingly: restore all, then take what you need."
+            refuse(name, "no such leaf", got, do)

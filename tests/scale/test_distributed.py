@@ -404,14 +404,14 @@ from pathlib import Path
 flags, place = sys.argv[2:], Path(sys.argv[1])
 import jax, jax.numpy as jnp
 from reproducibility import CheckpointStore, TrainConfig, train
-from reproducibility.storage import checkpoint
+from reproducibility.storage import seal
 from reproducibility.recording import ledger
 from reproducibility import Layout, ReproducibilityError, initialize
 initialize(processes=2, process_index=int(flags[3]), coordinator=flags[5])
 warnings.simplefilter("error")
 
-layout, seal = Layout.of(1), checkpoint.with_digest
-checkpoint.with_digest = lambda found: (time.sleep(1), seal(found))[1]
+layout, with_digest = Layout.of(1), seal.with_digest
+seal.with_digest = lambda found: (time.sleep(1), with_digest(found))[1]
 with CheckpointStore(place / "store") as store:
     for step in (1, 2):
         tree = layout.replicate({"w": jnp.full(3, step, jnp.float32)})
@@ -419,7 +419,7 @@ with CheckpointStore(place / "store") as store:
         store.wait()
         assert store.steps()[-1] == step, store.steps()
         assert (store.restore(tree)["w"] == step).all()
-checkpoint.with_digest = seal
+seal.with_digest = with_digest
 
 config = TrainConfig(**eval((place / "settings").read_text()), record="off")
 part = ledger.Writer.part  # the first is done with it when the second, which had looked, begins

@@ -1,7 +1,6 @@
 """Promises of `reproducibility.storage.checkpoint`."""
 
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -14,9 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-import optax
 import pytest
 
 from reproducibility import (
@@ -28,72 +25,14 @@ from reproducibility import (
     CheckpointStore,
     LeafError,
     SetAsideWarning,
-    leaf_digests,
     root_key,
     tree_digest,
 )
 from reproducibility.storage.checkpoint import saved_steps
-from reproducibility.storage.files import readable_json, with_digest
+from reproducibility.storage.orbax import ArrayFiles
 from tests.scale.test_processes import start
 
 ROOT = Path(__file__).parents[2]
-
-EVERY_KIND = {
-    "nan and -0.0": lambda: jnp.asarray(np.array([0x7FC00001, 0x80000000], np.uint32).view("f4")),
-    "bfloat16": lambda: jnp.array([1, 2], jnp.bfloat16),
-    "float8": lambda: jnp.array([1, 2], jnp.float8_e4m3fn),
-    "float4": lambda: jnp.array([1, 2], ml_dtypes.float4_e2m1fn),
-    "int4": lambda: jnp.array([1, -2], jnp.int4),
-    "uint2": lambda: jnp.array([1, 3], jnp.uint2),
-    "bool": lambda: jnp.array(True),
-    "complex": lambda: jnp.array([1j, 2], jnp.complex64),
-    "empty": lambda: jnp.zeros((0, 3)),
-    "numpy": lambda: np.arange(3),
-    "numpy float64": lambda: np.array([1e300]),
-    "numpy big-endian": lambda: np.arange(3, dtype=">f4"),
-    "numpy scalar": lambda: np.float32(3),
-    "numpy empty": lambda: np.zeros(0),
-    "threefry key": lambda: root_key(1),
-    "rbg keys": lambda: jax.random.split(jax.random.key(0, impl="rbg"), 3),
-    "no keys": lambda: jax.random.split(root_key(0), 0),
-    "optimiser state": lambda: optax.adam(1e-3).init({"w": jnp.ones(3)}),
-    "list with None": lambda: [jnp.ones(2), None, (), {}],
-    "odd names": lambda: {"a/b": jnp.ones(1), "a.b": jnp.zeros(1), "a": {"b": jnp.ones(2)}},
-}
-
-
-def test_every_kind_of_leaf_comes_back(tmp_path: Path) -> None:
-    """Any dtype, shape, key and container is restored with the digest it was saved with."""
-    tree = {name: make() for name, make in EVERY_KIND.items()}
-    with CheckpointStore(tmp_path) as store:
-        store.save(3, tree)
-        restored = store.restore(tree)
-    for name in tree:
-        assert tree_digest(restored[name]) == tree_digest(tree[name]), name
-    assert isinstance(restored["numpy"], np.ndarray)
-    assert isinstance(restored["bool"], jax.Array)
-    assert jax.tree.structure(restored) == jax.tree.structure(tree)
-
-
-def test_shapes_are_enough_to_restore(tmp_path: Path) -> None:
-    """A tree of `jax.eval_shape` tells what to restore as well as arrays do."""
-
-    def make() -> Any:
-        return {"w": jnp.arange(6.0).reshape(2, 3), "key": root_key(1), "none": jnp.zeros(0)}
-
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, make())
-        restored = store.restore(jax.eval_shape(make))
-    assert tree_digest(restored) == tree_digest(make())
-
-
-def test_a_tree_without_leaves(tmp_path: Path) -> None:
-    """A tree of no leaves, or of empty ones only, is saved and restored."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, {})
-        store.save(1, {"empty": jnp.zeros((2, 0))})
-        assert store.restore({}, step=0) == {}
-        assert store.restore({"empty": jnp.zeros((2, 0))}, step=1)["empty"].shape == (2, 0)
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
@@ -127,21 +66,6 @@ def test_saving_is_safe_from_what_comes_next(tmp_path: Path) -> None:
     assert tree_digest(restored) == digest
 
 
-def test_numpy_arrays_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the background writes from is not the caller's own memory."""
-    host, given = np.ones(3), {}
-    with CheckpointStore(tmp_path) as store:
-        save = store._orbax.save
-
-        def spy(path: Path, *, args: Any) -> None:
-            given.update(args.item)
-            save(path, args=args)
-
-        monkeypatch.setattr(store._orbax, "save", spy)
-        store.save(0, {"host": host})
-    assert not np.shares_memory(given["host"], host)
-
-
 def test_what_was_not_renamed_never_happened(tmp_path: Path) -> None:
     """A temporary directory of a killed process is neither listed nor read, and is cleared."""
     tree = {"w": jnp.ones(3)}
@@ -160,17 +84,6 @@ def test_what_was_not_renamed_never_happened(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_a_checkpoint_under_another_step_is_refused(tmp_path: Path) -> None:
-    """The seal says of which step it is: a directory that was renamed is not believed."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(4, SAVED)
-        store.wait()
-        (tmp_path / "00000004").rename(tmp_path / "00000008")
-        with pytest.raises(CheckpointDamagedError, match="step 8: expected seal") as caught:
-            store.restore(SAVED, step=8)
-    assert caught.value.files == ("seal.json",)
-
-
 def test_a_step_is_written_once(tmp_path: Path) -> None:
     """A committed checkpoint is never overwritten."""
     with CheckpointStore(tmp_path) as store:
@@ -181,39 +94,6 @@ def test_a_step_is_written_once(tmp_path: Path) -> None:
 
 
 SAVED = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}
-MISMATCHES = [
-    ({"w": SAVED["w"], "bias": SAVED["b"]}, r"leaf bias .*expected float32\[3\], got no such leaf"),
-    ({"w": SAVED["w"]}, r"leaf b .*expected no such leaf, got float32\[3\]"),
-    ({**SAVED, "w": np.zeros((3, 2), np.float32)}, r"leaf w .*float32\[3,2\], got float32\[2,3\]"),
-    ({**SAVED, "b": np.zeros(3, ml_dtypes.bfloat16)}, r"leaf b .*bfloat16\[3\], got float32\[3\]"),
-    ({"a": SAVED}, r"leaf a\.b "),
-]
-
-
-@pytest.mark.parametrize(("like", "message"), MISMATCHES)
-def test_another_tree_is_refused_by_leaf(tmp_path: Path, like: Any, message: str) -> None:
-    """A missing, unknown or renamed leaf, another shape or dtype is refused by the leaf's name."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(7, SAVED)
-        with pytest.raises(CheckpointMismatchError, match=message) as caught:
-            store.restore(like)
-    assert "step 7" in str(caught.value)
-
-
-def test_a_renamed_leaf_is_guessed(tmp_path: Path) -> None:
-    """Where a leaf was renamed, the message names the one it probably was."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, {"kernel_1": np.zeros(3)})
-        with pytest.raises(CheckpointMismatchError, match="but an unknown kernel_1"):
-            store.restore({"kernel_one": np.zeros(3)})
-
-
-def test_another_prng_is_refused(tmp_path: Path) -> None:
-    """A key of another PRNG implementation is refused, not reinterpreted."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, {"key": root_key(1)})
-        with pytest.raises(CheckpointMismatchError, match=r"leaf key .*key<rbg>.*got key<fry>"):
-            store.restore({"key": jax.random.key(1, impl="rbg")})
 
 
 def test_no_checkpoint_is_said(tmp_path: Path) -> None:
@@ -240,11 +120,6 @@ def largest(folder: Path) -> Path:
     return max((folder / "arrays").rglob("d/*"), key=lambda path: path.stat().st_size)
 
 
-def another_format(folder: Path) -> None:
-    """Write a seal of a format to come."""
-    (folder / "seal.json").write_bytes(readable_json(with_digest({"format": 2, "step": 0})))
-
-
 DAMAGE = {
     "no seal": lambda folder: (folder / "seal.json").unlink(),
     "empty seal": lambda folder: (folder / "seal.json").write_text(""),
@@ -267,17 +142,6 @@ DAMAGE = {
 }
 
 
-def test_another_format_is_no_damage(tmp_path: Path) -> None:
-    """A checkpoint of a format to come is refused, and not set aside."""
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, SAVED)
-        store.wait()
-        another_format(tmp_path / "00000000")
-        with pytest.raises(CheckpointMismatchError, match="expected format 1, got 2"):
-            store.resume(SAVED)
-    assert saved_steps(tmp_path) == [0]
-
-
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_refused(tmp_path: Path, damage: str) -> None:
     """Whatever is missing, altered, cut short or added gives one error, with exit code 1."""
@@ -293,41 +157,10 @@ def test_damage_is_refused(tmp_path: Path, damage: str) -> None:
     assert saved_steps(tmp_path) == [0]
 
 
-def test_the_damaged_leaf_is_named(tmp_path: Path) -> None:
-    """A bit of one array spoils that leaf and no other; any kind of leaf can be read for that."""
-    noise = np.frombuffer(hashlib.shake_256(b"").digest(2**20), np.uint8)  # not to be compressed
-    tree = {name: make() for name, make in EVERY_KIND.items()}
-    with CheckpointStore(tmp_path) as store:
-        store.save(0, {"small": tree, "large": noise})
-        store.wait()
-        alter(largest(tmp_path / "00000000"))
-        with pytest.raises(CheckpointDamagedError, match="altered, and with it large") as caught:
-            store.verify(0)
-    assert caught.value.leaves == ("large",)
-    assert len(caught.value.files) == 1
-
-
-def test_the_seal_says_what_was_saved(tmp_path: Path) -> None:
-    """The seal holds run, step, the digests anyone can compute, and a SHA-256 of every file."""
-    tree = {name: make() for name, make in EVERY_KIND.items()}
-    with CheckpointStore(tmp_path, run="a run") as store:
-        store.save(3, tree)
-        store.wait()
-        seal = store.verify(3)
-    assert (seal["run"], seal["step"], seal["digest"]) == ("a run", 3, tree_digest(tree))
-    assert {n: leaf["digest"] for n, leaf in seal["leaves"].items()} == leaf_digests(tree)
-    folder = tmp_path / "00000003"
-    files = {path for path in folder.rglob("*") if path.is_file()} - {folder / "seal.json"}
-    assert {folder / name for name in seal["files"]} == files
-    for name, entry in seal["files"].items():
-        content = (folder / name).read_bytes()
-        assert entry == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
 def misread(store: CheckpointStore) -> None:
     """Have intact files read with another value of one leaf."""
-    read = store._read_arrays
-    store._read_arrays = lambda *where: {**read(*where), "b": SAVED["b"] + np.float32(1)}
+    read = store.arrays.read
+    store.arrays.read = lambda *where: {**read(*where), "b": SAVED["b"] + np.float32(1)}
 
 
 def failing(error: Exception) -> Callable[[CheckpointStore], None]:
@@ -336,7 +169,7 @@ def failing(error: Exception) -> Callable[[CheckpointStore], None]:
     def fail(*where: Any) -> Any:
         raise error
 
-    return lambda store: setattr(store, "_read_arrays", fail)
+    return lambda store: setattr(store.arrays, "read", fail)
 
 
 NO_DAMAGE = {
@@ -382,15 +215,15 @@ def test_bytes_that_change_after_they_were_verified_are_damage(tmp_path: Path, w
         store.save(8, SAVED)
         store.wait()
         NO_DAMAGE[what][0](store)
-        read = store._read_arrays
+        read = store.arrays.read
 
         def alter_and_read(folder: Path, wanted: Any) -> Any:
             if folder.name == "00000004":
-                return CheckpointStore._read_arrays(store, folder, wanted)
+                return ArrayFiles.read(store.arrays, folder, wanted)
             alter(largest(folder))
             return read(folder, wanted)
 
-        store._read_arrays = alter_and_read
+        store.arrays.read = alter_and_read
         with pytest.raises(CheckpointDamagedError, match="altered, and with it"):
             store.restore(SAVED)
         alter(largest(tmp_path / "00000008"))  # as it was
@@ -627,12 +460,12 @@ tell(mismatch=error(lambda: store.resume({"w": like["w"], "q": like["key"]})))
 
 def fail(*where):
     raise MemoryError("all of it")
-read = store._read_arrays
-store._read_arrays = fail if index else read
+read = store.arrays.read
+store.arrays.read = fail if index else read
 tell(one_fails=error(lambda: store.resume(like)))
-store._read_arrays = fail
+store.arrays.read = fail
 tell(all_fail=error(lambda: store.resume(like)))
-store._read_arrays = read
+store.arrays.read = read
 tell(steps=store.steps())
 
 def damage():

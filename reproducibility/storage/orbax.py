@@ -1,0 +1,178 @@
+"""The arrays of a checkpoint, written and read by Orbax under the names of their leaves.
+
+The rule: what Orbax cannot store is stored as something that it can, and comes back as it was.
+Whether that is what was sealed, others ask.
+Chapter: docs/components/checkpoint_explained.md
+
+Orbax is asked for what it is good at, writing arrays in parallel and in the background. Names,
+checks and the commit are ours: Orbax alone restores a flipped bit without a word, casts float32 to
+bfloat16 when the target asks for it, and does not store arrays of size zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from reproducibility.errors import LeafError
+from reproducibility.same.hashing import leaf_digests
+from reproducibility.same.leaves import NamedLeaves, is_numpy, path_string
+from reproducibility.storage.seal import SealedLeaf
+
+ARRAYS = "arrays"  # the directory of them in that of the checkpoint
+_NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
+
+
+class ArrayFiles:
+    """Writes and reads the arrays of checkpoints, one checkpoint at a time."""
+
+    def __init__(self) -> None:
+        self._reader = ocp.StandardCheckpointHandler()  # alone: waits for no other process
+        self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+
+    def write(self, folder: Path, arrays: dict[str, Any]) -> None:
+        """Begin to write arrays; return when what the caller does next cannot change them.
+
+        Args:
+            folder: of the checkpoint.
+            arrays: what `encoded` returns.
+        """
+        if arrays:  # Orbax refuses an empty tree
+            self._writer.save(folder / ARRAYS, args=ocp.args.StandardSave(arrays))
+
+    def wait(self) -> None:
+        """Return when all that was begun is written."""
+        self._writer.wait_until_finished()
+
+    def read(self, folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Read the arrays of these names, as what is wanted.
+
+        Args:
+            folder: of the checkpoint.
+            wanted: arrays, or what `jax.eval_shape` returns, by name.
+
+        Returns:
+            Arrays and typed keys by name. Whatever fails in Orbax, TensorStore or XLA is raised.
+        """
+        targets = {name: _target(leaf) for name, leaf in wanted.items() if math.prod(leaf.shape)}
+        args = ocp.args.StandardRestore(targets)
+        stored = self._reader.restore(folder / ARRAYS, args=args) if targets else {}
+        return {name: _decode(stored.get(name), leaf) for name, leaf in wanted.items()}
+
+    def close(self) -> None:
+        """Release the threads."""
+        self._writer.close()
+        self._reader.close()
+
+
+def encoded(leaves: NamedLeaves, copies: NamedLeaves) -> dict[str, Any]:
+    """Turn leaves into what Orbax stores, by name; those of size zero it does not.
+
+    Args:
+        leaves: what to save.
+        copies: the same on the host.
+    """
+    pairs = zip(leaves, copies, strict=True)
+    return {path_string(path): _encode(x, copy) for (path, x), (_, copy) in pairs if x.size}
+
+
+def refuse_arrays_of_one_process(leaves: NamedLeaves) -> None:
+    """Refuse, where there are several processes, an array of this one alone: which would be saved?
+
+    Args:
+        leaves: what to save.
+    """
+    for path, leaf in leaves if jax.process_count() > 1 else ():
+        if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
+            raise LeafError(
+                "save",
+                f"leaf {path_string(path)}",
+                expected="an array on devices of all processes",
+                got="one of this process alone",
+                do="Bring it there with Layout.replicate, or give a NumPy array.",
+            )
+
+
+def changed_leaves(folder: Path, sealed: Mapping[str, SealedLeaf]) -> list[str]:
+    """Name the leaves that cannot be read any more or are not as they were sealed.
+
+    Only to explain: the files decide. One at a time, because one bad leaf must not hide others.
+
+    Args:
+        folder: of the checkpoint.
+        sealed: what its seal says of them.
+    """
+    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
+    stored = {name: leaf for name, leaf in sealed.items() if math.prod(leaf.shape)}
+    names = [name for name, leaf in stored.items() if not _is_intact(orbax, folder, name, leaf)]
+    orbax.close()
+    return names
+
+
+def _is_intact(
+    orbax: ocp.PyTreeCheckpointHandler, folder: Path, name: str, sealed: SealedLeaf
+) -> bool:
+    how = ocp.RestoreArgs(np.ndarray)  # not JAX arrays: Orbax drops their failed reads unfinished
+    args = ocp.args.PyTreeRestore({name: 0}, {name: how}, partial_restore=True)
+    try:
+        leaf = orbax.restore(folder / ARRAYS, args=args)[name]
+        if sealed.prng:
+            leaf = jax.random.wrap_key_data(leaf, impl=sealed.prng)
+        else:
+            leaf = leaf.astype(jnp.dtype(sealed.dtype))
+        return leaf_digests({"leaf": leaf})["leaf"] == sealed.digest
+    except Exception:  # whatever Orbax and tensorstore raise for a damaged file
+        return False
+
+
+def _stored(dtype: Any) -> Any:
+    """Return the dtype under which Orbax keeps a leaf: its own, where tensorstore has it."""
+    return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
+
+
+def _encode(leaf: Any, copy: Any) -> Any:
+    """Turn a leaf, of which there is a copy on the host, into something Orbax stores."""
+    if is_numpy(leaf):
+        # The copy: the caller may write into theirs before it has reached the disk.
+        return copy.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
+    return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
+
+
+def _target(leaf: Any) -> Any:
+    """Say to Orbax what to read: NumPy stays NumPy, anything else becomes a JAX array."""
+    if is_numpy(leaf):
+        return np.empty(leaf.shape, _stored(leaf.dtype).newbyteorder("="))
+    struct: Any = jax.ShapeDtypeStruct  # without types in JAX's own stubs
+    return struct(leaf.shape, _stored(leaf.dtype), sharding=_sharding(leaf))
+
+
+def _sharding(leaf: Any) -> Any:
+    """Say where a leaf is to lie: where `like` has it, else where this process makes an array.
+
+    With several processes that is no place: they have no device in common, and `save` takes only
+    what lies on the devices of all.
+    """
+    asked = getattr(leaf, "sharding", None)
+    if asked is not None:
+        return asked
+    if jax.process_count() == 1:
+        return jnp.zeros(()).sharding
+    spec: Any = PartitionSpec  # without types in JAX's own stubs
+    return NamedSharding(Mesh(np.array(jax.devices()), ("device",)), spec())
+
+
+def _decode(value: Any, leaf: Any) -> Any:
+    """Undo `_encode` for the leaf that was asked for; a leaf of size zero was not stored."""
+    if value is None:
+        if isinstance(leaf, np.ndarray):
+            return np.zeros(leaf.shape, leaf.dtype)
+        return jnp.zeros(leaf.shape, leaf.dtype, device=_sharding(leaf))
+    return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
