@@ -15,9 +15,9 @@ import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ class _Entry:
     """The names of the leaves of each stage."""
 
 
-class Recorder:
+class Recorder(AbstractContextManager["Recorder"]):
     """Writes a ledger: call `record` once a step, and `compare` two ledgers later.
 
     `record` returns before the step is computed. A thread fetches fingerprints of 64 steps at a
@@ -201,15 +201,7 @@ class Recorder:
             if self._writer:
                 self._writer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *raised: object) -> None:
         try:
             self.close()
         except ReproducibilityError:
