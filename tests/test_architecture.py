@@ -25,7 +25,7 @@ HOUSE = {
     "machine": ("environment", "children", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "processes", "distributed"),
     "storage": ("files", "seal", "orbax", "checkpoint"),
-    "recording": ("lines", "ledger", "walk", "recorder"),
+    "recording": ("lines", "ledger", "mend", "writer", "walk", "recorder"),
     "reference": (
         "config",
         "data",
@@ -152,8 +152,6 @@ TESTED_WITH = {
     "cli.machines": "reference.doctor",
     "cli.terminal": "cli.runs",
     "explain.child": "explain.replay",
-    "recording.lines": "recording.ledger",
-    "recording.walk": "recording.ledger",
 }
 
 

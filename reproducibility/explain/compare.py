@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ExitCode, LedgerError, ReplayError, and_more
 from reproducibility.machine.environment import Difference, environment_differences, facts_of
-from reproducibility.recording.ledger import LEDGER, Ledger, Losses
+from reproducibility.recording.ledger import LEDGER, Ledger
 from reproducibility.recording.lines import FIELDS, differing
-from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
+from reproducibility.recording.walk import LedgerDivergence, Losses, Walk, walk_together
 from reproducibility.reference.run import IDENTITY, Result, Run, read_result
 from reproducibility.storage.files import saved_steps
 

@@ -3,6 +3,7 @@
 The rule: recording moves no bit, and a line is on disk before the checkpoint that builds on it.
 Chapter: docs/guide/flight_recorder.md
 
-Read in this order: `lines` (what a line holds), `ledger` (the lines of a run, in a chain), `walk`
-(two ledgers, side by side), `recorder` (writes one beside a loop).
+Read in this order: `lines` (what a line holds), `ledger` (reads the lines of a run), `mend` (what
+holds of a ledger, and what becomes of the rest), `writer` (writes lines, or compares), `walk` (two
+ledgers, side by side), `recorder` (writes one beside a loop).
 """

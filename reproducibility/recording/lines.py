@@ -2,6 +2,17 @@
 
 The rule: one content has one spelling; whatever else a line says makes it no line.
 Chapter: docs/guide/flight_recorder.md
+
+    {"chain":…,"every":1,"format":1,"from":0,"leaves":{"params":["w"],…},"level":"leaf","run":…}
+    {"chain":…,"opt_state":…,"params":…,"step":0}
+    {"batch":…,"chain":…,"gradients":…,"key":…,"loss":"0x1.8p+0",…,"step":1}
+
+A header stands before the first line and wherever something in it changes: which steps have a line,
+which leaves there are, and whether a stage is one fingerprint of 16 digits (level "group") or one
+for each of its leaves, end to end (level "leaf").
+
+A line holds `FIELDS` and nothing else: what is compared by nobody would be called the same. The
+writer refuses other fields, and so does the reader.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
 from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
-from reproducibility.recording.ledger import Writer
 from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
+from reproducibility.recording.writer import Writer
 from reproducibility.same.fingerprint import combine, leaf_fingerprints
 
 FEW = 16  # leaves of the parameters, up to which "auto" records each

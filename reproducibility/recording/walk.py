@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 
-from reproducibility.recording.ledger import EMPTY_LINE, Ledger, Losses
+from reproducibility.recording.ledger import Ledger
 from reproducibility.recording.lines import (
     LOSS,
     Entry,
@@ -22,8 +22,12 @@ from reproducibility.storage.files import (
     in_common,
 )
 
+_EMPTY_LINE = b'{"step":'  # so begins one that tells nothing: all fields come before the step
 RECENT = 64  # losses to keep of the time before the two runs part
 GROWTH = 1.03  # of the distance between two losses to keep after that
+
+
+type Losses = list[tuple[int, str | None, str | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +86,7 @@ def walk_together(a: Ledger, b: Ledger) -> Walk:
     for bodies in in_common(a.chain, b.chain):
         for step, body in a.take(bodies):
             recent.append((step, body, body))
-            if body[: len(EMPTY_LINE)] != EMPTY_LINE:
+            if body[: len(_EMPTY_LINE)] != _EMPTY_LINE:
                 last = step
         if a.problem:
             break
@@ -103,7 +107,7 @@ def walk_together(a: Ledger, b: Ledger) -> Walk:
         if step > y[0]:
             y = next(right, None)
             continue
-        told = not x[1].startswith(EMPTY_LINE)
+        told = not x[1].startswith(_EMPTY_LINE)
         if parting is None:
             recent.append((step, x[1], y[1]))
             if x[1] != y[1] or not a.header.reads_as(b.header):

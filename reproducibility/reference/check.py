@@ -7,7 +7,6 @@ Chapter: docs/components/checkpoint_explained.md
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import stat
@@ -20,13 +19,13 @@ from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
     ExitCode,
-    LedgerError,
     ResultError,
     RunDamagedError,
     RunError,
     SetAsideWarning,
 )
-from reproducibility.recording.ledger import LEDGER, Ledger, is_torn_at_once
+from reproducibility.recording.ledger import LEDGER
+from reproducibility.recording.mend import examine_ledger, repair_ledger
 from reproducibility.reference.run import (
     ATTEMPTS,
     CHECKPOINTS,
@@ -46,7 +45,6 @@ from reproducibility.storage.files import (
     discard,
     saved_steps,
     set_aside,
-    write_atomically,
 )
 from reproducibility.storage.seal import SEAL, Seal
 
@@ -277,34 +275,21 @@ class _Check:
         if file.is_symlink() or not file.is_file():
             return  # named already
         self.progress("checking the ledger")
-        try:
-            ledger = Ledger(file, run)
-        except LedgerError as error:
-            if error.got.startswith("format"):
-                raise
-            if sealed or not is_torn_at_once(file):
-                yield _damage(LEDGER, error)
+        complete = not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*"))
+        found = examine_ledger(file, run, sealed, complete=complete)
+        if found.unreadable:
+            if found.other_format:
+                raise found.unreadable
+            if sealed or not found.torn:
+                yield _damage(LEDGER, found.unreadable)
             else:
-                yield Finding(LEDGER, "left over", "its first line was cut short")
-            return
-        heads, head, steps = {}, "", sorted(sealed)
-        expected = gap = 0
-        for step, _ in ledger:
-            while steps and steps[0] < step:
-                heads[steps.pop(0)] = head
-            head = ledger.chain.head
-            gap = step if step > expected else gap
-            expected = step - step % ledger.header.every + ledger.header.every
-        heads |= dict.fromkeys(steps, head)
-        other = [step for step in sealed if heads[step] != sealed[step]]
-        if any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
-            # Lines are known to be gone: before a gap, and at the end.
-            other = [step for step in other if gap <= step <= (ledger.last or 0)]
-        if ledger.problem:
-            torn = ledger.chain.torn and not other
-            yield Finding(LEDGER, "left over" if torn else "damaged", ledger.problem)
-        elif other:
-            detail = f"its lines up to step {other[0]} are not those its checkpoint was sealed with"
+                yield Finding(LEDGER, "left over", f"{found.problem}")
+        elif found.problem:
+            torn = found.torn and not found.unmet_seals
+            yield Finding(LEDGER, "left over" if torn else "damaged", found.problem)
+        elif found.unmet_seals:
+            step = found.unmet_seals[0]
+            detail = f"its lines up to step {step} are not those its checkpoint was sealed with"
             yield Finding(LEDGER, "damaged", detail)
         else:
             self._count(file)
@@ -322,7 +307,11 @@ def _repair(path: Path, finding: Finding) -> bool:
     """Take one thing out of the way; say whether that was possible."""
     target = path / finding.path
     if finding.path == LEDGER and finding.kind in ("left over", "damaged") and target.is_file():
-        return _repair_ledger(path, finding)
+        try:
+            run = Run.read(path).name
+        except RunDamagedError:
+            return False
+        repair_ledger(target, run, finding.detail if finding.kind == "damaged" else None)
     elif finding.kind == "left over":
         discard(target)
     elif finding.kind == "damaged" and finding.path == ATTEMPTS:
@@ -334,24 +323,4 @@ def _repair(path: Path, finding: Finding) -> bool:
         set_aside(target, finding.detail)
     else:
         return False
-    return True
-
-
-def _repair_ledger(path: Path, finding: Finding) -> bool:
-    """Keep the lines that can be trusted; set all aside unless a kill explains the rest."""
-    file, intact = path / LEDGER, b""
-    with contextlib.suppress(LedgerError):  # not one line can be trusted
-        try:
-            ledger = Ledger(file, Run.read(path).name)
-        except RunDamagedError:
-            return False
-        size = max((ledger.chain.size for _ in ledger), default=0)
-        if ledger.problem:  # else its lines hold, and are not those of the run
-            intact = file.read_bytes()[:size]
-    if finding.kind == "damaged":
-        set_aside(file, finding.detail, replacement=intact or None)
-    elif intact:
-        write_atomically(file, intact)
-    else:
-        discard(file)
     return True

@@ -20,8 +20,9 @@ from jaxtyping import Array, Float
 from reproducibility.errors import RunDamagedError
 from reproducibility.keys import check_ambient_settings
 from reproducibility.machine.environment import CHANGES_BITS, capture_environment
-from reproducibility.recording.ledger import LEDGER, Writer
+from reproducibility.recording.ledger import LEDGER
 from reproducibility.recording.recorder import Recorder
+from reproducibility.recording.writer import Writer
 from reproducibility.reference.config import TrainConfig
 from reproducibility.reference.resume import open_run, resume_run, store_of
 from reproducibility.reference.run import Result, Run

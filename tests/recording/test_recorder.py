@@ -43,7 +43,7 @@ from reproducibility import (
     train,
     tree_digest,
 )
-from reproducibility.recording import ledger
+from reproducibility.recording import writer
 from reproducibility.recording.lines import STAGES
 from reproducibility.recording.recorder import STEPS_AT_ONCE
 from reproducibility.reference.loop import _run_attempt as attempt
@@ -650,7 +650,7 @@ def test_a_full_disk_is_told_at_the_next_call(
     gate = threading.Event()
     recorder._thread.submit(gate.wait)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "append_bytes", full)
+        patch.setattr(writer, "append_bytes", full)
         record(range(STEPS_AT_ONCE, 3 * STEPS_AT_ONCE))
         gate.set()
         recorder._thread.submit(lambda: None).result()
@@ -672,7 +672,7 @@ def test_a_flush_under_way_tells_of_a_full_disk(
     def full(*args: object, **settings: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ledger, "append_bytes", full)
+    monkeypatch.setattr(writer, "append_bytes", full)
     recorder = Recorder(tmp_path / "ledger")
     gate = threading.Event()
     recorder._thread.submit(gate.wait)
@@ -779,6 +779,6 @@ def test_what_the_loop_ran_into_is_what_is_raised(
             recorder.record(1, params=jnp.zeros(2))
             raise KeyError("of the loop")
 
-    monkeypatch.setattr(ledger, "append_bytes", full)
+    monkeypatch.setattr(writer, "append_bytes", full)
     with pytest.raises(KeyError, match="of the loop"):
         loop()

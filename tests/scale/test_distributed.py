@@ -405,7 +405,7 @@ flags, place = sys.argv[2:], Path(sys.argv[1])
 import jax, jax.numpy as jnp
 from reproducibility import CheckpointStore, TrainConfig, train
 from reproducibility.storage import seal
-from reproducibility.recording import ledger
+from reproducibility.recording import writer
 from reproducibility import Layout, ReproducibilityError, initialize
 initialize(processes=2, process_index=int(flags[3]), coordinator=flags[5])
 warnings.simplefilter("error")
@@ -422,8 +422,8 @@ with CheckpointStore(place / "store") as store:
 seal.with_digest = with_digest
 
 config = TrainConfig(**eval((place / "settings").read_text()), record="off")
-part = ledger.Writer.part  # the first is done with it when the second, which had looked, begins
-ledger.Writer.part = lambda *given: (time.sleep(1 + jax.process_index()), part(*given))
+part = writer.Writer.part  # the first is done with it when the second, which had looked, begins
+writer.Writer.part = lambda *given: (time.sleep(1 + jax.process_index()), part(*given))
 warnings.simplefilter("ignore")
 print("digest", train(config, run_dir=place / "run").digest)
 mine = place / ("run" if jax.process_index() == 0 else "local")
