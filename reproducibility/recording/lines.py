@@ -69,7 +69,7 @@ class Header:
 
     def reads_as(self, other: Header) -> bool:
         """Say whether a line means the same under both. Same bits: everywhere."""
-        return self.level == other.level and self.leaves == other.leaves
+        return self is other or (self.level, self.leaves) == (other.level, other.leaves)
 
     def describes(self, other: Header) -> bool:
         """Say whether lines of `other` can follow under this header. Same bits: everywhere."""

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from collections.abc import Iterator
 
 from reproducibility.recording.ledger import Ledger
-from reproducibility.recording.lines import (
-    LOSS,
-    Entry,
-    differing,
-    json_object,
-    read_entry,
-)
-from reproducibility.storage.files import (
-    BYTES_AT_ONCE,
-    in_common,
-)
+from reproducibility.recording.lines import LOSS, Entry, differing, json_object, read_entry
+from reproducibility.storage.files import BYTES_AT_ONCE, in_common
 
 _EMPTY_LINE = b'{"step":'  # so begins one that tells nothing: all fields come before the step
 RECENT = 64  # losses to keep of the time before the two runs part
@@ -81,50 +73,52 @@ def walk_together(a: Ledger, b: Ledger) -> Walk:
         Where they part, and how their losses go on.
     """
     recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
+    later: Losses = []
+    alone: set[str] = set()
+    parting, last, gap = None, -1, 1
+    for step, one, other in _steps_of_both(a, b):
+        compared = not one.startswith(_EMPTY_LINE)
+        if parting is None:
+            recent.append((step, one, other))
+            if one != other or not a.header.reads_as(b.header):
+                entries = read_entry(one, a.header), read_entry(other, b.header)
+                alone |= entries[0].keys() ^ entries[1].keys()
+                compared = not entries[0].keys().isdisjoint(entries[1])
+                parting = _parting(step, last, *entries)
+        elif step - parting.step >= gap:
+            gap = max(gap + 1, int(gap * GROWTH))
+            later.append((step, _loss(one), _loss(other)))
+        last = step if compared else last  # nothing was where they hold nothing in common
+    before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
+    return Walk(parting, last, before + later, (a.problem, b.problem), frozenset(alone))
+
+
+def _steps_of_both(a: Ledger, b: Ledger) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield each step that both record, with both lines; read both ledgers to their end.
+
+    As long as the two files are alike, only one of them is read and both stand there.
+    """
     a.at_once = b.at_once = BYTES_AT_ONCE
-    last = -1
     for bodies in in_common(a.chain, b.chain):
         for step, body in a.take(bodies):
-            recent.append((step, body, body))
-            if body[: len(_EMPTY_LINE)] != _EMPTY_LINE:
-                last = step
+            b.header = a.header
+            yield step, body, body
         if a.problem:
             break
     if a.chain.number:
         b.follow(a)
     if a.problem:
-        return Walk(None, last, [], (a.problem, b.problem))
-    parting, far = None, 0
-    alone: set[str] = set()
+        return
     left, right = iter(a), iter(b)
     x, y = next(left, None), next(right, None)
-    losses: Losses = []
     while x and y:
-        step = x[0]
-        if step < y[0]:
-            x = next(left, None)
-            continue
-        if step > y[0]:
-            y = next(right, None)
-            continue
-        told = not x[1].startswith(_EMPTY_LINE)
-        if parting is None:
-            recent.append((step, x[1], y[1]))
-            if x[1] != y[1] or not a.header.reads_as(b.header):
-                entries = read_entry(x[1], a.header), read_entry(y[1], b.header)
-                alone |= entries[0].keys() ^ entries[1].keys()
-                told = not entries[0].keys().isdisjoint(entries[1])
-                parting, far = _parting(step, last, *entries), 1
-        elif step - parting.step >= far:
-            far = max(far + 1, int(far * GROWTH))
-            losses.append((step, _loss(x[1]), _loss(y[1])))
-        last = step if told else last  # nothing was compared where they hold nothing in common
-        x, y = next(left, None), next(right, None)
+        if x[0] == y[0]:
+            yield *x, y[1]
+        behind = x[0] <= y[0], y[0] <= x[0]
+        x = next(left, None) if behind[0] else x
+        y = next(right, None) if behind[1] else y
     for rest in (left, right):
         deque(rest, maxlen=0)
-    before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
-    problems = (a.problem, b.problem)
-    return Walk(parting, last, before + losses, problems, frozenset(alone))
 
 
 def _parting(step: int, since: int, a: Entry, b: Entry) -> LedgerDivergence | None:
