@@ -129,10 +129,10 @@ class Ledger:
                 got = f"format {form!r}"
             elif isinstance(error, UnknownStageError):
                 got = f"format {LEDGER_FORMAT} with {error}"
-            raise unreadable(self.path, got) from error
+            raise not_a_ledger(self.path, got) from error
 
 
-def unreadable(path: Path, got: str) -> LedgerError:
+def not_a_ledger(path: Path, got: str) -> LedgerError:
     """Say that something is no ledger.
 
     Args:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reproducibility.errors import LedgerError, SetAsideWarning
-from reproducibility.recording.ledger import LEDGER, Ledger, unreadable
+from reproducibility.recording.ledger import LEDGER, Ledger, not_a_ledger
 from reproducibility.storage.files import discard, set_aside, write_atomically
 
 _BEGIN = b'{"chain":"'  # of every line
@@ -62,7 +62,7 @@ def examine_ledger(
     """
     try:
         if path.is_symlink():
-            raise unreadable(path, "a link")
+            raise not_a_ledger(path, "a link")
         ledger = Ledger(path, run)
     except LedgerError as error:
         torn = _is_part_of_a_first_line(path)

@@ -29,7 +29,7 @@ from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
 from reproducibility.recording.writer import Writer
 from reproducibility.same.fingerprint import combine, leaf_fingerprints
 
-FEW = 16  # leaves of the parameters, up to which "auto" records each
+FEW_LEAVES = 16  # leaves of the parameters, up to which "auto" records each
 STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
 
 type Stages = dict[str, PyTree]
@@ -41,7 +41,7 @@ type Line = dict[str, Any]
     jax.tree_util.register_dataclass, data_fields=["words"], meta_fields=["loss", "leaves"]
 )
 @dataclasses.dataclass
-class _Entry:
+class _StepFingerprints:
     """What the program of a step returns: one array, as fetching two takes twice as long."""
 
     words: UInt32[Array, "fingerprints 2"]
@@ -109,7 +109,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         first: int = 0,
         view: View | None = None,
     ) -> None:
-        _choose(level, every)
+        _check_choice(level, every)
         self.level, self.every, self._view = level, every, view
         path = Path(path).absolute()  # the loop may go elsewhere
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,11 +120,11 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._last = -1 if last is None else last
         self._leaves: dict[str, tuple[str, ...]] = {}
         self._headers: dict[Any, Header] = {}  # one for each set of leaves
-        self._steps: list[tuple[int, Any, _Entry]] = []
+        self._steps: list[tuple[int, Any, _StepFingerprints]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
         self._closed = False
-        self._finalizer = weakref.finalize(self, _lost, path, self._steps)
+        self._finalizer = weakref.finalize(self, _warn_of_lost_steps, path, self._steps)
 
     def record(self, step: int, *, loss: Any = None, **stages: Any) -> None:
         """Record one step: what went into it and what came out of it.
@@ -208,16 +208,16 @@ class Recorder(AbstractContextManager["Recorder"]):
             if kind is None:  # what the loop has run into says more
                 raise
 
-    def _compute(self, stages: dict[str, Any], loss: Any) -> _Entry:
+    def _compute(self, stages: dict[str, Any], loss: Any) -> _StepFingerprints:
         """Start computing the fingerprints of a step."""
         if self.level == "auto":
-            self.level = _level(jax.eval_shape(self._view or dict, **stages))
+            self.level = _level_for(jax.eval_shape(self._view or dict, **stages))
         if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(stages)):
             # JAX may read a NumPy array later, when the loop has written something else into it.
-            stages = jax.tree.map(_own, stages)
+            stages = jax.tree.map(_copy_of_numpy, stages)
         # The bits of the loss too: the loop may donate it before it is fetched.
         on_device = loss if isinstance(loss, jax.Array) else None
-        entry: _Entry = _program(self.level, self._view)(stages, on_device)
+        entry: _StepFingerprints = _step_program(self.level, self._view)(stages, on_device)
         for stage, names in entry.leaves:
             if self._leaves.setdefault(stage, names) != names:
                 raise LeafError(
@@ -237,7 +237,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         if steps and self._writer:
             self._thread.submit(self._write, steps)
 
-    def _write(self, steps: list[tuple[int, Any, _Entry]]) -> None:
+    def _write(self, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:
         """Fetch fingerprints and write their lines, in the background."""
         try:
             fetched = jax.device_get([entry for _, _, entry in steps])
@@ -247,7 +247,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         except Exception as error:  # for the thread that records to raise
             self._failed = error
 
-    def _line(self, step: int, loss: Any, entry: _Entry) -> tuple[Header, Line]:
+    def _line(self, step: int, loss: Any, entry: _StepFingerprints) -> tuple[Header, Line]:
         words: Any = entry.words
         if entry.loss is not None:
             loss = np.frombuffer(words[-1].tobytes()[: entry.loss.itemsize], entry.loss).item()
@@ -270,10 +270,12 @@ class Recorder(AbstractContextManager["Recorder"]):
 
 
 @functools.lru_cache(maxsize=8)
-def _program(level: str, view: View | None) -> Callable[[dict[str, Any], Any], _Entry]:
+def _step_program(
+    level: str, view: View | None
+) -> Callable[[dict[str, Any], Any], _StepFingerprints]:
     """Return the program that fingerprints a step; recorders of one process share it."""
 
-    def program(parts: dict[str, Any], loss: Any) -> _Entry:
+    def program(parts: dict[str, Any], loss: Any) -> _StepFingerprints:
         stages = view(**parts) if view else parts
         unknown = sorted(stages.keys() - set(STAGES))
         if unknown:
@@ -286,8 +288,8 @@ def _program(level: str, view: View | None) -> Callable[[dict[str, Any], Any], _
             words = [word for stage in found.values() for word in stage.values()]
         else:
             words = [combine(stage) for stage in found.values()]
-        words += [] if loss is None else [_bits(loss)]
-        return _Entry(
+        words += [] if loss is None else [_loss_words(loss)]
+        return _StepFingerprints(
             jnp.stack(words) if words else jnp.zeros((0, 2), jnp.uint32),
             None if loss is None else loss.dtype,
             tuple((stage, tuple(leaves)) for stage, leaves in found.items()),
@@ -296,11 +298,11 @@ def _program(level: str, view: View | None) -> Callable[[dict[str, Any], Any], _
     return jax.jit(program)
 
 
-def _own(leaf: Any) -> Any:
+def _copy_of_numpy(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def _lost(path: Path, steps: list[tuple[int, Any, _Entry]]) -> None:
+def _warn_of_lost_steps(path: Path, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:
     """Say what a recorder that was never closed takes with it."""
     if steps:
         warnings.warn(
@@ -311,19 +313,19 @@ def _lost(path: Path, steps: list[tuple[int, Any, _Entry]]) -> None:
         )
 
 
-def _bits(loss: Array) -> UInt32[Array, " 2"]:
+def _loss_words(loss: Array) -> UInt32[Array, " 2"]:
     """Return the bytes of a scalar, with zeros behind them, as two words."""
     content = jax.lax.bitcast_convert_type(loss, jnp.uint8).reshape(-1)
     padded = jnp.pad(content, (0, 8 - content.size)).reshape(2, 4)
     return jax.lax.bitcast_convert_type(padded, jnp.uint32)
 
 
-def _level(stages: Stages) -> str:
+def _level_for(stages: Stages) -> str:
     """Choose what a fingerprint is of, where that is left to us."""
-    return "leaf" if len(jax.tree.leaves(stages.get("params", stages))) <= FEW else "group"
+    return "leaf" if len(jax.tree.leaves(stages.get("params", stages))) <= FEW_LEAVES else "group"
 
 
-def _choose(level: str, every: int) -> None:
+def _check_choice(level: str, every: int) -> None:
     if level not in ("auto", "leaf", "group"):
         raise ConfigError(
             "use",

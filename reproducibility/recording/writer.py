@@ -53,12 +53,12 @@ class Writer:
         self.begins: int | None = None
         """The step of the first line that is there."""
         self._head, self._size = run, 0
-        self._given: Header | None = None  # with the last line
+        self._last_given: Header | None = None  # with the last line
         self._lines: list[bytes] = []  # to be appended
-        self._ahead: BinaryIO | None = None  # to be compared with
+        self._recorded: BinaryIO | None = None  # to be compared with
         if os.path.lexists(path):
             mend_ledger(path, run)
-            self._find(first)
+            self._find_first(first)
 
     def write(self, lines: Sequence[tuple[Header, dict[str, Any]]]) -> None:
         """Write lines, or find that they are there.
@@ -78,7 +78,7 @@ class Writer:
         for header, line in lines:
             for each in (*self._heading(header, line["step"]), line):
                 raw, self._head = chained(self._head, each)
-                if not self._is_there(raw, each):
+                if not self._is_recorded(raw, each):
                     self._lines.append(raw)
             self.last = line["step"]
         content = b"".join(self._lines)
@@ -97,21 +97,21 @@ class Writer:
                 flush(self.path)
         return self._head
 
-    def part(self, why: str) -> None:
+    def set_rest_aside(self, why: str) -> None:
         """Keep the lines before `first`, and set the file with the others aside.
 
         Args:
             why: what is the matter with the others; part of the warning.
         """
-        if self._ahead:
+        if self._recorded:
             keep_first(self.path, self._size, why)
         self.close()
 
     def close(self) -> None:
         """Close the file."""
-        if self._ahead:
-            self._ahead.close()
-        self._ahead = None
+        if self._recorded:
+            self._recorded.close()
+        self._recorded = None
 
     def _check(self, lines: Sequence[tuple[Header, dict[str, Any]]]) -> None:
         """Refuse what the reader would refuse, by the reader's own rules."""
@@ -144,7 +144,7 @@ class Writer:
             check_line(line, header, "write")
             last, checked = step, header
 
-    def _find(self, first: int) -> None:
+    def _find_first(self, first: int) -> None:
         """Stand behind the last line of a step before `first`; what follows is to be compared."""
         if not self.path.exists() or not self.path.stat().st_size:
             return
@@ -156,36 +156,36 @@ class Writer:
             self.header, self.last = ledger.header, step
             self._head, self._size = ledger.chain.head, ledger.chain.size
         if self._size < self.path.stat().st_size:
-            self._ahead = open(self.path, "rb")  # noqa: SIM115
-            self._ahead.seek(self._size)
+            self._recorded = open(self.path, "rb")  # noqa: SIM115
+            self._recorded.seek(self._size)
 
     def _heading(self, header: Header, step: int) -> list[dict[str, Any]]:
         """Return the header that must stand before the line of a step, or nothing."""
         now, every = self.header, header.every
         follows = self.last is not None and step == self.last - self.last % every + every
-        if now and follows and (header is self._given or now.describes(header)):
-            self._given = header
+        if now and follows and (header is self._last_given or now.describes(header)):
+            self._last_given = header
             return []
         leaves = {**(now.leaves if now else {}), **header.leaves}
         self.header = dataclasses.replace(header, run=self.run, first=step, leaves=leaves)
         return [self.header.body()]
 
-    def _is_there(self, raw: bytes, line: dict[str, Any]) -> bool:
+    def _is_recorded(self, raw: bytes, line: dict[str, Any]) -> bool:
         """Compare a line with the one that is there; where it differs, set the rest aside."""
-        there = self._ahead.readline() if self._ahead else b""
-        if there == raw:
+        recorded = self._recorded.readline() if self._recorded else b""
+        if recorded == raw:
             self._size += len(raw)
             return True
-        if there:
-            self.part(_why(json_object(there), line))
+        if recorded:
+            self.set_rest_aside(_difference(json_object(recorded), line))
         self.close()
         return False
 
 
-def _why(there: dict[str, Any], line: dict[str, Any]) -> str:
-    """Say what a line that was computed again has to do with the one that is there."""
-    names = [name for name in FIELDS if there.get(name) != line.get(name)]
-    if there.keys() != {"chain", *line} or not names:
+def _difference(recorded: dict[str, Any], line: dict[str, Any]) -> str:
+    """Say what a line that was computed again has to do with the one that is recorded."""
+    names = [name for name in FIELDS if recorded.get(name) != line.get(name)]
+    if recorded.keys() != {"chain", *line} or not names:
         return "from here on it is recorded in another form."
     return (
         f"step {line['step']} was computed again and differs, first in {names[0]}: this machine "

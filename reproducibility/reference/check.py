@@ -266,8 +266,8 @@ class _Check:
     def _ledger(self, run: str) -> Iterator[Finding]:
         """Follow the chain of the ledger, past what each checkpoint was sealed with."""
         file = self.path / LEDGER
-        chains = {step: seal.chain for step, seal in self.seals.items()}
-        sealed = {step: chain for step, chain in chains.items() if chain not in (None, run)}
+        chains = ((step, seal.chain) for step, seal in self.seals.items())
+        sealed = {step: chain for step, chain in chains if chain is not None and chain != run}
         if not os.path.lexists(file):
             if sealed and not any(self.path.glob(f"{SET_ASIDE}{LEDGER}*")):
                 yield Finding(LEDGER, "damaged", "it is gone, and checkpoints were sealed with it")

@@ -224,7 +224,7 @@ def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | Non
         there = os.path.lexists(run.path / LEDGER)
         if there and jax.process_index() == 0:  # it may be ahead of the checkpoint
             writer = Writer(run.path / LEDGER, run.name, first=done + 1)
-            writer.part(f"the steps after {done} are computed again, and not recorded.")
+            writer.set_rest_aside(f"the steps after {done} are computed again, and not recorded.")
         return None
     return Recorder(
         run.path / LEDGER,

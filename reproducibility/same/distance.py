@@ -40,15 +40,15 @@ class Distance:
     def __str__(self) -> str:
         """Say it in words."""
         kind = "keys" if self.dtype.startswith("key") else "elements"
-        said = [f"{self.differing} of {self.elements} {kind} differ"]
+        words = [f"{self.differing} of {self.elements} {kind} differ"]
         if self.ulp is not None:
             real = "float" in self.dtype or "complex" in self.dtype
-            said.append(f"by up to {self.ulp}{' ULP' if real else ''}")
+            words.append(f"by up to {self.ulp}{' ULP' if real else ''}")
         if self.nan:
-            said.append(f"NaN against a number in {self.nan}")
+            words.append(f"NaN against a number in {self.nan}")
         if self.nan_bits:
-            said.append(f"NaN against NaN with other bits in {self.nan_bits}")
-        return ", ".join(said)
+            words.append(f"NaN against NaN with other bits in {self.nan_bits}")
+        return ", ".join(words)
 
 
 def distance(a: Any, b: Any) -> Distance:

@@ -103,6 +103,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
 
     Examples:
         >>> import tempfile
+        >>> import jax.numpy as jnp
         >>> from reproducibility import root_key, tree_digest
         >>> state = {"w": jnp.arange(3.0), "key": root_key(7)}
         >>> with tempfile.TemporaryDirectory() as folder, CheckpointStore(folder) as store:
@@ -151,15 +152,9 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         self.wait()
         final, temporary = self._folder(step), self.path / f"{TEMPORARY}{step:08d}"
         if on_first(final.exists):
-            raise CheckpointError(
-                "save",
-                "a checkpoint",
-                path=final,
-                step=step,
-                expected="a step that is not there yet",
-                got="a committed checkpoint",
-                do="Go on from it, or use another directory.",
-            )
+            expected, got = "a step that is not there yet", "a committed checkpoint"
+            do = "Go on from it, or use another directory."
+            raise _step_error("save", final, step, expected, got, do)
         named = check_leaves(tree)
         refuse_arrays_of_one_process(named)
         # What the background hashes. Where the array is on the host already it is a view, and JAX
@@ -226,15 +221,8 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         folder = self._folder(step)
         if not folder.is_dir():
             found = ", ".join(f"step {step}" for step in self.steps()) or "none"
-            raise CheckpointError(
-                "restore",
-                "a checkpoint",
-                path=self.path,
-                step=step,
-                expected="a committed checkpoint",
-                got=found,
-                do="Ask for one of those steps.",
-            )
+            expected, do = "a committed checkpoint", "Ask for one of those steps."
+            raise _step_error("restore", self.path, step, expected, found, do)
         wanted = described_leaves(like)
         seal = self._agreed(step, lambda: self._verified(step), lambda seal: seal.digest)
         return self._agreed(
@@ -449,6 +437,14 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             self._verified(seal.step)  # where bytes have changed since, this says so
             raise unread_error(folder, seal.step, failed, other) from failed
         return tree
+
+
+def _step_error(
+    verb: str, path: Path, step: int, expected: str, got: str, do: str
+) -> CheckpointError:
+    return CheckpointError(
+        verb, "a checkpoint", path=path, step=step, expected=expected, got=got, do=do
+    )
 
 
 @functools.cache

@@ -97,14 +97,8 @@ def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, A
     found = read_json(path, kind)
     recorded = found.pop("sha256", None) if isinstance(found, dict) else None
     if not isinstance(recorded, str):
-        raise kind(
-            "trust",
-            path.name,
-            path=path,
-            expected="an object that carries its own SHA-256",
-            got="one without",
-            do="Take an intact copy.",
-        )
+        expected, do = "an object that carries its own SHA-256", "Take an intact copy."
+        raise _distrust(path, kind, expected, "one without", do)
     # The bytes as well as the value: 1e-05 and 1E-05 are one value.
     written = {**found, "sha256": recorded}
     actual = sha256(canonical_json(found))
@@ -113,16 +107,14 @@ def read_with_digest(path: Path, kind: type[RunError] = RunError) -> dict[str, A
         readable_json(written),
     ):
         got = "other bytes of the same value" if recorded == actual else f"SHA-256 {actual}"
-        raise kind(
-            "trust",
-            path.name,
-            path=path,
-            expected=f"SHA-256 {recorded}, as it says",
-            got=got,
-            do="It was altered after it was written: take an intact copy.",
-        )
+        do = "It was altered after it was written: take an intact copy."
+        raise _distrust(path, kind, f"SHA-256 {recorded}, as it says", got, do)
     body: dict[str, Any] = found
     return body
+
+
+def _distrust(path: Path, kind: type[RunError], expected: str, got: str, do: str) -> RunError:
+    return kind("trust", path.name, path=path, expected=expected, got=got, do=do)
 
 
 def read_json(path: Path, kind: type[RunError] = RunError) -> Any:
@@ -290,10 +282,10 @@ def in_common(a: Chain, b: Chain) -> Iterator[list[bytes]]:
         while lines := one.readlines(BYTES_AT_ONCE):
             others = other.readlines(BYTES_AT_ONCE)
             pairs = enumerate(zip(lines, others, strict=False))
-            parts = min(len(lines), len(others))
+            alike = min(len(lines), len(others))
             if lines != others:
-                parts = next((n for n, (x, y) in pairs if x != y), parts)
-            bodies = a.follow(lines[:parts])
+                alike = next((n for n, (x, y) in pairs if x != y), alike)
+            bodies = a.follow(lines[:alike])
             b.head, b.number, b.size = a.head, a.number, a.size
             b.problem, b.torn = a.problem, a.torn
             yield bodies
@@ -416,10 +408,10 @@ def files_below(folder: Path) -> Iterator[Path]:
     Args:
         folder: a directory.
     """
-    for here, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders.sort()
-        links = [name for name in folders if os.path.islink(os.path.join(here, name))]
-        yield from (Path(here, name) for name in sorted(files + links))
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        yield from (Path(parent, name) for name in sorted(files + links))
 
 
 def set_aside(path: Path, why: str, *, replacement: bytes | None = None) -> Path:

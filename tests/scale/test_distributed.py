@@ -422,8 +422,10 @@ with CheckpointStore(place / "store") as store:
 seal.with_digest = with_digest
 
 config = TrainConfig(**eval((place / "settings").read_text()), record="off")
-part = writer.Writer.part  # the first is done with it when the second, which had looked, begins
-writer.Writer.part = lambda *given: (time.sleep(1 + jax.process_index()), part(*given))
+# The first is done with it when the second, which had looked, begins.
+set_rest_aside = writer.Writer.set_rest_aside
+writer.Writer.set_rest_aside = lambda *given: (
+    time.sleep(1 + jax.process_index()), set_rest_aside(*given))
 warnings.simplefilter("ignore")
 print("digest", train(config, run_dir=place / "run").digest)
 mine = place / ("run" if jax.process_index() == 0 else "local")
