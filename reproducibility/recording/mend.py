@@ -91,7 +91,7 @@ def mend_ledger(path: Path, run: str) -> None:
     """
     found = examine_ledger(path, run)
     if found.torn:
-        _cut(path, found.whole_lines)
+        _cut_torn_line(path, found.whole_lines)
     elif found.unreadable:
         # Only what is called a ledger can be a spoilt one; anything else is somebody's file.
         if found.other_format or path.name != LEDGER:
@@ -169,7 +169,7 @@ def _is_part_of_a_first_line(path: Path) -> bool:
     return not line.endswith(b"\n") and line[: len(_BEGIN)] == _BEGIN[: len(line)]
 
 
-def _cut(path: Path, size: int) -> None:
+def _cut_torn_line(path: Path, size: int) -> None:
     lost = path.stat().st_size - size
     if not lost:  # it was made, and nothing was written
         return

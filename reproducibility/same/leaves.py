@@ -382,5 +382,7 @@ def value_bits(words: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
         bits: Value bits of an element, from `BITS`.
     """
     if bits == 1:
-        return np.minimum(words, 1)
-    return words & words.dtype.type((1 << bits) - 1) if bits < 8 else words
+        words = np.minimum(words, 1)
+    elif bits < 8:
+        words = words & np.uint8((1 << bits) - 1)
+    return words

@@ -91,8 +91,8 @@ class Seal:
         if not (isinstance(found["leaves"], dict) and isinstance(found["files"], dict)):
             raise ValueError("a seal of another shape")
         leaves = {name: SealedLeaf.from_json(leaf) for name, leaf in found["leaves"].items()}
-        known = [found[name] for name in ("run", "step", "digest", "chain")]
-        return cls(*known, leaves, found["files"])
+        known = {name: found[name] for name in ("run", "step", "digest", "chain", "files")}
+        return cls(leaves=leaves, **known)
 
     def write(self, folder: Path) -> None:
         """Write it into the directory of its checkpoint, which is not committed yet."""
