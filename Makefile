@@ -62,7 +62,7 @@ site: setup      ## Build the site into site/, strictly.
 	$(BIN)/mkdocs build --strict
 
 recording: setup ## Record the terminal session of the home page again, and draw it.
-	$(BIN)/python -m tools.recording
+	$(BIN)/python -m tools.session
 
 lint: setup      ## Check format, lint, types and spelling.
 	$(BIN)/ruff format --check .

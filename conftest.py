@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tools.codeblocks", "pytester"]
+pytest_plugins = ["tools.guard.codeblocks", "pytester"]
 
 # Labs are run by the site's build; importing one here would run it during collection.
 collect_ignore_glob = ["docs/labs/*", "site/*", "build/*"]

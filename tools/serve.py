@@ -19,13 +19,13 @@ from pathlib import Path
 
 from mkdocs.livereload import LiveReloadServer
 
-from tools import made_of
+from tools.reuse import inputs
 
 ROOT = Path(__file__).parent.parent
 # What a build reads again, and what this process or .venv read once and for all.
 CONTENT = ("docs", "reproducibility", "mkdocs.yml", "CHANGELOG.md")
-CODE = ("tools", "requirements.lock", "pyproject.toml")
-ADDRESSES = ("REPO_URL", "REVISION")
+PROGRAMS = ("tools", "requirements.lock", "pyproject.toml")
+PUBLISHED = ("REPO_URL", "REVISION")
 LABS = "build/labs"  # where a lab that has run appears
 
 log = logging.getLogger("mkdocs.serve")
@@ -39,15 +39,15 @@ class Site:
         self.folder = root / "build" / "serve" / "site"
         self.stamp = root / "build" / "serve" / "made-of"
         self.address = ""  # as `make site` builds it where nobody publishes
-        self.code = made_of.files(root, CODE)
+        self.code = inputs.files_digest(root, PROGRAMS)
         self.started = False
 
     def made_of(self) -> str:
         """Return the SHA-256 of all that a build by this process is made of."""
-        addresses = [os.environ.get(name) for name in ADDRESSES]
-        files = made_of.files(self.root, CONTENT)
+        addresses = [os.environ.get(name) for name in PUBLISHED]
+        files = inputs.files_digest(self.root, CONTENT)
         ran = sorted(place.name for place in (self.root / LABS).glob("*.ipynb"))
-        return made_of.digest(files, self.code, addresses, ran, made_of.surroundings())
+        return inputs.json_digest(files, self.code, addresses, ran, inputs.surroundings_digest())
 
     def is_current(self) -> bool:
         """Whether the last build was made of what is there now."""
@@ -84,7 +84,7 @@ class Labs:
 
     def start(self) -> None:
         """Run what is missing, unless that is being done already; return at once."""
-        threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self.run, daemon=True).start()
 
     def stop(self) -> None:
         """End what is running, and start nothing more."""
@@ -93,20 +93,21 @@ class Labs:
             if self.process:
                 self.process.kill()
 
-    def _run(self) -> None:
-        from tools import executed  # late, like MkDocs above
+    def run(self) -> None:
+        """Run what is missing, and return when it has run; at once where another thread does so."""
+        from tools.reuse import lab_outputs  # late, like MkDocs above
 
         if not self.busy.acquire(blocking=False):
             return
         try:
-            while missing := dict(executed.missing(self.root).items() - self.given_up.items()):
+            while missing := dict(lab_outputs.missing(self.root).items() - self.given_up.items()):
                 names = [source.relative_to(self.root).as_posix() for source in sorted(missing)]
                 log.info(f"Running in the background: {', '.join(names)}")
                 with self.starting:
                     if self.stopping:
                         return
                     self.process = subprocess.Popen(
-                        [sys.executable, "-m", "tools.executed", *names],
+                        [sys.executable, "-m", "tools.reuse.lab_outputs", *names],
                         cwd=ROOT,
                         process_group=0,  # so that Ctrl-C reaches it through `stop` only
                     )
@@ -116,7 +117,7 @@ class Labs:
                 if failed:
                     log.error("A lab failed: it is shown without outputs until something changes.")
                 # What has not changed and is still missing would be missing again.
-                self.given_up |= dict(missing.items() & executed.missing(self.root).items())
+                self.given_up |= dict(missing.items() & lab_outputs.missing(self.root).items())
         finally:
             self.busy.release()
 
@@ -126,7 +127,7 @@ def serve(host: str, port: int, root: Path = ROOT) -> None:
     site, labs = Site(root), Labs(root)
 
     def build() -> None:
-        if made_of.files(root, CODE) != site.code:
+        if inputs.files_digest(root, PROGRAMS) != site.code:
             labs.stop()
             log.info("The tools changed: starting again")
             os.execv(sys.executable, sys.orig_argv)
@@ -140,7 +141,7 @@ def serve(host: str, port: int, root: Path = ROOT) -> None:
         build()
     labs.start()
     (root / LABS).mkdir(parents=True, exist_ok=True)
-    for name in (*CONTENT, *CODE, LABS):
+    for name in (*CONTENT, *PROGRAMS, LABS):
         server.watch(str(root / name))
     try:
         server.serve()

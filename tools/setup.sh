@@ -10,11 +10,11 @@ stamp() { cat ".venv/$1" 2>/dev/null || true; }
 version() { "$1" -c 'import sys; print(*sys.version_info)' 2>/dev/null; }
 
 # A Python that is asked for by name is the one that is used, also where .venv has another already.
-here=$(version .venv/bin/python) || here=
+current=$(version .venv/bin/python) || current=
 why=
-if [ "$(stamp packages)" != "$packages" ] || [ -z "$here" ]; then
+if [ "$(stamp packages)" != "$packages" ] || [ -z "$current" ]; then
   why="this happens once per requirements.lock"
-elif [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$here" ]; then
+elif [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$current" ]; then
   why="it had $(.venv/bin/python -V)"
 fi
 if [ -n "$why" ]; then

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tools.downloads import script
-from tools.pages import CONTINUES, Block, read_page
+from tools.guard.pages import CONTINUES, Block, read_page
+from tools.takeaway.programs import chapter_program
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = (
@@ -52,7 +52,7 @@ def test_a_copied_chapter_runs(visit: Callable[..., Page], tmp_path: Path, name:
     assert texts == [f"{block.code.rstrip()}\n" for block in source.blocks]
     (tmp_path / "copied.md").write_text(as_page(texts, source.chains), "utf-8")
     program = tmp_path / "copied.py"
-    program.write_text(script(tmp_path / "copied.md", tmp_path) or "", "utf-8")
+    program.write_text(chapter_program(tmp_path / "copied.md", tmp_path) or "", "utf-8")
     done = subprocess.run(
         [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=240
     )

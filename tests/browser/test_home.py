@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page
 
-from tools.pages import console_list
+from tools.guard.pages import console_list
 
 PLAYING = (
     "drawing => drawing.getAnimations({subtree: true}).filter(a => a.playState == '{}').length"

@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from mkdocs.exceptions import PluginError
 
-from tools import addresses
+from tools.look.addresses import write_addresses
 
 DESCRIPTION = "What a key is."
 
@@ -56,7 +56,7 @@ def written(site: Path, site_url: str = "", **redirects: str) -> Path:
         site_url=site_url,
         extra={"redirects": {old.replace("__", "/"): new for old, new in redirects.items()}},
     )
-    addresses.write(site, ORDER, config)
+    write_addresses(site, ORDER, config)
     return site
 
 

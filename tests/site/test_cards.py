@@ -6,7 +6,7 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from tools import cards
+from tools.look.cards import draw_card
 
 
 def meta(path: Path) -> dict[str, str]:
@@ -17,11 +17,11 @@ def meta(path: Path) -> dict[str, str]:
 
 def test_a_card_is_its_text() -> None:
     """The same text gives the same bytes; other text, another picture, squares and all."""
-    card = cards.draw("Title", "What it answers.", "Site")
-    assert card == cards.draw("Title", "What it answers.", "Site")
-    assert card != cards.draw("Title", "What it answers!", "Site")
+    card = draw_card("Title", "What it answers.", "Site")
+    assert card == draw_card("Title", "What it answers.", "Site")
+    assert card != draw_card("Title", "What it answers!", "Site")
     assert Image.open(io.BytesIO(card)).size == (1200, 630)
-    assert squares(card) != squares(cards.draw("Title", "What it answers!", "Site"))
+    assert squares(card) != squares(draw_card("Title", "What it answers!", "Site"))
 
 
 def squares(card: bytes) -> bytes:
@@ -31,7 +31,7 @@ def squares(card: bytes) -> bytes:
 
 def test_the_longest_title_fits() -> None:
     """A title of three lines with a description of 155 characters stays inside of the picture."""
-    card = cards.draw("A training run from its start to its proof", "word " * 31, "Site")
+    card = draw_card("A training run from its start to its proof", "word " * 31, "Site")
     image = Image.open(io.BytesIO(card)).convert("RGB")
     bottom = image.crop((0, 630 - 20, 1200, 630)).getcolors()
     assert bottom is not None

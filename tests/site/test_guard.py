@@ -11,15 +11,10 @@ from typing import Any
 
 import pytest
 
-from tools.isolation import isolated
-from tools.pages import CONTINUES, OUTPUT, PageError, read_page
-from tools.published import (
-    compare_page,
-    problems,
-    rendered,
-    requests_elsewhere,
-    shown_blocks,
-)
+from tools.guard.isolation import isolated
+from tools.guard.pages import CONTINUES, OUTPUT, PageError, read_page
+from tools.guard.published import compare_page, problems, rendered, shown_blocks
+from tools.look.hosts import requests_elsewhere
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,7 +183,7 @@ class Tree:
 
     def run(self, *options: str) -> tuple[int, str]:
         """Run all pages in a new process; return its exit code and what it printed."""
-        command = [sys.executable, "-m", "pytest", "-p", "tools.codeblocks", "--codeblocks"]
+        command = [sys.executable, "-m", "pytest", "-p", "tools.guard.codeblocks", "--codeblocks"]
         done = subprocess.run(
             [*command, "-p", "no:randomly", "-W", "error", "docs", *options],
             cwd=self.folder,

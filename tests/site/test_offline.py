@@ -12,9 +12,10 @@ from zipfile import ZipFile
 import pytest
 from bs4 import BeautifulSoup
 
-from tools import offline, printable
-from tools.links import broken
-from tools.published import shown_blocks
+from tools.guard.published import shown_blocks
+from tools.look.links import broken
+from tools.takeaway.offline import write_archive
+from tools.takeaway.printable import NOT_PRINTED, name_of, write_printable
 
 PAGE = """<html><head><link rel="stylesheet" href="../../assets/x.css">
 <link rel="preload" as="font" crossorigin href="../../assets/x.woff2"></head><body>
@@ -55,7 +56,7 @@ def small(tmp_path: Path) -> Path:
 
 def archive(site: Path) -> dict[str, str]:
     """What the archive of a site holds, without the folder around it."""
-    offline.write(site)
+    write_archive(site)
     with ZipFile(site / "reproducibility-site.zip") as packed:
         return {
             name.removeprefix("reproducibility-site/"): packed.read(name).decode("utf-8", "replace")
@@ -126,16 +127,16 @@ def test_search_finds_files(small: Path) -> None:
 def test_the_archive_has_the_same_bytes_twice(small: Path) -> None:
     """Neither the clock nor the order of the files on the disk reaches the archive."""
     packed = small / "reproducibility-site.zip"
-    offline.write(small)
+    write_archive(small)
     first = packed.read_bytes()
     later = small / "a/keys/index.html"
     later.rename(small / "moved")
     (small / "moved").rename(later)
     later.touch()
-    offline.write(small)
+    write_archive(small)
     assert packed.read_bytes() == first
     later.write_text(PAGE + " ", "utf-8")
-    offline.write(small)
+    write_archive(small)
     assert packed.read_bytes() != first
 
 
@@ -155,7 +156,7 @@ def order() -> list[Any]:
 def printed(site: Path) -> BeautifulSoup:
     """The page to print of the small site."""
     config: Any = SimpleNamespace(site_name="Small", site_description="A site.")
-    printable.write(site, order(), config)
+    write_printable(site, order(), config)
     return BeautifulSoup((site / "print/index.html").read_text("utf-8"), "html.parser")
 
 
@@ -201,9 +202,7 @@ def test_the_page_to_print_shows_the_blocks_of_all_pages(site: Path) -> None:
 
 def pages_on(site: Path, html: str) -> Iterator[Path]:
     """The pages of the site that the page to print holds, by its table of contents."""
-    names = {
-        printable.name_of(SimpleNamespace(url=url)): site / url / "index.html" for url in urls(site)
-    }
+    names = {name_of(SimpleNamespace(url=url)): site / url / "index.html" for url in urls(site)}
     for link in BeautifulSoup(html, "html.parser").select("main > nav a"):
         yield names[str(link["href"]).removeprefix("#")]
 
@@ -218,7 +217,7 @@ def test_every_page_but_the_api_is_printed(site: Path) -> None:
     """No page is forgotten."""
     html = (site / "print/index.html").read_text("utf-8")
     assert len(list(pages_on(site, html))) == len(
-        [url for url in urls(site) if printable.LEFT_OUT not in url]
+        [url for url in urls(site) if NOT_PRINTED not in url]
     )
 
 

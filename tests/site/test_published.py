@@ -2,6 +2,7 @@
 
 import base64
 import json
+from functools import partial
 from pathlib import Path
 
 import jupytext
@@ -12,20 +13,18 @@ from mkdocs.exceptions import PluginError
 from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 
 from tests import kernels
-from tools.downloads import CHAPTERS, script
-from tools.labs import SOURCES, description, drawing, simplify, use_own_settings
-from tools.pages import console_list, read_page
-from tools.published import (
-    Cell,
-    cells_as_shown,
-    lab_cells,
-    problems,
-    rendered,
-    requests_elsewhere,
-    requests_of_css,
-    requests_of_script,
-    shown_blocks,
-)
+from tests.building import ADDRESSES
+from tools.guard.pages import console_list, read_page
+from tools.guard.published import problems, rendered, shown_blocks
+from tools.labs.cells import Cell, cells_as_shown, lab_cells
+from tools.labs.markup import drawing, simplify
+from tools.labs.settings import SOURCES, description, use_own_settings
+from tools.look.clone import with_address
+from tools.look.hosts import requests_elsewhere, requests_of_css, requests_of_script
+from tools.look.reading import CHAPTERS
+from tools.session.capture import read_recording
+from tools.session.screen import transcript
+from tools.takeaway.programs import chapter_program
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -51,7 +50,9 @@ def address(source: str) -> str:
 def test_every_block_of_a_page_ran(site: Path, name: str) -> None:
     """Each block on a built page was executed and each output compared, and the reverse."""
     html = (site / address(name.removeprefix("docs/"))).read_text("utf-8")
-    assert problems(name, html, ROOT, "https://github.com/owner/name") == []
+    as_built = partial(with_address, repo_url=ADDRESSES["REPO_URL"])
+    recorded = {transcript(read_recording())}
+    assert problems(name, html, ROOT, as_built, recorded) == []
 
 
 def test_every_block_of_the_readme_ran() -> None:
@@ -191,7 +192,9 @@ def test_a_lab_says_what_it_answers(name: str) -> None:
 def chapters(root: Path) -> dict[str, str]:
     """The programs that the site offers, by the name of the page (from docs/)."""
     pages = [name.removeprefix("docs/") for name in PAGES]
-    programs = {name: script(DOCS / name, root) for name in pages if name.startswith(CHAPTERS)}
+    programs = {
+        name: chapter_program(DOCS / name, root) for name in pages if name.startswith(CHAPTERS)
+    }
     return {name: program for name, program in programs.items() if program}
 
 

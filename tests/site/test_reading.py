@@ -9,8 +9,8 @@ import pytest
 from bs4 import BeautifulSoup
 from mkdocs.exceptions import PluginError
 
-from tools import reading, weight
-from tools.links import broken
+from tools.look import reading, weight
+from tools.look.links import broken
 
 ROOT = Path(__file__).parents[2]
 URL = "components/x/"
@@ -35,12 +35,14 @@ def test_a_page_says_how_long_it_takes() -> None:
 def test_the_first_line_stands_under_the_title() -> None:
     """Under the title of a chapter stand its time and its files; a reference page has no time."""
     page = "<h1>X</h1><p>text</p>"
-    html = reading.first_line(page, "components/x.md", {"Program": "x.py", "There": "https://a/b"})
+    html = reading.with_first_line(
+        page, "components/x.md", {"Program": "x.py", "There": "https://a/b"}
+    )
     line = BeautifulSoup(html, "html.parser").select_one("h1 + p.first-line")
     assert line
     assert line.get_text("|", strip=True) == "1 minute to read|Program|There"
     assert [link.get("download") for link in line.select("a")] == ["x.py", None]
-    assert reading.first_line(page, "reference/x.md", {}) == page
+    assert reading.with_first_line(page, "reference/x.md", {}) == page
 
 
 def test_every_entry_of_the_glossary_is_understood() -> None:

@@ -21,7 +21,8 @@ from mkdocs_jupyter import convert
 
 from reproducibility.machine.environment import KNOWN_FACTS
 from tests.building import ADDRESSES
-from tools import executed, made_of, serve
+from tools import serve
+from tools.reuse import inputs, lab_outputs
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -43,12 +44,12 @@ import sys
 from pathlib import Path
 
 sys.path.append({str(ROOT)!r})
-from tools.rendered import Rendered
+from tools.reuse.rendered import RenderedPages
 
-kept = Rendered()
+kept = RenderedPages()
 
 def on_pre_build(config):
-    kept.look(Path(__file__).parent)
+    kept.note_inputs(Path(__file__).parent)
 
 def on_pre_page(page, config, files):
     kept.attach(page)
@@ -73,7 +74,7 @@ def root(tmp_path: Path) -> Path:
         "docs/labs/adding.py": "# %%\nprint(6 * 7)\n",
         "docs/labs/nothing.py": "# %%\nprint()\n",
         "reproducibility/keys.py": "seed = 1\n",
-        "tools/labs.py": "",
+        "tools/labs/settings.py": "",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +84,11 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_digest_is_one_of_names_and_bytes(root: Path) -> None:
     """A byte, a name, a new and a removed file change it; a time and what Python caches do not."""
-    before = made_of.files(root, ["docs", "mkdocs.yml"])
+    before = inputs.files_digest(root, ["docs", "mkdocs.yml"])
     os.utime(root / "mkdocs.yml", (1, 1))
     (root / "docs" / "__pycache__").mkdir()
     (root / "docs" / "__pycache__" / "x.pyc").write_text("x")
-    assert made_of.files(root, ["docs", "mkdocs.yml"]) == before
+    assert inputs.files_digest(root, ["docs", "mkdocs.yml"]) == before
 
     found = {before}
     for change in (
@@ -97,7 +98,7 @@ def test_a_digest_is_one_of_names_and_bytes(root: Path) -> None:
         lambda: (root / "docs" / "index.md").unlink(),
     ):
         change()
-        found.add(made_of.files(root, ["docs", "mkdocs.yml"]))
+        found.add(inputs.files_digest(root, ["docs", "mkdocs.yml"]))
     assert len(found) == 5
 
 
@@ -110,24 +111,24 @@ def test_every_setting_that_is_recorded_counts(monkeypatch: pytest.MonkeyPatch) 
         if "env." in name
     }
     assert "NPROC" in names
-    before = made_of.surroundings()
+    before = inputs.surroundings_digest()
     for name in (*sorted(names), "XLA_FLAGS", "JAX_ENABLE_X64", "PYTHONHASHSEED"):
         with monkeypatch.context() as changed:
             changed.setenv(name, "another")
-            assert made_of.surroundings() != before, name
+            assert inputs.surroundings_digest() != before, name
     with monkeypatch.context() as changed:
         changed.setenv("WINDOWID", "another")  # the control: a window is no setting
-        assert made_of.surroundings() == before
-    installed = list(made_of.distributions())
-    monkeypatch.setattr(made_of, "distributions", lambda: installed[1:])
-    assert made_of.surroundings() != before
+        assert inputs.surroundings_digest() == before
+    installed = list(inputs.distributions())
+    monkeypatch.setattr(inputs, "distributions", lambda: installed[1:])
+    assert inputs.surroundings_digest() != before
 
 
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
         ("reproducibility/keys.py", {"adding", "nothing"}),
-        ("tools/labs.py", {"adding", "nothing"}),
+        ("tools/labs/settings.py", {"adding", "nothing"}),
         ("requirements.lock", {"adding", "nothing"}),
         ("docs/labs/adding.py", {"adding"}),
         ("docs/index.md", set()),
@@ -135,9 +136,9 @@ def test_every_setting_that_is_recorded_counts(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_lab_is_kept_for_all_that_it_depends_on(root: Path, name: str, changed: set[str]) -> None:
     """The package, the lock, what executes labs and its own source move a lab; a page does not."""
-    before = executed.places(root)
+    before = lab_outputs.places(root)
     (root / name).write_text("# changed\n")
-    after = executed.places(root)
+    after = lab_outputs.places(root)
     assert {lab.stem for lab in after if after[lab] != before[lab]} == changed
     assert sorted(lab.stem for lab in after) == ["adding", "nothing"]
 
@@ -145,10 +146,10 @@ def test_a_lab_is_kept_for_all_that_it_depends_on(root: Path, name: str, changed
 def test_a_lab_is_executed_and_kept(root: Path) -> None:
     """What a cell printed is in the notebook that is kept, and only that lab is missing no more."""
     lab, other = root / "docs/labs/adding.py", root / "docs/labs/nothing.py"
-    assert executed.missing(root).keys() == {lab, other}
-    executed.execute([lab], root)
-    assert executed.missing(root).keys() == {other}
-    notebook = nbformat.read(executed.places(root)[lab], as_version=4)
+    assert lab_outputs.missing(root).keys() == {lab, other}
+    lab_outputs.execute([lab], root)
+    assert lab_outputs.missing(root).keys() == {other}
+    notebook = nbformat.read(lab_outputs.places(root)[lab], as_version=4)
     assert notebook.cells[0].outputs[0].text == "42\n"
 
 
@@ -156,7 +157,7 @@ def test_what_changed_while_a_lab_ran_is_not_kept(root: Path) -> None:
     """An execution during which the package changed is dropped, since it saw nobody knows what."""
     lab, package = root / "docs/labs/adding.py", root / "reproducibility/keys.py"
     lab.write_text(f"# %%\nopen({str(package)!r}, 'a').write('seed = 2')\n")
-    executed.execute([lab], root)
+    lab_outputs.execute([lab], root)
     assert not list(root.glob("build/labs/*"))
 
 
@@ -165,8 +166,8 @@ def test_a_lab_that_fails_is_not_kept(root: Path, caplog: pytest.LogCaptureFixtu
     lab, other, gone = (root / f"docs/labs/{name}.py" for name in ("adding", "nothing", "gone"))
     lab.write_text("# %%\n1 / 0\n")
     gone.write_text(f"# %%\nimport os\nos.unlink({str(gone)!r})\n")
-    assert executed.execute([lab, gone, other], root) == [lab]
-    assert list(root.glob("build/labs/*")) == [executed.places(root)[other]]
+    assert lab_outputs.execute([lab, gone, other], root) == [lab]
+    assert list(root.glob("build/labs/*")) == [lab_outputs.places(root)[other]]
     [said] = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert said.startswith("Lab docs/labs/adding.py failed: ")
     assert "ZeroDivisionError" in said
@@ -174,14 +175,14 @@ def test_a_lab_that_fails_is_not_kept(root: Path, caplog: pytest.LogCaptureFixtu
 
 def test_few_executions_are_kept(root: Path) -> None:
     """Old notebooks of a lab go, the oldest first; those of another lab stay."""
-    lab, other = executed.places(root).values()
+    lab, other = lab_outputs.places(root).values()
     for number, name in enumerate([*"abcdef"]):
         old = lab.with_name(f"{lab.stem.rpartition('-')[0]}-{name}.ipynb")
         old.parent.mkdir(parents=True, exist_ok=True)
         old.write_text("")
         os.utime(old, (number, number))
-    executed._keep(other, "")
-    executed._keep(lab, "")
+    lab_outputs.keep(other, "")
+    lab_outputs.keep(lab, "")
     assert {
         path.stem.rpartition("-")[2] for path in root.glob("build/labs/*") if path != other
     } == {
@@ -193,14 +194,14 @@ def test_few_executions_are_kept(root: Path) -> None:
 
 def test_a_lab_whose_name_goes_on_is_another(root: Path) -> None:
     """Keeping `adding` over and over leaves the notebook of `adding-more` where it is."""
-    lab = executed.places(root)[root / "docs/labs/adding.py"]
+    lab = lab_outputs.places(root)[root / "docs/labs/adding.py"]
     longer = lab.with_name(lab.name.replace("adding", "adding-more"))
-    executed._keep(longer, "")
+    lab_outputs.keep(longer, "")
     os.utime(longer, (1, 1))
     for name in "abcdef":
-        executed._keep(lab.with_name(f"adding-{name}.ipynb"), "")
+        lab_outputs.keep(lab.with_name(f"adding-{name}.ipynb"), "")
     assert longer.exists()
-    assert len(list(lab.parent.glob("*"))) == 1 + executed.KEPT
+    assert len(list(lab.parent.glob("*"))) == 1 + lab_outputs.KEPT
 
 
 def test_a_lab_shows_its_outputs_or_says_that_it_has_none(
@@ -208,21 +209,21 @@ def test_a_lab_shows_its_outputs_or_says_that_it_has_none(
 ) -> None:
     """A build shows the notebook that is kept; of a lab that changed since, no output at all."""
     monkeypatch.setattr(convert, "nb2html", lambda path, **options: f"<h1>X</h1>{path}")
-    shown, lab = executed.Shown(), root / "docs/labs/adding.py"
-    place = executed.places(root)[lab]
+    shown, lab = lab_outputs.LabsShown(), root / "docs/labs/adding.py"
+    place = lab_outputs.places(root)[lab]
     place.parent.mkdir(parents=True)
     place.write_text("{}")
 
     def page() -> str:
-        return shown.say(convert.nb2html(str(lab), execute=True), lab)
+        return shown.mark_not_run(convert.nb2html(str(lab), execute=True), lab)
 
-    shown.look(root)
+    shown.choose(root)
     assert page() == f"<h1>X</h1>{place}"
     (root / "reproducibility/keys.py").write_text("seed = 2\n")
     assert page() == f"<h1>X</h1>{place}"  # one build, one answer
-    shown.look(root)
-    assert page() == f"<h1>X</h1>{executed.NOT_RUN}{lab}"
-    assert "<code>mkdocs serve</code> runs no lab" in executed.NOT_RUN  # it shows the same page
+    shown.choose(root)
+    assert page() == f"<h1>X</h1>{lab_outputs.NOT_RUN}{lab}"
+    assert "<code>mkdocs serve</code> runs no lab" in lab_outputs.NOT_RUN  # it shows the same page
 
 
 def test_each_state_of_a_lab_is_tried_once(
@@ -230,7 +231,7 @@ def test_each_state_of_a_lab_is_tried_once(
 ) -> None:
     """A lab that failed is run again after a change only; one that is kept is not run."""
     ran: list[list[str]] = []
-    kept = executed.places(root)[root / "docs/labs/nothing.py"]
+    kept = lab_outputs.places(root)[root / "docs/labs/nothing.py"]
 
     class Failing:
         def __init__(self, command: list[str], **options: Any) -> None:
@@ -243,23 +244,23 @@ def test_each_state_of_a_lab_is_tried_once(
 
     monkeypatch.setattr(subprocess, "Popen", Failing)
     labs = serve.Labs(root)
-    labs._run()
+    labs.run()
     assert ran == [["docs/labs/adding.py", "docs/labs/nothing.py"]]
     assert "A lab failed" in caplog.text
-    labs._run()
+    labs.run()
     assert len(ran) == 1
     (root / "docs/labs/adding.py").write_text("# %%\nprint(43)\n")
-    labs._run()
+    labs.run()
     assert ran[1:] == [["docs/labs/adding.py"]]
 
 
 EXECUTE = """
 import sys
 from pathlib import Path
-from tools import executed
+from tools.reuse import lab_outputs
 
 root, *labs = map(Path, sys.argv[1:])
-sys.exit(bool(executed.execute(labs, root)))
+sys.exit(bool(lab_outputs.execute(labs, root)))
 """
 
 
@@ -274,11 +275,11 @@ def test_a_broken_lab_hides_no_other(root: Path, monkeypatch: pytest.MonkeyPatch
         ended.append(popen([sys.executable, "-c", EXECUTE, str(root), *labs], **options))
         return ended[-1]
 
-    made_of.surroundings()  # the first time, it starts a process
+    inputs.surroundings_digest()  # the first time, it starts a process
     monkeypatch.setattr(subprocess, "Popen", start)
-    serve.Labs(root)._run()
-    assert executed.missing(root).keys() == {lab}
-    assert executed.places(root)[other].is_file()
+    serve.Labs(root).run()
+    assert lab_outputs.missing(root).keys() == {lab}
+    assert lab_outputs.places(root)[other].is_file()
     assert [process.returncode for process in ended] == [1]
 
 
@@ -300,10 +301,10 @@ def test_a_lab_that_was_stopped_has_not_failed(
                 labs.stop()
             return super().wait(timeout)
 
-    made_of.surroundings()  # the first time, it starts a process
+    inputs.surroundings_digest()  # the first time, it starts a process
     monkeypatch.setattr(subprocess, "Popen", Sleeping)
-    labs._run()
-    labs._run()
+    labs.run()
+    labs.run()
     assert [process.returncode for process in started] == [-signal.SIGKILL]
     assert "failed" not in caplog.text
     for process in started:
@@ -313,16 +314,16 @@ def test_a_lab_that_was_stopped_has_not_failed(
 
 def test_a_stop_before_the_start_holds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `stop` between finding what to run and running it leaves nothing running."""
-    labs, missing = serve.Labs(root), executed.missing
+    labs, missing = serve.Labs(root), lab_outputs.missing
 
     def stopped(where: Path) -> dict[Path, Path]:
         labs.stop()
         return missing(where)
 
-    made_of.surroundings()  # the first time, it starts a process
-    monkeypatch.setattr(executed, "missing", stopped)
+    inputs.surroundings_digest()  # the first time, it starts a process
+    monkeypatch.setattr(lab_outputs, "missing", stopped)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
-    labs._run()
+    labs.run()
 
 
 def test_what_was_built_is_current_until_something_changes(root: Path) -> None:
@@ -336,7 +337,7 @@ def test_what_was_built_is_current_until_something_changes(root: Path) -> None:
     assert not site.is_current()
     site.build()
     assert site.is_current()
-    (root / "tools/labs.py").write_text("x = 1\n")
+    (root / "tools/labs/settings.py").write_text("x = 1\n")
     assert not serve.Site(root).is_current()
 
 
@@ -344,7 +345,7 @@ def test_a_lab_that_has_run_since_makes_another_site(root: Path) -> None:
     """A site that says "Not run yet" is not current once that lab is kept, for no process."""
     site = serve.Site(root)
     site.build()
-    executed._keep(executed.places(root)[root / "docs/labs/adding.py"], "{}")
+    lab_outputs.keep(lab_outputs.places(root)[root / "docs/labs/adding.py"], "{}")
     assert not site.is_current()
     assert not serve.Site(root).is_current()
     site.build()
@@ -557,7 +558,7 @@ def test_changed_tools_are_used(root: Path, serving: Callable[[], Server]) -> No
     server = serving()
     server.get("/")
     before = (root / "build/serve/made-of").read_text()
-    (root / "tools/labs.py").write_text("x = 1\n")
+    (root / "tools/labs/settings.py").write_text("x = 1\n")
     server.get("/", lambda _: (root / "build/serve/made-of").read_text() != before)
     log = server.end()
     assert "The tools changed: starting again" in log
@@ -597,9 +598,10 @@ def test_an_address_that_is_none_is_said(root: Path, address: str, expected: str
 SERVED = """
 import sys
 from pathlib import Path
-from tools import executed, serve
+from tools import serve
+from tools.reuse import lab_outputs
 
-assert not executed.execute([serve.ROOT / "docs/reference/built_with.py"])
+assert not lab_outputs.execute([serve.ROOT / "docs/reference/built_with.py"])
 site = serve.Site()
 site.folder, site.address = Path(sys.argv[1]), sys.argv[2]
 site.stamp = site.folder.with_suffix(".made-of")

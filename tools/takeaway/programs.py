@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tools.pages import FENCE, Page, read_page
-
-# Pages that are read from top to bottom, at the keyboard.
-CHAPTERS = ("fundamentals/", "components/", "workflow/", "guide/", "scale/")
+from tools.guard.pages import FENCE, Page, read_page
 
 EMPTY_DIRECTORY = '''
 def empty_directory():
@@ -49,7 +46,7 @@ def shell(program, flags, commands):
 FLAGS = {"sh": ["-eu"], "bash": ["-eu", "-o", "pipefail"]}
 
 
-def script(path: Path, root: Path) -> str | None:
+def chapter_program(path: Path, root: Path) -> str | None:
     """Return the page at `path` as a Python program, or None if it has no Python block."""
     page = read_page(path, root)
     if not any(block.language == "python" for block in page.blocks):

@@ -18,8 +18,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
-ID = re.compile(r'<\w[^>]*?\sid="([^"]+)"')
-HEADING = re.compile(r'<h[1-6]\b[^>]*?\sid="([^"]+)"')
+ANY_ID = re.compile(r'<\w[^>]*?\sid="([^"]+)"')
+HEADING_ID = re.compile(r'<h[1-6]\b[^>]*?\sid="([^"]+)"')
 
 # The script comes first where scripts run, and keeps the #anchor that the reader came with.
 REDIRECT = """<!doctype html>
@@ -45,7 +45,7 @@ location.replace(target.href);
 """
 
 
-def write(site: Path, order: list[Page], config: MkDocsConfig) -> None:
+def write_addresses(site: Path, order: list[Page], config: MkDocsConfig) -> None:
     """Write all of it into the built site."""
     (site / "llms.txt").write_text(for_language_models(order, config), "utf-8")
     (site / "robots.txt").write_text(for_crawlers(config), "utf-8")
@@ -83,7 +83,7 @@ def known_anchors(site: Path, order: list[Page]) -> dict[str, str]:
     found = [
         (anchor, page.url)
         for page in order
-        for anchor in set(HEADING.findall((site / page.file.dest_uri).read_text("utf-8")))
+        for anchor in set(HEADING_ID.findall((site / page.file.dest_uri).read_text("utf-8")))
     ]
     pages_with = Counter(anchor for anchor, _ in found)
     return {anchor: url for anchor, url in found if pages_with[anchor] == 1}
@@ -95,7 +95,7 @@ def redirect(site: Path, old: str, new: str, order: list[Page], config: MkDocsCo
     page = next((page for page in order if page.url == address), None)
     if page is None:
         raise PluginError(f"The redirect {old} -> {new} leads to no page.")
-    if anchor and anchor not in ID.findall((site / page.file.dest_uri).read_text("utf-8")):
+    if anchor and anchor not in ANY_ID.findall((site / page.file.dest_uri).read_text("utf-8")):
         raise PluginError(f"The redirect {old} -> {new} leads to a page without #{anchor}.")
     file = site / old / "index.html"
     if file.exists() and 'http-equiv="refresh"' not in file.read_text("utf-8"):

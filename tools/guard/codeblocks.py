@@ -1,7 +1,7 @@
 """Run the code blocks of the pages: a pytest plugin around pytest-codeblocks 0.18.0.
 
 The rule: a block runs as a reader would run it, alone in an empty directory, and what the page
-shows as its output is compared with what it printed. `tools/pages.py` says what a page may hold.
+shows as its output is compared with what it printed. `pages` says what a page may hold.
 
 pytest-codeblocks brings the option, the collection and the tags. Its own reading and running of
 blocks is replaced, because too many blocks slip through it unseen. A chain (a block and those that
@@ -30,9 +30,9 @@ from typing import Any
 import pytest
 import pytest_codeblocks.plugin  # type: ignore[import-untyped]
 
-from tools.isolation import captured_stdout, isolated
-from tools.pages import Block, Page, PageError, read_page
-from tools.record import update_outputs, write_record
+from tools.guard.executed import update_outputs, write_record
+from tools.guard.isolation import captured_stdout, isolated
+from tools.guard.pages import Block, Page, PageError, read_page
 
 # Blocks run in this process, so code that never returns to Python can be stopped only by ending the
 # process, which pytest-timeout does after this long.

@@ -1,4 +1,4 @@
-"""Keep on record what ran, in build/executed.json, and rewrite outputs from it.
+"""Keep on record what was executed, in build/executed.json, and rewrite outputs from it.
 
 The rule: a page's entry carries the SHA-256 of the source that ran, so that it says nothing about
 any other text.
@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tools.pages import read_page
+from tools.guard.pages import read_page
 
 RECORD = Path("build/executed.json")
 
@@ -27,7 +27,7 @@ def read_record(root: Path) -> dict[str, Any]:
 
 
 def write_record(root: Path, blocks: list[dict[str, Any]], doctests: list[dict[str, Any]]) -> None:
-    """Add blocks and docstring examples to the record; an edited page starts anew."""
+    """Add blocks and docstring examples to the record; an edited page starts from scratch."""
     record = read_record(root)
     for block in blocks:
         page = record["pages"].get(block["page"])

@@ -1,7 +1,7 @@
 """Keep the labs as they were executed, so that `make serve` shows their outputs without a wait.
 
 The rule: a notebook is kept under the SHA-256 of all that its outputs can depend on, and shown only
-as long as nothing of that has changed. `mkdocs build` takes nothing from here: it runs every lab.
+as long as nothing of that has changed. `mkdocs build` uses none of this: it runs every lab.
 
 Run as a program, it executes the labs that are named.
 """
@@ -20,15 +20,15 @@ import nbformat
 from mkdocs_jupyter import convert
 from nbconvert.preprocessors import ExecutePreprocessor
 
-from tools import labs, made_of
+from tools.labs import settings
+from tools.reuse import inputs
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # What executes a lab, beside the lab itself.
 EXECUTES = (
     "reproducibility",
-    "tools/executed.py",
-    "tools/labs.py",
-    "tools/matplotlibrc",
+    "tools/labs",
+    "tools/reuse/lab_outputs.py",
     "requirements.lock",
     "pyproject.toml",
 )
@@ -48,22 +48,22 @@ log = logging.getLogger("mkdocs.labs")
 
 def places(root: Path = ROOT) -> dict[Path, Path]:
     """Return for each lab where its executed notebook is kept while all is as it is now."""
-    executes = made_of.digest(made_of.files(root, EXECUTES), made_of.surroundings())
+    executes = inputs.json_digest(inputs.files_digest(root, EXECUTES), inputs.surroundings_digest())
     found = {}
-    for pattern in labs.SOURCES:
+    for pattern in settings.SOURCES:
         for source in (root / "docs").glob(pattern):
             name = source.relative_to(root).as_posix()
-            digest = made_of.digest(executes, made_of.files(root, [name]))
+            digest = inputs.json_digest(executes, inputs.files_digest(root, [name]))
             found[source] = root / "build" / "labs" / f"{source.stem}-{digest}.ipynb"
     return found
 
 
 def missing(root: Path = ROOT) -> dict[Path, Path]:
-    """Return the labs that have not run with everything as it is now, and where they are missed."""
+    """Return the labs that have not run with all as it is now, and where they would be kept."""
     return {source: place for source, place in places(root).items() if not place.is_file()}
 
 
-class Shown:
+class LabsShown:
     """The labs as one build shows them: with outputs as fresh as the page, or with none."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Shown:
         self.nb2html = convert.nb2html
         convert.nb2html = self._nb2html
 
-    def look(self, root: Path = ROOT) -> None:
+    def choose(self, root: Path = ROOT) -> None:
         """Decide, once for a build, which labs are shown with outputs."""
         self.notebooks = {lab: place for lab, place in places(root).items() if place.is_file()}
 
@@ -79,7 +79,7 @@ class Shown:
         # In the place of mkdocs-jupyter's: nothing is executed.
         return str(self.nb2html(str(self.notebooks.get(Path(source), source)), **options))
 
-    def say(self, html: str, source: Path) -> str:
+    def mark_not_run(self, html: str, source: Path) -> str:
         """Say under the title of a lab that it has not run, if it has not."""
         if source in self.notebooks:
             return html
@@ -92,7 +92,7 @@ def execute(chosen: Iterable[Path], root: Path = ROOT) -> list[Path]:
     A lab whose sources changed meanwhile is not kept: nobody knows which of the two it saw. Nor is
     one that failed: the log says why, and the labs that failed are returned.
     """
-    labs.use_own_settings(root / "build")
+    settings.use_own_settings(root / "build")
     before, texts, failed = places(root), {}, []
     for source in chosen:
         try:
@@ -103,7 +103,7 @@ def execute(chosen: Iterable[Path], root: Path = ROOT) -> list[Path]:
     after = places(root)
     for source, text in texts.items():
         if source in after and after[source] == before.get(source):
-            _keep(after[source], text)
+            keep(after[source], text)
     return failed
 
 
@@ -117,7 +117,8 @@ def _lab(place: Path) -> str:
     return place.stem.rpartition("-")[0]  # without the SHA-256
 
 
-def _keep(target: Path, text: str) -> None:
+def keep(target: Path, text: str) -> None:
+    """Keep an executed notebook, and of the same lab at most three before it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     kept = [path for path in target.parent.glob("*.ipynb") if _lab(path) == _lab(target)]
     for old in sorted(kept, key=lambda path: path.stat().st_mtime)[: 1 - KEPT]:

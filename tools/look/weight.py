@@ -19,7 +19,7 @@ STRING_PART = re.compile(r'<span class="(?:s1|s2|si|sb|se)">')
 IN_PARTS = re.compile(r'(<span class="s">[^<]*)</span><span class="s">')
 KEPT_AS_IT_IS = re.compile(r"(<(pre|script|style|textarea)\b.*?</\2>)", re.DOTALL)
 
-STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
+STYLESHEET = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 ONE_STYLESHEET = "stylesheets/all.css"
 
 
@@ -61,7 +61,7 @@ def one_stylesheet(site: Path) -> None:
     for path in sorted(site.rglob("*.html")):
         html = path.read_text("utf-8")
         head = _head(html)
-        found = {match[1]: match[0] for match in STYLE.finditer(head)}
+        found = {match[1]: match[0] for match in STYLESHEET.finditer(head)}
         if not found or any(name.endswith(ONE_STYLESHEET) for name in found):
             continue
         # The first one, the theme's, shows the way from the page to the top of the site.
@@ -73,7 +73,7 @@ def one_stylesheet(site: Path) -> None:
         head += f'<link rel="stylesheet" href="{top}{ONE_STYLESHEET}">'
         path.write_text(head + html[len(_head(html)) :], "utf-8")
     if names:
-        styles = "".join(f"{_style(site / name)}\n" for name in names)
+        styles = "".join(f"{_joined_style(site / name)}\n" for name in names)
         (site / ONE_STYLESHEET).write_text(styles, "utf-8")
 
 
@@ -81,7 +81,7 @@ def _head(html: str) -> str:
     return html.partition("</head>")[0]
 
 
-def _style(path: Path) -> str:
+def _joined_style(path: Path) -> str:
     # Addresses in a style sheet begin at its folder: those of another folder would lead elsewhere.
     text = path.read_text("utf-8")
     if path.parent.name != "stylesheets" and re.search(r"url\([\"']?(?![\"']?data:|#)", text):

@@ -13,18 +13,18 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-NAME = "reproducibility-site"  # of the archive, and of the one folder in it
+ARCHIVE = "reproducibility-site"  # of the archive, and of the one folder in it
 # Without a server nothing is lost, no crawler comes, and nobody debugs the theme. The theme's
 # lunr files are for search in other languages.
-LEFT_OUT = re.compile(
-    rf"(404\.html|robots\.txt|sitemap\.xml(\.gz)?|{NAME}\.zip|.*\.map|assets/javascripts/lunr/.*)$"
+NOT_PACKED = re.compile(
+    rf"(404\.html|robots\.txt|sitemap\.xml(\.gz)?|{ARCHIVE}\.zip|.*\.map|assets/javascripts/lunr/.*)$"
 )
 LINK = re.compile(
     r'(<(?:a|link)\b[^>]*?\shref="|<meta http-equiv="refresh" content="0; url=)([^"#?]+)'
 )
 MODULE = re.compile(r'<script (?=[^>]*type="module")[^>]*src="([^"]+)"[^>]*></script>')
 PRELOAD = re.compile(r'<link rel="preload"[^>]*>')  # is a request across origins, so refused
-ITSELF = re.compile(rf'<a\b[^>]*\b{NAME}\.zip"[^>]*>(.*?)</a>', re.DOTALL)
+ITSELF = re.compile(rf'<a\b[^>]*\b{ARCHIVE}\.zip"[^>]*>(.*?)</a>', re.DOTALL)
 SHIM = "vendor/iframe-worker/shim.js"  # the search worker, as a frame
 IMPORT_FROM_DISK = r"""
 const addresses = {};
@@ -44,22 +44,22 @@ function addressOf(name) {
 """
 
 
-def write(site: Path) -> None:
+def write_archive(site: Path) -> None:
     """Write the archive into the site: the same bytes whenever the site has the same bytes."""
-    with ZipFile(site / f"{NAME}.zip", "w") as archive:
-        for name, content in sorted(from_disk(site).items()):
-            entry = ZipInfo(f"{NAME}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+    with ZipFile(site / f"{ARCHIVE}.zip", "w") as archive:
+        for name, content in sorted(files_from_disk(site).items()):
+            entry = ZipInfo(f"{ARCHIVE}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # a readable file, on Unix
             archive.writestr(entry, content, ZIP_DEFLATED, compresslevel=9)
 
 
-def from_disk(site: Path) -> dict[str, bytes]:
+def files_from_disk(site: Path) -> dict[str, bytes]:
     """Return every file of the archive by its name, changed so that it works from a disk."""
     paths = {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
-    files = {name: path.read_bytes() for name, path in paths.items() if not LEFT_OUT.match(name)}
+    files = {name: path.read_bytes() for name, path in paths.items() if not NOT_PACKED.match(name)}
     for name in files:
         if name.endswith(".html"):
-            files[name] = page(files[name].decode(), name).encode()
+            files[name] = page_from_disk(files[name].decode(), name).encode()
     modules = {name: files[name].decode() for name in sorted(files) if name.endswith(".mjs")}
     script = f"const modules = {json.dumps(modules, indent=0)};{IMPORT_FROM_DISK}"
     index = search_index(files["search/search_index.json"])
@@ -70,7 +70,7 @@ def from_disk(site: Path) -> dict[str, bytes]:
     }
 
 
-def page(html: str, name: str) -> str:
+def page_from_disk(html: str, name: str) -> str:
     """Return a page whose links, scripts and search work from a disk."""
     root = "../" * name.count("/")
     scripts = "".join(f'<script src="{root}{script}"></script>' for script in (SHIM, "modules.js"))

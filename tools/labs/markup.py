@@ -1,55 +1,19 @@
-"""Run the labs in a known setting, and make their pages like the others.
+"""Make the page of a lab like the others.
 
 mkdocs-jupyter puts 590 kB of styles and 19 kB of scripts into every page, some of which would ask
-another host; and it lets the settings of whoever builds the site reach the kernels of the labs.
+another host. Kept is what the cells say and show.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 import re
-from pathlib import Path, PurePosixPath
 
-import jupytext
 from bs4 import BeautifulSoup, Comment, Tag
 from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File
 
-SOURCES = ("labs/*.py", "reference/built_with.py")  # from docs/; mkdocs.yml names them too
-STYLE = Path(__file__).with_name("matplotlibrc")
-INK = "#808081"  # in which that file draws text and axes
-# The kernel listens on this machine only, yet warns at each start that it does not encrypt. And a
-# drawing says neither when it was made nor with what.
-KERNEL = """\
-c.IPKernelApp.log_level = "ERROR"
-c.InlineBackend.figure_formats = {"svg"}
-c.InlineBackend.print_figure_kwargs = {
-    "bbox_inches": None,
-    "metadata": dict.fromkeys(("Creator", "Date", "Format", "Type")),
-}
-"""
+DRAWN_INK = "#808081"  # in which tools/labs/matplotlibrc draws text and axes
 SVG = "data:image/svg+xml;base64,"
-
-
-def use_own_settings(folder: Path) -> None:
-    """Point Jupyter and IPython to `folder`, not to the home directory, and Matplotlib to STYLE."""
-    profile = folder / "ipython" / "profile_default"
-    profile.mkdir(parents=True, exist_ok=True)
-    (profile / "ipython_kernel_config.py").write_text(KERNEL)
-    os.environ["IPYTHONDIR"] = str(folder / "ipython")
-    os.environ["JUPYTER_CONFIG_DIR"] = str(folder / "jupyter")
-    os.environ["MATPLOTLIBRC"] = str(STYLE)
-
-
-def is_lab(file: File) -> bool:
-    """Whether mkdocs-jupyter renders this file."""
-    return any(PurePosixPath(file.src_uri).match(pattern) for pattern in SOURCES)
-
-
-def description(source: Path) -> str:
-    """Return what a lab says of itself in its header."""
-    return str(jupytext.read(source).metadata["description"])
 
 
 def simplify(html: str) -> str:
@@ -104,7 +68,7 @@ def drawing(svg: str, number: int) -> Tag:
     svg = re.sub(r'(?<=["#])\w+(?=[")])', lambda word: names.get(word[0], word[0]), svg)
     root = BeautifulSoup(svg[svg.index("<svg") :], "html.parser").find("svg")
     width, height = (float(side) for side in root["viewbox"].split()[2:])
-    name = _name(root)
+    name = _title(root)
     root.attrs = {
         "role": "img",
         "aria-label": name,
@@ -131,7 +95,7 @@ def _references(svg: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r'(?:url\(|href=")#(\w+)', svg)))
 
 
-def _name(root: Tag) -> str:
+def _title(root: Tag) -> str:
     title = root.select_one("#title")
     if title is None:
         raise PluginError(
@@ -148,6 +112,8 @@ def _shorten(tag: Tag) -> None:
             value = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.4g}", tag[name])
             tag[name] = re.sub(r"rotate\(-0 .*?\)", "", " ".join(value.split()))
     if "style" in tag.attrs:
-        style = re.sub(r"font-family: [^;]*;? ?", "", tag["style"]).replace(INK, "currentColor")
+        style = re.sub(r"font-family: [^;]*;? ?", "", tag["style"]).replace(
+            DRAWN_INK, "currentColor"
+        )
         tag["style"] = re.sub(r"([:;]) ", r"\1", style)
     tag.attrs = {name: value for name, value in tag.attrs.items() if value != ""}

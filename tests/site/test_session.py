@@ -10,42 +10,35 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from tools.published import requests_elsewhere
-from tools.recording import (
-    ASSETS,
-    ROWS,
-    draw,
-    everywhere,
-    files,
-    read,
-    record,
-    resumed_from,
-    screen,
-    timeline,
-    transcript,
-)
+from tools.look.hosts import requests_elsewhere
+from tools.session.capture import ASSETS, read_recording, record_session, resumed_from
+from tools.session.drawing import ROWS, draw_recording, recording_files, timeline
+from tools.session.screen import everywhere, screen, transcript
 
 
 def test_what_is_shown_is_made_of_the_recording() -> None:
     """The drawing and its text are, byte for byte, what the script makes of the recorded events."""
-    for name, content in files(read()).items():
+    for name, content in recording_files(read_recording()).items():
         assert (ASSETS / name).read_text("utf-8") == content
-    altered = deepcopy(read())
+    altered = deepcopy(read_recording())
     altered["scenes"][-1]["output"][-1][1] = "No.\r\n"
-    assert all(files(altered)[name] != content for name, content in files(read()).items())
+    assert all(
+        recording_files(altered)[name] != content
+        for name, content in recording_files(read_recording()).items()
+    )
 
 
 def test_the_commands_still_print_what_was_recorded() -> None:
     """The same commands, run again, print the same text, up to digests, losses and times."""
-    shown = everywhere(transcript(read()))
-    assert everywhere(transcript(record())) == shown
+    shown = everywhere(transcript(read_recording()))
+    assert everywhere(transcript(record_session())) == shown
     for said in ("verdict  same", "[exit code 137]", "[exit code 1]", "by their results."):
         assert said in shown  # which is more than masks
 
 
 def test_the_recording_shows_what_it_says() -> None:
     """The run that was killed ends with the digest of the whole one; another seed is refused."""
-    recording = read()
+    recording = read_recording()
     assert [scene["exit"] for scene in recording["scenes"]] == [0, 137, 0, 0, 0, 1]
     whole, killed = re.findall(r"^[ab]  +([0-9a-f]{32,})", transcript(recording), re.MULTILINE)
     assert whole == killed
@@ -94,19 +87,21 @@ def at_the_end(drawing: str) -> list[str]:
 
 def test_the_drawing_ends_with_the_transcript() -> None:
     """Without animation the drawing has every line of the session, and the newest are in sight."""
-    drawing = draw(read())
-    lines = re.sub(r"^\[(kill.*)\]$", r"\1", transcript(read()), flags=re.MULTILINE).splitlines()
+    drawing = draw_recording(read_recording())
+    lines = re.sub(
+        r"^\[(kill.*)\]$", r"\1", transcript(read_recording()), flags=re.MULTILINE
+    ).splitlines()
     wanted = [line for line in lines if not line.startswith("[exit")]
     assert at_the_end(drawing) == [re.sub(r"[━╸╺ ]+ loss", "  loss", line) for line in wanted]
     hidden = 16 * (len(wanted) - ROWS)
     assert f'<g class="roll" transform="translate(0 {-hidden})">' in drawing
     assert re.search(r'class="output stays good"[^>]*>verdict  same<', drawing)
-    assert drawing.count(">exit ") == len(read()["scenes"])
+    assert drawing.count(">exit ") == len(read_recording()["scenes"])
 
 
 def test_every_text_has_its_turn() -> None:
     """In the play one text follows the other: none overlaps another of its row, none is late."""
-    texts, seconds = timeline(read())
+    texts, seconds = timeline(read_recording())
     texts = [text for text in texts if text.kind != "exit"]
     for _, row in groupby(sorted(texts, key=lambda text: (text.row, text.start)), lambda t: t.row):
         *earlier, last = row
@@ -118,7 +113,7 @@ def test_every_text_has_its_turn() -> None:
 
 def test_the_drawing_is_light_and_asks_nobody() -> None:
     """It is small, holds no script, and loads nothing."""
-    drawing = draw(read())
+    drawing = draw_recording(read_recording())
     assert len(drawing.encode()) <= 30_000
     assert len(gzip.compress(drawing.encode())) <= 10_000
     assert requests_elsewhere(drawing) == []

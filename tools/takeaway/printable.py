@@ -17,14 +17,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
-from tools.addresses import section_of
+from tools.look.addresses import section_of
 
-ADDRESS = "print/"
-LEFT_OUT = "reference/api/"  # to be looked up, not to be read
+PRINT_ADDRESS = "print/"
+NOT_PRINTED = "reference/api/"  # to be looked up, not to be read
 UNPRINTED = "script, button, input, link, .headerlink, .anchor-link, .first-line"
 HEAD_LINK = re.compile(r'<link rel="(stylesheet|icon)" href="([^":]+)"')
-REFERENCES = ("id", "for", "headers", "aria-labelledby", "aria-describedby", "aria-controls")
-ADDRESSES = ("href", "xlink:href", "src")
+ID_ATTRIBUTES = ("id", "for", "headers", "aria-labelledby", "aria-describedby", "aria-controls")
+ADDRESS_ATTRIBUTES = ("href", "xlink:href", "src")
 
 DOCUMENT = """<!doctype html>
 <html lang="en">
@@ -54,12 +54,12 @@ DOCUMENT = """<!doctype html>
 """
 
 
-def write(site: Path, order: list[Page], config: MkDocsConfig) -> None:
+def write_printable(site: Path, order: list[Page], config: MkDocsConfig) -> None:
     """Write the page into the built site."""
-    pages = [page for page in order if not page.url.startswith(LEFT_OUT)]
+    pages = [page for page in order if not page.url.startswith(NOT_PRINTED)]
     names = {page.url: name_of(page) for page in pages}
     chapters = [
-        chapter((site / page.file.dest_uri).read_text("utf-8"), page, names) for page in pages
+        printed_page((site / page.file.dest_uri).read_text("utf-8"), page, names) for page in pages
     ]
     home = (site / "index.html").read_text("utf-8")
     text = DOCUMENT.format(
@@ -71,7 +71,7 @@ def write(site: Path, order: list[Page], config: MkDocsConfig) -> None:
         contents=contents(pages),
         chapters="\n".join(chapters),
     )
-    file = site / ADDRESS / "index.html"
+    file = site / PRINT_ADDRESS / "index.html"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text, "utf-8")
 
@@ -94,7 +94,7 @@ def contents(pages: list[Page]) -> str:
     return "\n".join([*lines, "</ul>"])
 
 
-def chapter(html: str, page: Page, names: dict[str, str]) -> str:
+def printed_page(html: str, page: Page, names: dict[str, str]) -> str:
     """Return what a built page says, as a part of the page to print."""
     _, _, content = html.partition("<article")
     _, _, content = content.rpartition("</article>")[0].partition(">")
@@ -109,11 +109,11 @@ def chapter(html: str, page: Page, names: dict[str, str]) -> str:
         heading.name = f"h{int(heading.name[1]) + 1}"  # the page to print has a title of its own
     name = names[page.url]
     for tag in article.find_all(True):
-        for attribute in REFERENCES:
+        for attribute in ID_ATTRIBUTES:
             if attribute in tag.attrs:
                 ids = " ".join(tag.get_attribute_list(attribute)).split()
                 tag[attribute] = " ".join(f"{name}--{one}" for one in ids)
-        for attribute in ADDRESSES:
+        for attribute in ADDRESS_ATTRIBUTES:
             if attribute in tag.attrs:
                 tag[attribute] = readdressed(str(tag[attribute]), page.url, names)
     # Drawings refer to their own gradients, arrow heads and clips.
@@ -127,5 +127,5 @@ def readdressed(address: str, url: str, names: dict[str, str]) -> str:
         return address
     path, _, anchor = urljoin(f"/{url}", address).removeprefix("/").partition("#")
     if path not in names:
-        return get_relative_url(path, ADDRESS) + ("#" + anchor if anchor else "")
+        return get_relative_url(path, PRINT_ADDRESS) + ("#" + anchor if anchor else "")
     return f"#{names[path]}--{anchor}" if anchor else f"#{names[path]}"

@@ -13,17 +13,16 @@ from pathlib import Path
 from bs4 import BeautifulSoup, NavigableString, Tag
 from mkdocs.utils import get_relative_url
 
-from tools import downloads
-
 WORDS_PER_MINUTE = 200
 MINUTES_PER_BLOCK = 0.5  # to look at a block of code and its output
-# Pages whose reader goes from top to bottom; a reference is looked things up in.
-READ_THROUGH = (*downloads.CHAPTERS, "explorables/", "labs/")
+# Pages that are read from top to bottom: at the keyboard, or only read.
+CHAPTERS = ("fundamentals/", "components/", "workflow/", "guide/", "scale/")
+READ_THROUGH = (*CHAPTERS, "explorables/", "labs/")
 EXERCISES = "Try to break it"
 # Blocks of code count as such, and no word of them, of an output or of a drawing.
 BLOCK = re.compile(r'<div class="(?![^"]*\boutput\b)[^"]*\bhighlight\b[^"]*"')
 NOT_READ = re.compile(r"<!--.*?-->|<(pre|svg|style|script)\b.*?</\1>", re.DOTALL)
-TAG = re.compile(r"<[^>]*>")
+HTML_TAG = re.compile(r"<[^>]*>")
 
 GLOSSARY = Path("docs/reference/glossary.md")
 GLOSSARY_URL = "reference/glossary/"
@@ -35,16 +34,16 @@ NOT_PROSE = {"a", "abbr", "button", "code", "pre", "figure", "label", "summary",
 NOT_PROSE |= {"h1", "h2", "h3", "h4", "h5", "h6"}
 
 
-def first_line(html: str, name: str, take_away: dict[str, str]) -> str:
+def with_first_line(html: str, name: str, links: dict[str, str]) -> str:
     """Put under the title how long the page takes, and links to its files by what they are.
 
-    `name` is the page's source, named from docs/; `take_away` maps the text of a link to its
+    `name` is the page's source, named from docs/; `links` maps the text of a link to its
     address.
     """
     parts = []
     if name.startswith(READ_THROUGH):
         parts.append(f'<span class="reading-time">{reading_time(html)}</span>')
-    for text, address in take_away.items():
+    for text, address in links.items():
         file = address.rpartition("/")[2]
         download = "" if address.startswith("https:") else f' download="{file}"'
         parts.append(f'<a class="download" href="{address}"{download}>{text}</a>')
@@ -57,13 +56,13 @@ def first_line(html: str, name: str, take_away: dict[str, str]) -> str:
 def reading_time(html: str) -> str:
     """Say how long a page takes, its exercises apart."""
     text, title, exercises = html.partition(f">{EXERCISES}<")
-    said = f"{_minutes(text)} to read"
-    return f"{said}, {_minutes(exercises)} for the exercises" if title else said
+    minutes = f"{_minutes(text)} to read"
+    return f"{minutes}, {_minutes(exercises)} for the exercises" if title else minutes
 
 
 def _minutes(html: str) -> str:
     blocks = BLOCK.findall(html)
-    text = unescape(TAG.sub(" ", NOT_READ.sub(" ", html)))
+    text = unescape(HTML_TAG.sub(" ", NOT_READ.sub(" ", html)))
     minutes = len(text.split()) / WORDS_PER_MINUTE + MINUTES_PER_BLOCK * len(blocks)
     rounded = max(round(minutes), 1)
     return "1 minute" if rounded == 1 else f"{rounded} minutes"

@@ -16,50 +16,50 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 from PIL import Image, ImageDraw, ImageFont
 
-FONTS = Path(__file__).parents[1] / "docs" / "assets" / "fonts"
+FONTS = Path(__file__).parents[2] / "docs" / "assets" / "fonts"
 WIDTH, HEIGHT, MARGIN, SQUARE = 1200, 630, 80, 32  # pixels
 INK, FAINT, GROUND, ACCENT = "#ffffff", "#b9d7d9", "#0a4247", "#f2a65e"
-TEXT = "inter-latin-wght-normal.woff2"
-CODE = "jetbrains-mono-latin-wght-normal.woff2"
+TEXT_FONT = "inter-latin-wght-normal.woff2"
+CODE_FONT = "jetbrains-mono-latin-wght-normal.woff2"
 
 
-def address(page: Page, config: MkDocsConfig) -> str | None:
+def card_address(page: Page, config: MkDocsConfig) -> str | None:
     """Return where the page's card will be, or None where the site has no address."""
-    return urljoin(config.site_url, _name(page)) if config.site_url else None
+    return urljoin(config.site_url, _card_name(page)) if config.site_url else None
 
 
-def write(site: Path, order: list[Page], config: MkDocsConfig) -> None:
+def write_cards(site: Path, order: list[Page], config: MkDocsConfig) -> None:
     """Write the card of each page, if the site has an address under which it can be found."""
     for page in order if config.site_url else []:
-        path = site / _name(page)
+        path = site / _card_name(page)
         path.parent.mkdir(parents=True, exist_ok=True)
         title = config.site_name if page.is_homepage else str(page.title)
         path.write_bytes(
-            draw(
+            draw_card(
                 title, page.meta.get("description", config.site_description or ""), config.site_name
             )
         )
 
 
-def _name(page: Page) -> str:
+def _card_name(page: Page) -> str:
     return f"assets/cards/{page.url.strip('/') or 'index'}.png"
 
 
-def draw(title: str, description: str, site_name: str) -> bytes:
+def draw_card(title: str, description: str, site_name: str) -> bytes:
     """Return a card as PNG."""
     image = Image.new("RGB", (WIDTH, HEIGHT), GROUND)
     pen = ImageDraw.Draw(image)
     _fingerprint(pen, title + description)
     width = WIDTH - 2 * MARGIN - 8 * SQUARE - 40
     y = MARGIN
-    pen.text((MARGIN, y), site_name, FAINT, _font(TEXT, 32, 600))
+    pen.text((MARGIN, y), site_name, FAINT, _font(TEXT_FONT, 32, 600))
     y += 90
-    for line in _lines(title, _font(TEXT, 68, 700), width):
-        pen.text((MARGIN, y), line, INK, _font(TEXT, 68, 700))
+    for line in _lines(title, _font(TEXT_FONT, 68, 700), width):
+        pen.text((MARGIN, y), line, INK, _font(TEXT_FONT, 68, 700))
         y += 84
     y += 24
-    for line in _lines(description, _font(TEXT, 34, 400), width):
-        pen.text((MARGIN, y), line, FAINT, _font(TEXT, 34, 400))
+    for line in _lines(description, _font(TEXT_FONT, 34, 400), width):
+        pen.text((MARGIN, y), line, FAINT, _font(TEXT_FONT, 34, 400))
         y += 48
     file = io.BytesIO()
     image.quantize(64).save(file, "png", optimize=True)
@@ -74,7 +74,7 @@ def _fingerprint(pen: ImageDraw.ImageDraw, text: str) -> None:
         x, y = left + index % 8 * size, MARGIN + index // 8 * size
         if int(digit, 16) >= 8:
             pen.rectangle((x, y, x + size - 6, y + size - 6), ACCENT)
-    pen.text((left, MARGIN + 8 * size + 14), digest[:16], FAINT, _font(CODE, 26, 400))
+    pen.text((left, MARGIN + 8 * size + 14), digest[:16], FAINT, _font(CODE_FONT, 26, 400))
 
 
 @cache

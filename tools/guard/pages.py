@@ -178,7 +178,7 @@ def _items(source: str) -> Iterator[Fence | Tag | Problem]:
         number += 1
         opening = FENCE.match(text)
         if not opening:
-            yield from _prose(number, text)
+            yield from _tags(number, text)
             continue
         indent, ticks = opening["indent"], opening["ticks"]
         try:
@@ -199,7 +199,7 @@ def _items(source: str) -> Iterator[Fence | Tag | Problem]:
         number = end + 1
 
 
-def _prose(number: int, text: str) -> Iterator[Tag | Problem]:
+def _tags(number: int, text: str) -> Iterator[Tag | Problem]:
     # Tags count only alone on their line; any other comment could hide a fence or a skip mark.
     stripped = text.strip()
     if stripped in (CONTINUES, OUTPUT):
@@ -247,7 +247,7 @@ def _stands_before_fence(source: str, line: int) -> bool:
 def _listing_problems(page: str, fence: Fence, language: str) -> Iterator[str]:
     if language == "console":
         if (page, fence.text) not in {(entry["page"], entry["text"]) for entry in console_list()}:
-            yield f"a console block must stand, with its reason, in tools/{CONSOLE_LIST.name}"
+            yield f"a console block must stand, with its reason, in tools/guard/{CONSOLE_LIST.name}"
         return
     if not re.search(r'title="[^"]+"', fence.info):
         yield (
@@ -262,6 +262,22 @@ def console_list() -> list[dict[str, str]]:
     """Return the commands that cannot run in the tests: page, exact text, reason."""
     entries: list[dict[str, str]] = tomllib.loads(CONSOLE_LIST.read_text("utf-8")).get("block", [])
     return entries
+
+
+def mark_outputs(markdown: str) -> str:
+    """Give the fence after each output tag the class `output`, and remove all tags."""
+    lines, is_output = [], False
+    for line in markdown.split("\n"):
+        fence = FENCE.match(line)
+        if line.strip() in (CONTINUES, OUTPUT):
+            is_output = line.strip() == OUTPUT
+            line = ""
+        elif is_output and fence:
+            language, _, rest = fence["info"].strip().partition(" ")
+            attributes = " ".join(filter(None, [f".{language}", ".output", rest]))
+            line, is_output = f"{fence['indent']}{fence['ticks']} {{{attributes}}}", False
+        lines.append(line)
+    return "\n".join(lines)
 
 
 # The first words that make a line of a `text` listing a command.

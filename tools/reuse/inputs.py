@@ -22,17 +22,17 @@ VARIABLES = re.compile(
 )
 
 
-def digest(*parts: object) -> str:
+def json_digest(*parts: object) -> str:
     """Return the SHA-256 of what JSON can say."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def files(root: Path, names: Iterable[str], but: str = "") -> str:
+def files_digest(root: Path, names: Iterable[str], but: str = "") -> str:
     """Return the SHA-256 over names and bytes of files, and of all files below folders.
 
     `but` is the ending of those that do not count.
     """
-    return digest(
+    return json_digest(
         [
             (path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
             for path in _below(root, names)
@@ -48,11 +48,11 @@ def _below(root: Path, names: Iterable[str]) -> Iterator[Path]:
                 yield path
 
 
-def surroundings() -> str:
+def surroundings_digest() -> str:
     """Return the SHA-256 of what is no file of ours: Python, packages, variables, processor."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = {name: text for name, text in os.environ.items() if VARIABLES.match(name)}
-    return digest(sys.version, packages, variables, _processor())
+    return json_digest(sys.version, packages, variables, _processor())
 
 
 def _processor() -> list[object]:

@@ -18,14 +18,12 @@ from urllib.parse import urljoin
 import jupytext  # type: ignore[import-untyped]
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
-from mkdocs.utils import get_relative_url
+from mkdocs.structure.files import File
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.downloads import EMPTY_DIRECTORY, FLAGS, PROGRAMS_FIRST
-from tools.pages import CONTINUES, FENCE, OUTPUT, Block, read_page
+from tools.guard.pages import CONTINUES, FENCE, OUTPUT, Block, read_page
+from tools.takeaway.programs import EMPTY_DIRECTORY, FLAGS, PROGRAMS_FIRST
 
 # What chapters and labs import or call beyond what the package itself depends on.
 MORE = ("equinox", "grain", "matplotlib", "pytest")
@@ -79,12 +77,12 @@ MARKUP = re.compile(
 )
 
 
-def chapter(path: Path, root: Path, config: MkDocsConfig) -> str:
+def chapter_notebook(path: Path, root: Path, config: MkDocsConfig) -> str:
     """Return the page at `path` as a notebook that shows the outputs that were checked."""
     return _notebook(_cells(path, root), CHAPTER, path, root, config)
 
 
-def lab(path: Path, root: Path, config: MkDocsConfig) -> str:
+def lab_notebook(path: Path, root: Path, config: MkDocsConfig) -> str:
     """Return the lab at `path` as a notebook without outputs: these belong to each machine."""
     cells = jupytext.read(path, fmt="py:percent").cells
     for number, cell in enumerate(cells, 1):
@@ -92,39 +90,13 @@ def lab(path: Path, root: Path, config: MkDocsConfig) -> str:
     return _notebook(cells, LAB, path, root, config)
 
 
-def colab(config: MkDocsConfig, name: str) -> str | None:
+def colab_address(config: MkDocsConfig, name: str) -> str | None:
     """Return where Colab opens the notebook `name`, if the repository is where it can look."""
     found = re.fullmatch(
         r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", config.repo_url or ""
     )
     base = "https://colab.research.google.com/github"
     return f"{base}/{found[1]}/blob/{BRANCH}/{name}" if found else None
-
-
-def table(pages: list[Page], here: File, files: Files, config: MkDocsConfig) -> str:
-    """Return, as Markdown on the page `here`, what there is to take away of each of the `pages`."""
-    rows = ["| page | program | notebook |", "|---|---|---|"]
-    for page in pages:
-        name = posixpath.splitext(page.file.src_uri)[0]
-        program, notebook = (
-            _download(file, here) if file and file is not page.file else ""
-            for file in (files.get_file_from_path(name + suffix) for suffix in (".py", ".ipynb"))
-        )
-        if notebook:
-            if opened := colab(config, f"{name}.ipynb"):
-                file = posixpath.basename(name)
-                notebook += f' [Colab]({opened}){{ aria-label="{file} in Colab" }}'
-            title = f"[{page.title}]({get_relative_url(page.file.src_uri, here.src_uri)})"
-            rows.append(f"| {title} | {program} | {notebook} |")
-    return "\n".join(rows)
-
-
-def _download(file: File, here: File) -> str:
-    # Short, since names are long and screens narrow; the name is for those who hear it.
-    name = posixpath.basename(file.src_uri)
-    address = get_relative_url(file.src_uri, here.src_uri)
-    shown = posixpath.splitext(name)[1]
-    return f'[`{shown}`]({address}){{ download="{name}" aria-label="{name}" }}'
 
 
 @cache

@@ -18,13 +18,13 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import CountHandler
 
-from tools import made_of
+from tools.reuse import inputs
 
 RESULTS = ("content", "toc", "_title_from_render", "present_anchor_ids", "links_to_anchors")
 INCLUDES = re.compile(r"--8<--|^:::", re.MULTILINE)
 
 
-class Rendered:
+class RenderedPages:
     """The pages as they were rendered last."""
 
     def __init__(self) -> None:
@@ -34,12 +34,14 @@ class Rendered:
         self.warnings.setLevel(logging.WARNING)
         logging.getLogger("mkdocs").addHandler(self.warnings)
 
-    def look(self, root: Path) -> None:
+    def note_inputs(self, root: Path) -> None:
         """Note, before a build, what a page is made of beside its text."""
         pages = sorted(path.as_posix() for path in (root / "docs").rglob("*.md"))
         others = ("reproducibility", "tools", "mkdocs.yml")
-        self.surroundings = made_of.digest(
-            pages, made_of.files(root, ("docs",), but=".md"), made_of.files(root, others)
+        self.surroundings = inputs.json_digest(
+            pages,
+            inputs.files_digest(root, ("docs",), but=".md"),
+            inputs.files_digest(root, others),
         )
 
     def attach(self, page: Page) -> None:

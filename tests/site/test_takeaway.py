@@ -25,11 +25,13 @@ from nbformat import NotebookNode
 from packaging.requirements import Requirement
 
 from tests import kernels
-from tools import notebooks
-from tools.downloads import CHAPTERS, DIRECTORY, FLAGS, SHELL, script
-from tools.labs import use_own_settings
-from tools.pages import Block, Page, read_page
-from tools.record import read_record
+from tools.guard.executed import read_record
+from tools.guard.pages import Block, Page, read_page
+from tools.labs.settings import use_own_settings
+from tools.look.reading import CHAPTERS
+from tools.takeaway.downloads import downloads_table
+from tools.takeaway.notebooks import chapter_notebook, colab_address, lab_notebook
+from tools.takeaway.programs import DIRECTORY, FLAGS, SHELL, chapter_program
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -37,7 +39,7 @@ PAGES = sorted(
     path.relative_to(DOCS).with_suffix("").as_posix()
     for chapter in CHAPTERS
     for path in (DOCS / chapter).rglob("*.md")
-    if script(path, ROOT)
+    if chapter_program(path, ROOT)
 )
 LABS = sorted(DOCS.rglob("*.py"))
 # Each notebook is run. A program holds the same code in the same order, which is compared; what is
@@ -61,7 +63,7 @@ def config(
 
 def chapter(name: str) -> NotebookNode:
     """The notebook of a chapter."""
-    return nbformat.reads(notebooks.chapter(source(name), ROOT, config()), 4)
+    return nbformat.reads(chapter_notebook(source(name), ROOT, config()), 4)
 
 
 def small_chapter(text: str, folder: Path, **known: str) -> NotebookNode:
@@ -71,7 +73,7 @@ def small_chapter(text: str, folder: Path, **known: str) -> NotebookNode:
     path.write_text(text, "utf-8")
     for name in ("pyproject.toml", "requirements.lock"):
         (folder / name).write_text((ROOT / name).read_text("utf-8"), "utf-8")
-    return nbformat.reads(notebooks.chapter(path, folder, config(**known)), 4)
+    return nbformat.reads(chapter_notebook(path, folder, config(**known)), 4)
 
 
 def prose(notebook: NotebookNode) -> str:
@@ -166,7 +168,7 @@ def test_a_program_and_a_notebook_are_the_same_code(name: str) -> None:
     prepared = DIRECTORY
     if any(block.language != "python" for block in page.blocks):
         prepared += SHELL
-    title, *program = ast.parse(script(source(name), ROOT) or "").body
+    title, *program = ast.parse(chapter_program(source(name), ROOT) or "").body
     expected = ast.parse(f"{prepared}\n{as_program(page)}").body
     assert isinstance(title, ast.Expr)
     assert [ast.dump(node) for node in program] == [ast.dump(node) for node in expected]
@@ -205,7 +207,7 @@ def test_a_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> None
     """Run alone, in an empty directory, a program ends well and prints what its page shows."""
     blocks = on_record(name)
     assert all(ran["output"] is not None or not ran["printed"] for _, ran in blocks)
-    done = run_program(script(source(name), ROOT) or "", tmp_path)
+    done = run_program(chapter_program(source(name), ROOT) or "", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(ran["printed"] for _, ran in blocks)
 
@@ -237,7 +239,7 @@ def test_a_program_is_made_of_exactly_the_blocks(tmp_path: Path) -> None:
         "<!--pytest-codeblocks:cont-->\n```python\nimport beside\nprint(beside.n)\n```\n",
         "utf-8",
     )
-    program = script(path, tmp_path) or ""
+    program = chapter_program(path, tmp_path) or ""
     assert program.startswith('"""Chapter x: every code block of chapter.md, as tested."""\n')
     assert "\nempty_directory()\n# no heading\nopen('left_behind', 'x').close()\n" in program
     assert "\n# Part\n" in program
@@ -256,7 +258,7 @@ def test_a_page_without_python_has_no_program(tmp_path: Path) -> None:
     """A program of nothing but shell commands is not offered."""
     path = tmp_path / "chapter.md"
     path.write_text("# Chapter\n\n```sh\necho 2\n```\n", "utf-8")
-    assert script(path, tmp_path) is None
+    assert chapter_program(path, tmp_path) is None
 
 
 CHAIN = """---
@@ -328,7 +330,7 @@ def test_a_value_that_is_displayed_counts_as_printed(tmp_path: Path, execute) ->
 @pytest.mark.parametrize("name", PAGES)
 def test_a_notebook_is_valid_and_the_same_each_time(name: str) -> None:
     """The same bytes from the same source, valid, with an id of its own for each cell."""
-    made = [notebooks.chapter(source(name), ROOT, config()) for _ in range(2)]
+    made = [chapter_notebook(source(name), ROOT, config()) for _ in range(2)]
     assert made[0] == made[1]
     nbformat.validate(json.loads(made[0]))
     ids = [cell.id for cell in chapter(name).cells]
@@ -451,7 +453,7 @@ def test_on_colab_the_first_cell_installs_what_the_page_needs(
 
     the versions of requirements.lock. Elsewhere it installs nothing.
     """
-    made = notebooks.lab(LABS[0], ROOT, config()) if name == "lab" else None
+    made = lab_notebook(LABS[0], ROOT, config()) if name == "lab" else None
     notebook = nbformat.reads(made, 4) if made else chapter(name)
     assert first_cell(notebook, monkeypatch) == []
     monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
@@ -494,28 +496,28 @@ def test_the_first_cell_names_the_revision_that_is_published() -> None:
     """
     known, unknown = config(), config(repository="")
     known.extra["revision"] = "0123abc"
-    assert "git+https://github.com/owner/name@0123abc" in notebooks.chapter(
+    assert "git+https://github.com/owner/name@0123abc" in chapter_notebook(
         source(PAGES[0]), ROOT, known
     )
-    assert "pip install" not in notebooks.chapter(source(PAGES[0]), ROOT, unknown)
+    assert "pip install" not in chapter_notebook(source(PAGES[0]), ROOT, unknown)
 
 
 def test_colab_opens_notebooks_of_github_only() -> None:
     """The link names owner, repository, branch and file; elsewhere Colab cannot look."""
     for address in ("", "/", ".git"):
         known = config(repository=f"https://github.com/owner/na.me{address}")
-        assert notebooks.colab(known, "labs/x.ipynb") == (
+        assert colab_address(known, "labs/x.ipynb") == (
             "https://colab.research.google.com/github/owner/na.me/blob/notebooks/labs/x.ipynb"
         )
     for elsewhere in ("", "https://git.example/owner/name", "https://github.com/owner"):
-        assert notebooks.colab(config(repository=elsewhere), "labs/x.ipynb") is None
+        assert colab_address(config(repository=elsewhere), "labs/x.ipynb") is None
 
 
 @pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_the_notebook_of_a_lab_holds_exactly_its_cells(path: Path) -> None:
     """Its code is that of the lab, which two executions have tested, cell by cell; no outputs."""
-    text = notebooks.lab(path, ROOT, config())
-    assert text == notebooks.lab(path, ROOT, config())
+    text = lab_notebook(path, ROOT, config())
+    assert text == lab_notebook(path, ROOT, config())
     notebook = nbformat.reads(text, 4)
     nbformat.validate(notebook)
     original = jupytext.read(path)
@@ -550,7 +552,7 @@ def test_the_table_misses_nothing() -> None:
     here = files.get_file_from_path("reference/glossary.md")
     rows = [
         re.findall(r"\]\((.*?)\)", row)
-        for row in notebooks.table(pages, here, files, known).splitlines()[2:]
+        for row in downloads_table(pages, here, files, known).splitlines()[2:]
     ]
     found = [[posixpath.normpath(f"reference/{link}") for link in row[:-1]] for row in rows]
     chapters = [
@@ -566,4 +568,4 @@ def test_the_table_misses_nothing() -> None:
     assert found[: len(PAGES)] == chapters
     assert sorted(found[len(PAGES) :]) == labs
     assert all(files.get_file_from_path(link) for row in found for link in row)
-    assert [row[-1] for row in rows] == [notebooks.colab(known, row[-1]) for row in found]
+    assert [row[-1] for row in rows] == [colab_address(known, row[-1]) for row in found]
