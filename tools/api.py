@@ -1,4 +1,5 @@
-"""Write the API pages, one for each room of the package, and the map in CONTRIBUTING.
+"""Write the API pages, one for each room of the package, and the map and the drawing in
+CONTRIBUTING.
 
     python -m tools.api
 
@@ -17,6 +18,8 @@ PACKAGE = ROOT / "reproducibility"
 FOLDER = ROOT / "docs" / "reference" / "api"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 MAP = '```text title="reproducibility/"\n'
+# A code host draws it, and elsewhere its lines can be read; CONTRIBUTING is no page of the site.
+DRAWING = "```mermaid\n"
 # The pages in reading order. What is beside the rooms has a page of its own.
 PAGES = (
     "errors",
@@ -30,6 +33,7 @@ PAGES = (
     "explain",
     "testing",
 )
+ROOMS = (*PAGES, "cli")  # and the files beside them, lowest first
 
 
 def exported() -> dict[str, list[str]]:
@@ -56,28 +60,61 @@ def question(name: str) -> str:
 def house() -> str:
     """Return the map of the package: a line for each file, in the order of imports."""
     lines = []
-    for name in (*PAGES, "cli"):
+    for name in ROOMS:
         room = PACKAGE / name
-        lines.append(f"{f'{name}/' if room.is_dir() else name:20}{first_line(room)}")
+        lines.append(f"{f'{name}/' if room.is_dir() else name:20}{opening_line(room)}")
         if room.is_dir():
             order = re.findall(r"`(\w+)`", docstring(name))
-            lines += [f"  {file:18}{first_line(room / file)}" for file in order]
+            lines += [f"  {file:18}{opening_line(room / file)}" for file in order]
     return "\n".join(lines)
 
 
-def first_line(path: Path) -> str:
+def opening_line(path: Path) -> str:
     """Return the first line of the docstring of a room or a file."""
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").splitlines()[0]
 
 
+def imported_rooms(name: str) -> set[str]:
+    """Return the rooms, and the files beside them, that a room imports."""
+    room = PACKAGE / name
+    found = set()
+    for path in room.glob("*.py") if room.is_dir() else [room.with_suffix(".py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                package, _, inner = node.module.partition(".")
+                names = [inner] if inner else [alias.name for alias in node.names]
+                found |= {each.split(".")[0] for each in names if package == PACKAGE.name}
+    return found & {*ROOMS} - {name}
+
+
+def import_graph() -> str:
+    """Return the imports between rooms as a Mermaid drawing, whose arrows go down.
+
+    An arrow is left out where others lead the same way: `cli` imports `errors`, too.
+    """
+    reached: dict[str, set[str]] = {}
+    arrows = []
+    for name in ROOMS:  # lowest first, so that what is imported is known
+        direct = imported_rooms(name)
+        further = set().union(*(reached[each] for each in direct))
+        reached[name] = direct | further
+        arrows.append([f"  {name} --> {each}" for each in ROOMS if each in direct - further])
+    note = "%% An arrow leads to what is imported; one that follows from others is left out."
+    return "\n".join(
+        ["flowchart TD", f"  {note}", *(line for group in arrows[::-1] for line in group)]
+    )
+
+
 def with_map(text: str) -> str:
-    """Return CONTRIBUTING with the map as it is now."""
-    before, _, rest = text.partition(MAP)
-    return before + MAP + house() + "\n" + rest[rest.index("```") :]
+    """Return CONTRIBUTING with the map and the drawing as they are now."""
+    for opening, content in ((MAP, house()), (DRAWING, import_graph())):
+        before, _, rest = text.partition(opening)
+        text = before + opening + content + "\n" + rest[rest.index("```") :]
+    return text
 
 
-def table() -> str:
+def index_rows() -> str:
     """Return the rows of the index: room, question and names."""
     rows = []
     for name, names in exported().items():
@@ -89,7 +126,7 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def page(name: str, names: list[str]) -> str:
+def room_page(name: str, names: list[str]) -> str:
     """Return the text of a page: the question, the rule, the reading order, and each name."""
     text = docstring(name)
     asked = question(name)
@@ -117,18 +154,14 @@ def page(name: str, names: list[str]) -> str:
         f"Taught in [its chapter](../../{chapter}).",
         "",
     ]
-    if names:
-        lines += [
-            f"::: reproducibility.{each}\n    options:\n      heading_level: 2\n" for each in names
-        ]
-    else:
-        lines += [
-            f"::: reproducibility.{name}",
-            "    options:",
-            "      heading_level: 2",
-            "      show_docstring_description: false",
-            "",
-        ]
+    lines += [
+        f"::: reproducibility.{each}\n    options:\n      heading_level: 2\n" for each in names
+    ]
+    if not names:
+        lines.append(
+            f"::: reproducibility.{name}\n    options:\n      heading_level: 2\n"
+            "      show_docstring_description: false\n"
+        )
     return "\n".join(lines)
 
 
@@ -136,9 +169,9 @@ def pages() -> dict[str, str]:
     """Return the text of each page by its file's name."""
     index = (FOLDER / "index.md").read_text("utf-8")
     rows = re.sub(
-        r"(?<=\|---\|---\|---\|\n).*?(?=\n\n)", table().replace("\\", r"\\"), index, flags=re.S
+        r"(?<=\|---\|---\|---\|\n).*?(?=\n\n)", index_rows().replace("\\", r"\\"), index, flags=re.S
     )
-    return {"index.md": rows} | {f"{n}.md": page(n, names) for n, names in exported().items()}
+    return {"index.md": rows} | {f"{n}.md": room_page(n, names) for n, names in exported().items()}
 
 
 def main() -> None:
