@@ -29,7 +29,7 @@ print(json.dumps([dataclasses.asdict(answer) for answer in known_faults(deadline
 """
 
 
-def asked(version: str) -> list[dict[str, Any]]:
+def answers_of(version: str) -> list[dict[str, Any]]:
     """Return what a version answers, from an environment that exists only meanwhile."""
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
@@ -37,8 +37,11 @@ def asked(version: str) -> list[dict[str, Any]]:
         sys.exit("Cannot make environments: expected uv, got none. Try: pip install uv.")
     with tempfile.TemporaryDirectory(prefix="known-") as folder:
         python = Path(folder, "venv", "bin", "python")
-        mine = os.environ | {"PYTHONPATH": str(ROOT), "UV_CACHE_DIR": str(Path(folder, "cache"))}
-        mine.pop("VIRTUAL_ENV", None)
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "UV_CACHE_DIR": str(Path(folder, "cache")),
+        }
+        environment.pop("VIRTUAL_ENV", None)
         for command in (
             [uv, "venv", "--quiet", "--python", PYTHON, str(python.parent.parent)],
             [
@@ -53,14 +56,16 @@ def asked(version: str) -> list[dict[str, Any]]:
                 "lazy-loader",
             ],
         ):
-            subprocess.run(command, env=mine, check=True)
+            subprocess.run(command, env=environment, check=True)
         command = [str(python), "-c", ASK]
-        done = subprocess.run(command, env=mine, cwd=folder, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            command, env=environment, cwd=folder, stdout=subprocess.PIPE, check=True
+        )
     answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return answers
 
 
-def cells(answers: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+def verdicts(answers: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
     """Return a verdict for each fault that applies, and for each pattern of one that is certain."""
     found = {}
     for answer in answers:
@@ -71,29 +76,29 @@ def cells(answers: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
         if verdict == "cannot be told":
             print(answer["name"], answer["detail"], file=sys.stderr)
         for pattern in list(patterns) or [""]:
-            told = ("**wrong**" if patterns[pattern] else "right") if patterns else verdict
-            told = "**wrong**" if told == "wrong" else told
+            shown = ("**wrong**" if patterns[pattern] else "right") if patterns else verdict
+            shown = "**wrong**" if shown == "wrong" else shown
             label = f"[{name[0]}]({name[1]})" + (f", {pattern}" if pattern else "")
             if verdict != "does not apply":
-                found[name[0], label] = told
+                found[name[0], label] = shown
     return found
 
 
-def table(versions: list[str]) -> str:
+def faults_table(versions: list[str]) -> str:
     """Return the table: a row for each fault and pattern, a column for each version."""
     columns = {}
     for version in versions:
         print(f"jax {version} …", file=sys.stderr, flush=True)
-        columns[version] = cells(asked(version))
+        columns[version] = verdicts(answers_of(version))
     rows = list(dict.fromkeys(key for column in columns.values() for key in column))
     lines = ["| fault | " + " | ".join(versions) + " |", "|---" * (len(versions) + 1) + "|"]
     for key in rows:
-        told = [columns[version].get(key, "-") for version in versions]
-        lines.append(f"| {key[1]} | " + " | ".join(told) + " |")
+        shown = [columns[version].get(key, "-") for version in versions]
+        lines.append(f"| {key[1]} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     if not sys.argv[1:] or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    print(table(sys.argv[1:]))
+    print(faults_table(sys.argv[1:]))
