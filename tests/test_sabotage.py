@@ -25,6 +25,7 @@ from reproducibility import (
     Dataset,
     IdentityMismatchError,
     Plan,
+    Programs,
     SetAsideWarning,
     TrainConfig,
     TrainState,
@@ -103,13 +104,13 @@ def another_stream(patch: pytest.MonkeyPatch) -> None:
 
 def another_position(patch: pytest.MonkeyPatch) -> None:
     """Give each step the rows of the step before it."""
-    planned = step._planned
+    planned = Programs.plan
 
-    def late(*arguments: object, **settings: object) -> Plan:
-        plan = planned(*arguments, **settings)
+    def late(self: Programs, state: TrainState) -> Plan:
+        plan = planned(self, state)
         return dataclasses.replace(plan, rows=jnp.roll(plan.rows, 1, axis=0))
 
-    patch.setattr(step, "_planned", late)
+    patch.setattr(Programs, "plan", late)
 
 
 def another_example(patch: pytest.MonkeyPatch) -> None:

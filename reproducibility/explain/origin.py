@@ -148,15 +148,12 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     for _ in steps:
         pass
 
-    def step(state: TrainState, plan: Plan, x: Array, y: Array) -> PyTree:
-        parts = [
-            programs.gradient(state.params, state.step, plan, x, y, shard)
-            for shard in programs.shards
-        ]
-        loss, gradient = programs.total(parts)
-        return loss, programs.update(state, gradient)
-
     data = programs.data
+
+    def step(state: TrainState, plan: Plan, x: Array, y: Array) -> PyTree:
+        after, loss, _ = programs.step(state, plan, dataclasses.replace(data, x=x, y=y))
+        return loss, after
+
     found = trace(step, steps.state, programs.plan(steps.state), data.x, data.y)
     return {
         "trace": found.to_json(),

@@ -235,8 +235,7 @@ class Steps:
         """The compiled programs of the run."""
         self.state: TrainState = self._begin(run)
         """The state after the last step."""
-        self.plan: Plan = self.programs.plan(self.state)
-        """The plan of the stretch of steps that the next step belongs to."""
+        self._plan: Plan | None = None
         self.problem: str | None = None
         """The first line of the ledger that was not confirmed."""
         self.compared = 0
@@ -271,14 +270,14 @@ class Steps:
                 print(f"step {step} of {end}", flush=True)
 
     def _step(self, step: int) -> tuple[dict[str, Any], Any]:
-        from reproducibility.reference.step import PLANNED, Programs
+        from reproducibility.reference.step import advance
 
+        stages = self.programs.stages
         if step == 0:
-            return Programs.stages(self.state), None
-        if step % PLANNED == 1:
-            self.plan = self.programs.plan(self.state)
-        self.state, loss, gradient = self.programs.step(self.state, self.plan)
-        return Programs.stages(self.state, self.plan, gradient, self.programs.data), loss
+            return stages(self.state), None
+        new = advance(self.programs, self.state, step, self._plan)
+        self.state, self._plan = new.state, new.plan
+        return stages(new.state, new.plan, new.gradient, self.programs.data), new.loss
 
     def _begin(self, run: Run) -> TrainState:
         import jax

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -26,7 +26,15 @@ from reproducibility.recording.writer import Writer
 from reproducibility.reference.config import TrainConfig
 from reproducibility.reference.resume import open_run, resume_run, store_of
 from reproducibility.reference.run import Result, Run
-from reproducibility.reference.step import PLANNED, Programs, TrainState, programs_of, settings_of
+from reproducibility.reference.step import (
+    Advanced,
+    Plan,
+    Programs,
+    TrainState,
+    advance,
+    programs_of,
+    settings_of,
+)
 from reproducibility.same.hashing import tree_digest
 from reproducibility.scale.distributed import Layout
 from reproducibility.scale.processes import assert_same_facts, on_first
@@ -142,22 +150,18 @@ def _run_attempt(
     first, last = int(state.step), min(config.steps, config.stop_after or config.steps)
     diary = run if jax.process_index() == 0 else None
     _log_start(diary, first, programs)
-    began, done, plan, whole = time.monotonic(), first, None, None
+    began, done = time.monotonic(), first
     state = jax.tree.map(jnp.copy, state)  # the loop donates it; whoever gave it may keep theirs
     try:
         if recorder and first == 0:
             recorder.record(0, state=state)
-        for step in range(first + 1, last + 1):
-            if plan is None or step % PLANNED == 1:  # this step begins a stretch
-                plan = programs.plan(state)
-                whole = programs.layout.divide(plan, axis=1)  # what each device takes of it
-            state, loss, gradient = programs.step(state, plan)
-            done = step  # the update is complete when there is a new state, whatever follows
+        for step, new, divided in _steps(programs, state, first, last):
+            state, done = new.state, step  # complete with its new state, whatever follows
             if recorder:
-                parts = {"state": state, "plan": whole, "gradient": gradient, "data": programs.data}
-                recorder.record(step, loss=loss, **parts)
+                made_of = {"plan": divided, "gradient": new.gradient, "data": programs.data}
+                recorder.record(step, loss=new.loss, state=state, **made_of)
             if progress:
-                progress(step, loss)
+                progress(step, new.loss)
             interrupted = stop is not None and stop()
             if store and (step % config.checkpoint_every == 0 or step == last or interrupted):
                 programs.layout.assert_same_on_all_devices(state, step=step)
@@ -179,6 +183,23 @@ def _run_attempt(
     if run and ended == "finished":
         result = Result(**on_first(lambda: _finish(programs, run, state, digest)))
     return TrainResult(state, digest, ended, result)
+
+
+def _steps(
+    programs: Programs, state: TrainState, first: int, last: int
+) -> Iterator[tuple[int, Advanced, Plan]]:
+    """Do the updates after `first` up to `last`, each when it is asked for.
+
+    With each comes its plan as a recorder sees it: every device has what it takes of it.
+    """
+    plan: Plan | None = None
+    divided: Any = None
+    for step in range(first + 1, last + 1):
+        new = advance(programs, state, step, plan)
+        if new.plan is not plan:
+            divided = programs.layout.divide(new.plan, axis=1)
+        state, plan = new.state, new.plan
+        yield step, new, divided
 
 
 def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResult | None:

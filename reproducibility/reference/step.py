@@ -3,6 +3,10 @@
 The rule: a step is three programs (one shard's gradient, the sum, the update), and none of them
 sees how many devices there are. So the bits cannot depend on it.
 Chapter: docs/workflow/complete_flow.md
+
+The state is `TrainState`, what is random is a `Plan`. The three programs are `_Network._gradient`,
+`Layout.mean` and `_Optimiser._update`; `Programs.step` calls them, and `advance` is what training
+and replay do for each step.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,11 +134,13 @@ class Programs:
             state: the state before the step.
         """
         state, data = self.layout.copies((state, self.data))[0]
-        plan = _planned(state.key, state.step, data, shards=self.identity.shards)
+        plan = _plan_of(self.identity.shards, _ambient())(state.key, state.step, data)
         everywhere: Plan = self.layout.replicate(plan)
         return everywhere
 
-    def step(self, state: TrainState, plan: Plan) -> tuple[TrainState, Float[Array, ""], Params]:
+    def step(
+        self, state: TrainState, plan: Plan, data: Dataset | None = None
+    ) -> tuple[TrainState, Float[Array, ""], Params]:
         """Do one update: every shard's gradient, their mean, the optimiser. Nothing waits.
 
         **Same bits:** one backend, instruction set and version of JAX.
@@ -142,11 +148,13 @@ class Programs:
         Args:
             state: the state, which is donated.
             plan: of the stretch that the step belongs to.
+            data: what the batch is taken from; by default the data of the run.
 
         Returns:
             The next state, the mean loss of the batch, and its gradient, on the device.
         """
-        copies = self.layout.copies((state, plan, self.data.x, self.data.y))
+        data = data or self.data
+        copies = self.layout.copies((state, plan, data.x, data.y))
         parts = [
             self.gradient(state.params, state.step, plan, x, y, shard)
             for (state, plan, x, y), shards in zip(copies, self._owned, strict=True)
@@ -198,6 +206,39 @@ class Programs:
             "update": self._optimiser.alone.lower(state, part[1]),
         }
         return {k: hashlib.sha256(v.as_text().encode()).hexdigest() for k, v in lowered.items()}
+
+
+class Advanced(NamedTuple):
+    """What a step came to, on the devices."""
+
+    state: TrainState
+    """The state after it."""
+    plan: Plan
+    """The plan of the stretch that it belongs to."""
+    loss: Float[Array, ""]
+    """The mean loss of its batch."""
+    gradient: Params
+    """The mean gradient of its batch."""
+
+
+def advance(programs: Programs, state: TrainState, step: int, plan: Plan | None = None) -> Advanced:
+    """Bring a run from the state before a step to the state after it. Nothing waits.
+
+    If no plan is given, or the step begins a stretch of `PLANNED` steps, its plan is made first.
+
+    **Same bits:** as `Programs.step`; a plan is a function of (seed, step), so who made it is
+    all the same.
+
+    Args:
+        programs: of the run.
+        state: the state before the step, which is donated.
+        step: completed updates after it; `state.step` is one less.
+        plan: that of the step before, if it was just computed.
+    """
+    if plan is None or step % PLANNED == 1:
+        plan = programs.plan(state)
+    state, loss, gradient = programs.step(state, plan)
+    return Advanced(state, plan, loss, gradient)
 
 
 class _Network:
@@ -273,11 +314,6 @@ def _network_of(
 @functools.lru_cache(maxsize=8)
 def _optimiser_of(learning_rate: float, layout: Layout, ambient: Ambient) -> _Optimiser:
     return _Optimiser(learning_rate, layout)
-
-
-def _planned(key: Key[Array, ""], step: UInt[Array, ""], data: Dataset, *, shards: int) -> Plan:
-    plan: Plan = _plan_of(shards, _ambient())(key, step, data)
-    return plan
 
 
 @functools.lru_cache(maxsize=8)

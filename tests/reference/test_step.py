@@ -106,13 +106,9 @@ def compiled() -> Iterator[list[str]]:
 
 def _forget_programs() -> None:
     """Leave this process as one that has trained nothing yet."""
-    for cache in (
-        step._programs_of,
-        step._network_of,
-        step._optimiser_of,
-        step._plan_of,
-    ):
-        cache.cache_clear()
+    for value in vars(step).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
     jax.clear_caches()
 
 
