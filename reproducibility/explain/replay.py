@@ -35,7 +35,7 @@ from reproducibility.machine.environment import (
 )
 from reproducibility.recording.ledger import LEDGER, Ledger
 from reproducibility.recording.lines import LOSS, STAGES, Entry, Header, differing, read_entry
-from reproducibility.reference.config import Identity
+from reproducibility.reference.config import identity_of
 from reproducibility.reference.run import ATTEMPTS, Run
 from reproducibility.storage.files import saved_steps
 
@@ -338,8 +338,7 @@ def _fingerprint_program() -> Callable[[Any], dict[str, Any]]:
 def _programs(run: Run) -> Programs:
     from reproducibility.reference.step import programs_of, settings_of
 
-    names = [field.name for field in dataclasses.fields(Identity)]
-    programs = programs_of(Identity(**{name: run.identity[name] for name in names}))
+    programs = programs_of(identity_of(run.identity))
     settings = settings_of(programs)
     other = [name for name in settings if run.identity.get(name) != settings[name]]
     if other:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from reproducibility.errors import ConfigError
@@ -144,17 +145,28 @@ class TrainConfig(Identity, Execution):
     @property
     def identity(self) -> Identity:
         """The settings that determine the bits."""
-        return _fields_of(Identity, self)
+        return _selected(Identity, vars(self))
 
     @property
     def execution(self) -> Execution:
         """The settings that do not."""
-        return _fields_of(Execution, self)
+        return _selected(Execution, vars(self))
 
 
-def _fields_of[T](cls: type[T], whole: Any) -> T:
+def identity_of(settings: Mapping[str, Any]) -> Identity:
+    """Return the identity that a `run.json` holds among what else determines the bits.
+
+    **Same bits:** everywhere.
+
+    Args:
+        settings: JSON values by name.
+    """
+    return _selected(Identity, settings)
+
+
+def _selected[T](cls: type[T], settings: Mapping[str, Any]) -> T:
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return cls(**{name: getattr(whole, name) for name in names})
+    return cls(**{name: settings[name] for name in names})
 
 
 def _refuse(name: str, expected: str, got: Any, do: str) -> None:

@@ -7,13 +7,12 @@ Chapter: docs/components/checkpoint_explained.md
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from contextlib import ExitStack
 from typing import Any
 
 from reproducibility.errors import CheckpointMismatchError, ConfigError, RunError
-from reproducibility.reference.config import Identity, TrainConfig
+from reproducibility.reference.config import TrainConfig, identity_of
 from reproducibility.reference.run import Run
 from reproducibility.reference.step import TrainState, programs_of
 from reproducibility.same.hashing import tree_digest
@@ -56,9 +55,7 @@ def restore_state(run: Run, *, step: int | None = None) -> TrainState:
         CheckpointError: there is no such checkpoint, or it does not match the run's identity.
         CheckpointDamagedError: its bytes are not those that were sealed.
     """
-    names = [field.name for field in dataclasses.fields(Identity)]
-    identity = Identity(**{name: run.identity[name] for name in names})
-    start = programs_of(identity).start
+    start = programs_of(identity_of(run.identity)).start
     with store_of(run) as store:
         state: TrainState = store.restore(start, step=step)
         _check_state(state, start, run, store.steps()[-1] if step is None else step)
