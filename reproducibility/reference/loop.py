@@ -204,9 +204,9 @@ def _steps(
 
 def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResult | None:
     """Return what there is to return if no update is left to do."""
-    step, digest = int(state.step), tree_digest(state)
-    result = run.result()
+    step, result = int(state.step), run.result()
     if step == config.steps and result and result.steps == step:
+        digest = tree_digest(state)
         if (result.run, result.digest) != (run.name, digest):
             raise RunDamagedError(
                 "trust",
@@ -219,7 +219,7 @@ def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResu
             )
         return TrainResult(state, digest, "finished", result)
     if config.stop_after is not None and config.stop_after <= step < config.steps:
-        return TrainResult(state, digest, "stopped", None)
+        return TrainResult(state, tree_digest(state), "stopped", None)
     return None
 
 
