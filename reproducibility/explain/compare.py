@@ -20,11 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ExitCode, LedgerError, ReplayError, and_more
-from reproducibility.machine.environment import Difference, environment_differences, facts_of
+from reproducibility.machine.environment import Difference, Environment, environment_differences
 from reproducibility.recording.ledger import LEDGER, Ledger
 from reproducibility.recording.lines import FIELDS, differing
 from reproducibility.recording.walk import LedgerDivergence, Losses, Walk, walk_together
-from reproducibility.reference.run import IDENTITY, Result, Run, read_result
+from reproducibility.reference.run import (
+    IDENTITY,
+    AttemptEnd,
+    AttemptStart,
+    Result,
+    Run,
+    attempts_of,
+    read_result,
+)
 from reproducibility.storage.files import saved_steps
 
 if TYPE_CHECKING:
@@ -322,7 +330,8 @@ def _reach(side: _Side) -> int:
     steps = [0, *side.steps]
     steps += [side.ledger.last] if side.ledger and side.ledger.last else []
     steps += [side.result.steps] if side.result else []
-    steps += [line.get("to_step", 0) for line in side.run.attempts()] if side.run else []
+    ends = attempts_of(side.run) if side.run else []
+    steps += [line.to_step or 0 for line in ends if isinstance(line, AttemptEnd)]
     return max(steps)
 
 
@@ -406,14 +415,12 @@ def _what_may_explain(
     return settings, tuple(dict.fromkeys(found))
 
 
-def _environments(run: Run) -> list[dict[str, Any]]:
+def _environments(run: Run) -> list[Environment]:
     """Return what is recorded about each attempt on a run, without repeats."""
-    starts = [line for line in run.attempts() if line.get("event") == "start"]
-    unique: list[dict[str, Any]] = []
-    for line in starts:
-        facts = facts_of(line)
-        if facts not in unique:
-            unique.append(facts)
+    unique: list[Environment] = []
+    for line in attempts_of(run):
+        if isinstance(line, AttemptStart) and line.facts not in unique:
+            unique.append(line.facts)
     return unique
 
 

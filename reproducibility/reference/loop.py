@@ -25,7 +25,14 @@ from reproducibility.recording.recorder import Recorder
 from reproducibility.recording.writer import Writer
 from reproducibility.reference.config import TrainConfig
 from reproducibility.reference.resume import open_run, resume_run, store_of
-from reproducibility.reference.run import Result, Run
+from reproducibility.reference.run import (
+    AttemptEnd,
+    AttemptStart,
+    Result,
+    Run,
+    attempts_of,
+    log_attempt,
+)
 from reproducibility.reference.step import (
     Advanced,
     Plan,
@@ -232,7 +239,7 @@ def _finish(programs: Programs, run: Run, state: TrainState, digest: str) -> dic
         params_digest=tree_digest(state.params),
         loss=float(loss) if jnp.isfinite(loss) else None,  # JSON has no NaN
         accuracy=float(accuracy),
-        seconds=sum(line.get("seconds", 0.0) for line in run.attempts()),
+        seconds=sum(line.seconds for line in attempts_of(run) if isinstance(line, AttemptEnd)),
     )
     run.finish(result)
     return dataclasses.asdict(result)
@@ -271,18 +278,18 @@ def _is_computed(state: TrainState, programs: Programs) -> bool:
 
 def _log_end(run: Run | None, ended: str, step: int | None, began: float) -> None:
     """Log the last complete update; nothing where it is not known, as of a process that died."""
-    known = {} if step is None else {"to_step": step}
     if run:
-        run.log(event="end", ended=ended, **known, seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        log_attempt(run, AttemptEnd(ended=ended, to_step=step, seconds=seconds))
 
 
 def _log_start(run: Run | None, step: int, programs: Programs) -> None:
     layout = programs.layout
     if run:
-        run.log(
-            event="start",
+        start = AttemptStart(
             from_step=step,
             environment=capture_environment(),
             layout={"devices": len(layout.local), "processes": layout.processes},
             programs=programs.digests(),
         )
+        log_attempt(run, start)

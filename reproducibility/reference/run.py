@@ -31,6 +31,7 @@ from reproducibility.errors import (
     RunError,
     RunLockedError,
 )
+from reproducibility.machine.environment import Environment, facts_of
 from reproducibility.recording.ledger import LEDGER
 from reproducibility.storage.files import (
     SET_ASIDE,
@@ -90,6 +91,37 @@ class Result:
         Same bits: everywhere.
         """
         return with_digest({"format": RUN_FORMAT, **dataclasses.asdict(self)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttemptStart:
+    """The line of `attempts.jsonl` that is written when work on a run starts."""
+
+    from_step: int
+    """Updates that were complete."""
+    environment: Environment
+    """What surrounds the process: `capture_environment`."""
+    layout: dict[str, int] | None = None
+    """How many devices of how many processes."""
+    programs: dict[str, str] | None = None
+    """The digest of each program."""
+
+    @property
+    def facts(self) -> Environment:
+        """All that is recorded about the attempt, in one dictionary."""
+        return facts_of(_without_none(vars(self)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttemptEnd:
+    """The line that is written when work on a run ends, unless the process was killed."""
+
+    ended: str | None = None
+    """ "finished", "stopped", "interrupted" or "failed"."""
+    to_step: int | None = None
+    """Updates that are complete; None if that is not known."""
+    seconds: float = 0.0
+    """Wall time of the training loop."""
 
 
 class Run:
@@ -287,6 +319,43 @@ class Run:
             )
             mismatch.settings = tuple(other)
             raise mismatch
+
+
+def attempts_of(run: Run) -> list[AttemptStart | AttemptEnd]:
+    """Return the lines of `attempts.jsonl` that say where work on a run started and ended.
+
+    Args:
+        run: the run.
+    """
+    found: list[AttemptStart | AttemptEnd] = []
+    for line in run.attempts():
+        for event, kind in _ATTEMPT_EVENTS.items():
+            if line.get("event") == event:
+                names = [field.name for field in dataclasses.fields(kind)]
+                found.append(kind(**{name: line[name] for name in names if name in line}))
+    return found
+
+
+def log_attempt(run: Run, line: AttemptStart | AttemptEnd) -> None:
+    """Append such a line, without what is not known.
+
+    Args:
+        run: the run.
+        line: what to write.
+    """
+    [event] = [event for event, kind in _ATTEMPT_EVENTS.items() if isinstance(line, kind)]
+    run.log(event=event, **_without_none(vars(line)))
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# By what a line of `attempts.jsonl` names as its event.
+_ATTEMPT_EVENTS: dict[str, type[AttemptStart] | type[AttemptEnd]] = {
+    "start": AttemptStart,
+    "end": AttemptEnd,
+}
 
 
 def read_attempts(path: Path, name: str) -> tuple[list[dict[str, Any]], str | None]:
