@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reproducibility import Run, TrainConfig, capture_environment
-from reproducibility.explain import replay
+from reproducibility.explain import recompute, stretches
 from reproducibility.machine.environment import facts_of
 from reproducibility.storage.files import chained
 
@@ -53,10 +53,10 @@ def compute_here(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[s
     def work(environment: Any, module: str, task: Any, progress: Any) -> dict[str, Any]:
         asked.append((environment, task))
         with alone:
-            found = json.loads(json.dumps(replay.work(task)))
+            found = json.loads(json.dumps(recompute.work(task)))
         return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
-    patch.setattr(replay, "in_environment", work)
+    patch.setattr(stretches, "in_environment", work)
     return asked
 
 

@@ -37,7 +37,16 @@ HOUSE = {
         "check",
         "doctor",
     ),
-    "explain": ("child", "replay", "compare", "trace", "origin", "report"),
+    "explain": (
+        "child",
+        "recompute",
+        "stretches",
+        "replay",
+        "compare",
+        "trace",
+        "origin",
+        "report",
+    ),
     "testing": (),
     "cli": (
         "terminal",
@@ -74,7 +83,7 @@ MODULES = sorted(
 
 LONGEST = 300  # lines of code in a module
 # Modules that are longer today, with what they have: they may shrink and not grow.
-TOO_LONG = {"explain.replay": 318}
+TOO_LONG: dict[str, int] = {}
 
 
 def source(module: str) -> Path:
@@ -151,7 +160,8 @@ TESTED_WITH = {
     "cli.arguments": "cli.runs",
     "cli.machines": "reference.doctor",
     "cli.terminal": "cli.runs",
-    "explain.child": "explain.replay",
+    "explain.recompute": "explain.replay",
+    "explain.stretches": "explain.replay",
 }
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reproducibility.errors import ExitCode, ReplayError
 from reproducibility.explain.child import Say, side_by_side
-from reproducibility.explain.replay import Steps, compute, recorded
+from reproducibility.explain.recompute import Steps, StretchAnswer, StretchTask, recorded
+from reproducibility.explain.stretches import compute
 from reproducibility.recording.lines import differing
 from reproducibility.reference.run import Run
 
@@ -88,20 +90,20 @@ def trace_steps(
 
     def one(run: Run) -> tuple[Trace, str | None]:
         with tempfile.TemporaryDirectory() as folder:
-            answer = compute(run, step, Path(folder), {}, module=__name__, progress=progress).answer
-        if "trace" not in answer:  # an earlier stretch did not come out as recorded
+            answer = compute(run, step, Path(folder), module=__name__, progress=progress).answer
+        if answer.trace is None:  # an earlier stretch did not come out as recorded
             raise ReplayError(
                 "trace",
                 "a step",
                 path=run.path,
                 step=step,
-                got=answer["problem"],
+                got=answer.problem,
                 expected="the steps before it to come out as they were recorded",
                 do="See what `reproducibility compare` says about that step.",
             )
         from reproducibility.explain.trace import Trace
 
-        return Trace.from_json(answer["trace"]), answer["problem"]
+        return Trace.from_json(answer.trace), answer.problem
 
     sides = side_by_side(one, opened, load="reproducibility.explain.trace")
     traces = tuple(found for found, _ in sides)
@@ -125,42 +127,36 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     **Same bits:** as `replay` up to the step; as `trace` in it.
 
     Args:
-        task: as for `replay.work`.
+        task: the fields of a `StretchTask`.
 
     Returns:
-        JSON values: the "trace", and as from `replay.work` "problem" and "compared".
+        The fields of a `StretchAnswer`, with a trace.
     """
     from reproducibility.explain.trace import trace
     from reproducibility.keys import root_key
 
-    print(f"tracing step {task['end']}", flush=True)
-    steps = Steps({**task, "end": max(0, task["end"] - 1)})
-    programs = steps.programs
-    if task["end"] == 0:
-        key = root_key(programs.identity.seed)
-        found = trace(lambda key: programs.initial(key)[1], key)
-        return {
-            "trace": found.to_json(),
-            "problem": None,
-            "compared": 0,
-            "programs": programs.digests(),
-        }
-    for _ in steps:
-        pass
-
-    data = programs.data
+    asked = StretchTask(**task)
+    print(f"tracing step {asked.end}", flush=True)
+    steps = Steps(dataclasses.replace(asked, end=max(0, asked.end - 1)))
+    programs, data = steps.programs, steps.programs.data
 
     def step(state: TrainState, plan: Plan, x: Array, y: Array) -> PyTree:
         after, loss, _ = programs.step(state, plan, dataclasses.replace(data, x=x, y=y))
         return loss, after
 
-    found = trace(step, steps.state, programs.plan(steps.state), data.x, data.y)
-    return {
-        "trace": found.to_json(),
-        "problem": steps.problem,
-        "compared": steps.compared,
-        "programs": programs.digests(),
-    }
+    if asked.end == 0:
+        key = root_key(programs.identity.seed)
+        found = trace(lambda key: programs.initial(key)[1], key)
+    else:
+        deque(steps, maxlen=0)
+        found = trace(step, steps.state, programs.plan(steps.state), data.x, data.y)
+    answer = StretchAnswer(
+        problem=steps.problem,
+        compared=steps.compared,
+        programs=programs.digests(),
+        trace=found.to_json(),
+    )
+    return vars(answer)
 
 
 def _judge(

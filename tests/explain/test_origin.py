@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reproducibility import ReplayError, RunError, TrainConfig, capture_environment, train
-from reproducibility.explain import origin, replay
+from reproducibility.explain import origin, recompute, stretches
 from reproducibility.explain.origin import Origin, trace_steps
 from reproducibility.machine.environment import facts_of
 from tests.conftest import SMALL
@@ -38,7 +38,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         found = json.loads(json.dumps(importlib.import_module(module).work(task)))
         return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
-    monkeypatch.setattr(replay, "in_environment", work)
+    monkeypatch.setattr(stretches, "in_environment", work)
 
 
 @pytest.mark.long
@@ -115,7 +115,7 @@ def test_without_a_trace_there_is_no_verdict(
     runs: tuple[Path, Path], here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an earlier stretch is refuted and nothing was traced, nothing is compared."""
-    monkeypatch.setattr(origin, "work", lambda task: replay.work({**task, "end": 1, "since": 0}))
+    monkeypatch.setattr(origin, "work", lambda task: recompute.work({**task, "end": 1, "since": 0}))
     with pytest.raises(ReplayError, match="Cannot trace a step"):
         trace_steps(runs[:1], 2)
 

@@ -3,22 +3,14 @@
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import psutil
 import pytest
 
 from reproducibility import (
@@ -30,10 +22,11 @@ from reproducibility import (
     restore_state,
     train,
 )
-from reproducibility.explain import child as children_of_replay
 from reproducibility.explain import replay
+from reproducibility.explain.recompute import recorded
+from reproducibility.explain.stretches import stretches_of
 from reproducibility.recording.lines import STAGES
-from reproducibility.reference import step as the_step
+from reproducibility.reference import step as reference_step
 from reproducibility.same.leaves import named_leaves, path_string
 from tests.conftest import SMALL
 from tests.replaying import (
@@ -105,7 +98,7 @@ def test_any_step_is_confirmed(run: Path, here: Asked, step: int, start: int) ->
     """Each step is computed from the checkpoint before it and has the recorded fingerprints."""
     found = replay.replay(run, step)
     assert (found.answer, found.step, found.start) == ("confirmed", step, start)
-    assert found.entries == {step: replay.recorded(Run.read(run), step)}
+    assert found.entries == {step: recorded(Run.read(run), step)}
     assert list(found.values) == list(STAGES if step else STAGES[3:])
     assert found.environment == ()
     lines = max(step - start, 1) + (step > 0 == start)
@@ -171,7 +164,7 @@ def test_without_a_ledger_nothing_is_confirmed(
     found = replay.replay(run, 6)
     assert (found.answer, found.reason) == ("cannot be told", "The ledger has no line of step 6.")
     assert found.values
-    assert replay.recorded(Run.read(run), 6) is None
+    assert recorded(Run.read(run), 6) is None
 
 
 def test_a_damaged_ledger_tells_of_the_steps_before(run: Path, here: Asked) -> None:
@@ -241,9 +234,11 @@ def test_another_program_is_refused(
     run: Path, here: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where this package makes other data of the same settings, it is said, not computed."""
-    settings = the_step.settings_of
+    settings = reference_step.settings_of
     monkeypatch.setattr(
-        the_step, "settings_of", lambda programs: {**settings(programs), "data_digest": "other"}
+        reference_step,
+        "settings_of",
+        lambda programs: {**settings(programs), "data_digest": "other"},
     )
     with pytest.raises(ReplayError, match=r"expected data_digest='[0-9a-f]{64}', got 'other'"):
         replay.replay(run, 5)
@@ -363,7 +358,7 @@ def test_each_stretch_has_the_environment_it_had(tmp_path: Path, name: str) -> N
             run.log(event="start", from_step=begin, environment=environment)
             if end is not None:
                 run.log(event="end", to_step=end)
-    assert replay._stretches(run, step, step - 1) == expected
+    assert stretches_of(run, step, step - 1) == expected
 
 
 def two_environments(lines: list[dict[str, Any]]) -> None:
@@ -431,155 +426,7 @@ def test_each_stretch_is_computed_in_its_environment(
     assert found.reason == "It has the recorded fingerprints; 6 of its lines were compared."
 
 
-# ---------------------------------------------------------------- the child process
-# Imported in the child before anything else of the task, in the place of what it would compute.
-PROBE = """
-import json, os, sys
-json.dump([dict(os.environ), sys.path], open(os.environ["PROBE"], "w"))
-os._exit(5)
-"""
-
-
-@pytest.fixture
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Start the child process of a replay with a module of our own."""
-
-    def start(content: str, environment: Any = {}, progress: Any = None) -> None:  # noqa: B006
-        (tmp_path / "path").mkdir(exist_ok=True)
-        (tmp_path / "path/ours.py").write_text(content)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-        replay.in_environment(environment, "ours", {"run": "R", "end": 3}, progress)
-
-    return start
-
-
-def variables(
-    child: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Any
-) -> dict[str, str]:
-    """Return the variables that a child process has for a recorded environment."""
-    monkeypatch.setenv("PROBE", str(tmp_path / "probe.json"))
-    with pytest.raises(ReplayError, match="got exit code 5 and 'nothing'"):
-        child(PROBE, environment)
-    found, path = json.loads((tmp_path / "probe.json").read_text())
-    assert str(tmp_path) not in path
-    assert "" not in path
-    return found
-
-
-def test_the_child_has_the_recorded_environment(
-    child: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Recorded settings are set, those of this process that were not recorded are gone.
-
-    Nothing is imported from the directory that the command happens to be in.
-    """
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "json.py").write_text("raise SystemExit(9)")
-    ours = {
-        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
-        "NPROC": "7",
-        "PJRT_NPROC": "7",
-        "OMP_NUM_THREADS": "7",
-        "JAX_ENABLE_X64": "1",
-        "JAX_FOO": "1",
-        "JAX_BAR": "1",
-        "JAX_COMPILATION_CACHE_DIR": "cache",
-        "JAX_PLATFORMS": "nonsense",
-        "HOME": "home",
-    }
-    for name, value in ours.items():
-        monkeypatch.setenv(name, value)
-    recorded = {
-        "threads.xla_cpu": 2,
-        "xla_flags.xla_cpu_max_isa": "AVX",
-        "env.JAX_FOO": "(set)",
-        "env.HOME": None,
-        "config.path": "x",
-        "env.PATH": "/evil",
-        "device.platform": "cpu",
-        "config.jax_random_seed_offset": 0,
-        "xla_flags.nobody_knows_it": "true",
-        "env.PYTHONSTARTUP": "evil.py",
-        "xla_flags.xla_dump_to": "here",
-    }
-    found = variables(child, tmp_path, monkeypatch, recorded)
-    assert (found["XLA_FLAGS"], found["NPROC"]) == ("--xla_cpu_max_isa=AVX", "2")
-    assert (found["JAX_PLATFORMS"], found["JAX_RANDOM_SEED_OFFSET"]) == ("cpu", "0")
-    assert found["JAX_COMPILATION_CACHE_DIR"] == "cache"
-    assert (found["JAX_FOO"], found["HOME"]) == ("1", "home")
-    assert found["PATH"] == os.environ["PATH"]
-    assert not found.keys() & {
-        "PJRT_NPROC",
-        "OMP_NUM_THREADS",
-        "JAX_ENABLE_X64",
-        "JAX_BAR",
-        "PYTHONSTARTUP",
-    }
-
-
-def test_a_recorded_value_is_only_a_value(
-    child: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing that a run holds is executed, opens a file, or smuggles in another flag."""
-    evil = [
-        "AVX --xla_dump_to=here",
-        "$(touch here)",
-        "`touch here`",
-        "; touch here",
-        "a'b",
-        'a"b',
-        "a\nb",
-        "a\0b",
-        "\ud800",
-        "../here",
-        "/here",
-        "a\n",
-        ["x"],
-        {"a": 1},
-        "é",
-    ]
-    monkeypatch.chdir(tmp_path)
-    for name in ("OPENBLAS_CORETYPE", "XLA_FLAGS"):
-        monkeypatch.delenv(name, raising=False)
-    for value in evil:
-        recorded = {
-            "xla_flags.xla_cpu_max_isa": value,
-            "env.OPENBLAS_CORETYPE": value,
-            "threads.xla_cpu": value,
-            "config.jax_default_prng_impl": value,
-        }
-        assert children_of_replay.variables_of(recorded) == {}
-    found = variables(child, tmp_path, monkeypatch, recorded)
-    assert not found.keys() & {"XLA_FLAGS", "NPROC", "OPENBLAS_CORETYPE", "JAX_DEFAULT_PRNG_IMPL"}
-    assert not (tmp_path / "here").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "code", "told"),
-    [
-        ("raise ValueError('no such thing')", 1, "ValueError: no such thing"),
-        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL, "nothing"),
-        ("import no_such_module", 1, "ModuleNotFoundError: No module named 'no_such_module'"),
-        (
-            "import sys; sys.exit('E0102 03:04:05.6  7 a.cc:8] no [x] flag\\nusage: …')",
-            1,
-            "no [x] flag",
-        ),
-        ("e = ValueError('first'); e.add_note('See a page'); raise e", 1, "ValueError: first"),
-    ],
-)
-def test_a_child_that_fails_says_why(
-    child: Callable[..., None], content: str, code: int, told: str
-) -> None:
-    """A process that comes back without an answer is one sentence, with what it died of."""
-    with pytest.raises(ReplayError) as caught:
-        child(content)
-    error = caught.value
-    assert (error.exit_code, error.path, error.step) == (3, "R", 3)
-    assert error.got == f"exit code {code} and {told!r}"
-    assert "\n" not in str(error)
-
-
+# ---------------------------------------------------------------- other flags, other code
 def test_a_flag_that_the_compiler_refuses_is_named(run: Path) -> None:
     """A recorded flag that this XLA refuses is not a refutation: it is said, with the flag."""
 
@@ -590,26 +437,6 @@ def test_a_flag_that_the_compiler_refuses_is_named(run: Path) -> None:
     with pytest.raises(ReplayError, match="xla_cpu_enable_fast_math") as caught:
         replay.replay(run, 6)
     assert "\n" not in str(caught.value)
-
-
-def test_an_interrupt_takes_the_child_along(
-    child: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever interrupts a replay does not wait for it, and leaves no process behind."""
-    monkeypatch.setenv("PROBE", str(tmp_path / "pid"))
-    content = "import os, pathlib, time; pathlib.Path(os.environ['PROBE']).write_text("
-    content += "str(os.getpid())); print('begun', flush=True); time.sleep(600)"
-
-    def interrupt(text: str) -> None:
-        assert text == "R: begun"
-        raise KeyboardInterrupt
-
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        child(content, progress=interrupt)
-    assert time.monotonic() - began < 300
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_other_code_is_not_a_refutation(run: Path, here: Asked) -> None:
@@ -625,160 +452,3 @@ def test_other_code_is_not_a_refutation(run: Path, here: Asked) -> None:
     found = replay.replay(run, 6)
     assert found.answer == "cannot be told"
     assert f"program.update was {'0' * 64} then" in found.reason
-
-
-def test_a_child_ends_with_its_parent() -> None:
-    """However the process ends that started it, a child does not go on alone, busy or idle."""
-    pipe = subprocess.PIPE
-    busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
-    busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
-    for code in ("", busy):
-        command = [
-            sys.executable,
-            "-uc",
-            f"{code}from reproducibility.explain import child; print('here'); child.serve()",
-        ]
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
-            assert child.stdout.readline() == b"here\n"
-            if code:
-                child.stdin.write(b'["busy", "nowhere", {}]\n')
-                child.stdin.flush()
-                assert child.stdout.readline() == b"begun\n"
-            child.stdin.close()  # as when the parent was killed
-            assert child.wait(60) == 1
-
-
-PIDS = """
-import os, pathlib
-
-def work(task):
-    if task["dies"]:
-        raise ValueError(task["run"])
-    if task["waits"]:
-        pathlib.Path(task["waits"]).touch()
-        import time; time.sleep(600)
-    return {"pid": os.getpid()}
-"""
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Have a child of ours do a task; return which process did it."""
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path/pids.py").write_text(PIDS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-
-    def start(run: str, *, dies: bool = False, waits: str = "", threads: int = 1) -> int:
-        task = {"run": run, "end": 3, "dies": dies, "waits": waits}
-        found = replay.in_environment({"threads.xla_cpu": threads}, "pids", task, None)
-        return found["pid"]
-
-    return start
-
-
-def test_equal_environments_share_a_process(ask: Callable[..., int]) -> None:
-    """Two runs are computed by one process where the same variables are set, and else by two."""
-    one, other = children_of_replay.side_by_side(ask, ("a", "b"))
-    assert one == other
-    one, other = children_of_replay.side_by_side(lambda n: ask("a", threads=n), (1, 2))
-    assert one != other
-
-
-def test_a_process_that_died_takes_no_other_run_along(ask: Callable[..., int]) -> None:
-    """Of two runs that share a process, each is told what happened to it, whichever is first."""
-
-    def one(run: str) -> int | str:
-        try:
-            return ask(run, dies=run.startswith("bad"))
-        except ReplayError as error:
-            return error.got
-
-    for runs in (("bad 1", "good", "bad 2"), ("good", "bad 3", "good too")):
-        for run, told in zip(runs, children_of_replay.side_by_side(one, runs), strict=True):
-            if run.startswith("bad"):
-                assert told == f"exit code 1 and 'ValueError: {run}'"
-            else:
-                assert isinstance(told, int)
-
-
-def test_what_fails_on_one_side_ends_the_other(ask: Callable[..., int], tmp_path: Path) -> None:
-    """Nobody waits for one side when the other one has failed already; other calls go on."""
-    begun = tmp_path / "begun"
-
-    def one(side: str) -> None:
-        if side == "b":
-            while not begun.exists():
-                time.sleep(0.01)
-            raise KeyError(side)
-        ask(side, waits=str(begun))
-
-    began = time.monotonic()
-    with pytest.raises(KeyError):
-        children_of_replay.side_by_side(one, ("a", "b"))
-    assert time.monotonic() - began < 300
-    assert children_of_replay.side_by_side(len, ("a", "bc")) == [1, 2]
-
-
-def ready(folder: Path, count: int) -> list[Path]:
-    """Wait until so many tasks are at work."""
-    while len(found := list(folder.glob("ready *"))) < count:
-        time.sleep(0.01)
-    return found
-
-
-def test_what_fails_ends_no_other_call(ask: Callable[..., int], tmp_path: Path) -> None:
-    """Of two calls at a time in two threads, one that fails leaves the processes of the other.
-
-    The same holds for a replay that no such call has started.
-    """
-    ended: list[str] = []
-
-    def waiting(name: str) -> None:
-        with pytest.raises(ReplayError, match="got exit code -9"):
-            ask(name, waits=str(tmp_path / f"ready {name}"))
-        ended.append(name)
-
-    both = partial(children_of_replay.side_by_side, waiting, ("c",))
-    others = [threading.Thread(target=each) for each in (both, partial(waiting, "alone"))]
-    before = set(psutil.Process().children())
-    for thread in others:
-        thread.start()
-    ready(tmp_path, 2)
-    theirs = set(psutil.Process().children()) - before
-
-    def one(side: str) -> None:
-        if side == "b":
-            ready(tmp_path, 3)
-            raise KeyError(side)
-        ask(side, waits=str(tmp_path / "ready a"))
-
-    try:
-        with pytest.raises(KeyError):
-            children_of_replay.side_by_side(one, ("a", "b"))
-        assert set(psutil.Process().children()) - before == theirs
-        assert ended == []
-    finally:
-        for child in theirs:
-            child.kill()
-        for thread in others:
-            thread.join()
-    assert sorted(ended) == ["alone", "c"]
-
-
-def test_a_child_that_comes_too_late_is_ended(
-    ask: Callable[..., int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that one side starts while the other has failed already is not waited for."""
-    failed, before = threading.Event(), set(psutil.Process().children())
-    end = children_of_replay._Children.end
-    monkeypatch.setattr(children_of_replay._Children, "end", lambda self: (end(self), failed.set()))
-
-    def one(side: str) -> None:
-        if side == "b":
-            raise KeyError(side)
-        assert failed.wait(300)
-        ask(side, waits="begun")
-
-    with pytest.raises(KeyError):
-        children_of_replay.side_by_side(one, ("a", "b"))
-    assert set(psutil.Process().children()) - before == set()
