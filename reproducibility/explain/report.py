@@ -13,6 +13,7 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +93,8 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{sign} {verdict}: {_escaped(names[0])} and {_escaped(names[1])}</title>
-<style>{STYLE}</style></head>
+<style>
+{_style()}</style></head>
 <body><main>
 <header class="{kind}"><h1><span aria-hidden="true">{sign}</span> {verdict}</h1>
 <p>{_escaped(found.reason)}</p>
@@ -350,69 +352,10 @@ def _escaped(text: str) -> str:
     return escape(str(text))
 
 
+def _style() -> str:
+    return resources.files(__package__).joinpath("report.css").read_text("utf-8")
+
+
 HATCH = """<defs><pattern id='hatch' width='8' height='8' patternUnits='userSpaceOnUse'
  patternTransform='rotate(45)'><rect class='under' width='8' height='8'/>
 <rect class='over' width='3' height='8'/></pattern></defs>"""
-
-STYLE = """
-:root { color-scheme: light; --ground: #ffffff; --ink: #1b2a2d; --soft: #536469; --rule: #cfd8da;
-  --agreed: #1a7446; --parted: #b3261e; --unsure: #875800; --tint: #f9dedb; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { color-scheme: dark; --ground: #12191b; --ink: #e4ecee; --soft: #a2b3b8; --rule: #38474b;
-    --agreed: #5fce92; --parted: #ff8f80; --unsure: #eeb655; --tint: #4a2522; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
-header { border-left: 6px solid var(--tone); padding-left: 1.25rem; }
-header.same { --tone: var(--agreed); } header.different { --tone: var(--parted); }
-header.cannot { --tone: var(--unsure); }
-h1 { margin: 0; color: var(--tone); font-size: 2rem; line-height: 1.2; }
-h1 span { font-size: 2.5rem; line-height: 1; vertical-align: -0.06em; }
-header p { margin: .5rem 0 1rem; font-size: 1.15rem; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.25rem; } h3 { margin: 0 0 .5rem; font-size: 1rem; }
-code, td, tbody th { font-family: ui-monospace, monospace; font-size: .875rem; }
-table { width: 100%; border-collapse: collapse; margin: 0 0 1rem; }
-th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--rule); text-align: left;
-  vertical-align: top; font-variant-numeric: tabular-nums; }
-thead th, figure p, figcaption, footer, text { color: var(--soft); font-size: .875rem; }
-th { font-weight: 600; } thead th { overflow-wrap: normal; } td { min-width: 5rem; }
-.picture { display: block; overflow: visible; }
-.agreed { fill: var(--agreed); } .parted { fill: url(#hatch); stroke: var(--parted); }
-.unknown { fill: none; stroke: var(--unsure); stroke-dasharray: 3 3; }
-.under { fill: var(--tint); } .over { fill: var(--parted); }
-.mark { stroke: var(--ink); stroke-width: 2; } .zoom { stroke: var(--soft); }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 0 0 1rem; padding: 0;
-  list-style: none; }
-.legend svg { overflow: visible; vertical-align: -1px; margin-right: .35rem; }
-.stages { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: 1.75rem; margin: 0;
-  padding: 0; list-style: none; }
-.stages li { position: relative; padding: .6rem; border: 1px solid var(--rule);
-  border-radius: 6px; color: var(--soft); font-size: .875rem; }
-.stages b { display: block; color: var(--ink); font: 600 1rem ui-monospace, monospace; }
-.stages span { display: block; margin-top: .4rem; }
-.stages .later { border-color: var(--parted); } .stages .later span { color: var(--parted); }
-.stages .first { border: 3px solid var(--parted); }
-.stages .first span { color: var(--parted); font-weight: 700; }
-.stages li + li::before { content: "→"; position: absolute; left: -1.5rem; top: 35%;
-  color: var(--soft); font-size: 1.1rem; }
-figure { margin: 0; } figure p { margin: 0 0 .5rem; }
-figure div { padding: 0 1rem 0 5rem; } text { fill: var(--soft); font-size: 13px; }
-.grid { stroke: var(--rule); } .pin { stroke: var(--parted); stroke-opacity: .35; }
-.dot { fill: var(--parted); }
-.ring { fill: var(--ground); stroke: var(--agreed); stroke-width: 1.5; }
-.cross { fill: var(--unsure); font-size: 16px; text-anchor: middle; }
-details { margin-top: 1rem; } summary { cursor: pointer; }
-footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--rule); }
-@media (max-width: 44rem) {
-  main { padding: 1rem .75rem 2rem; } header { padding-left: .75rem; }
-  .stages { grid-auto-flow: row; gap: 1.5rem; }
-  .stages li + li::before { content: "↓"; left: 1rem; top: -1.6rem; }
-  thead { display: none; } tbody th, td { display: block; border: 0; padding: 0; }
-  tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--rule); }
-  td::before { content: attr(data-head) ": "; color: var(--soft); }
-  figure div { padding-left: 4.25rem; }
-}
-@media print { body { font-size: 11pt; } main { max-width: none; padding: 0; }
-  figure, tr, li { break-inside: avoid; } h2, h3 { break-after: avoid; } }
-"""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import reproducibility
 from reproducibility import Distance, Recorder, RunSaveError, compare
 from reproducibility.explain.compare import Comparison, Recomputed
 from reproducibility.explain.report import (
@@ -20,7 +21,6 @@ from reproducibility.explain.report import (
     EQUAL,
     MEANINGS,
     NO_NUMBER,
-    STYLE,
     TOP,
     report,
     write_report,
@@ -29,6 +29,9 @@ from reproducibility.machine.environment import Difference
 from reproducibility.recording.lines import FIELDS
 
 Element = ElementTree.Element
+STYLE = (
+    Path(reproducibility.__file__).with_name("explain").joinpath("report.css").read_text("utf-8")
+)
 CONFIRMED = Recomputed("confirmed", "2 recorded steps came out with the same fingerprints.")
 REFUTED = Recomputed("refuted", "Step 3 came out different.")
 
