@@ -95,7 +95,7 @@ class TraceCommand:
 
         runs = [self.run] if self.against is None else [self.run, self.against]
         found = trace_steps(runs, self._step(), progress=patient_progress())
-        show = print_operations if found.parting is None else print_origin
+        show = print_operations if found.divergence is None else print_origin
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, show, reasons, as_json=self.json)
 

@@ -194,17 +194,17 @@ def print_comparison(found: Comparison) -> None:
 
 def print_origin(found: Origin) -> None:
     """Print what `trace --against` found."""
-    parting = found.parting
+    divergence = found.divergence
     rows = [("verdict", found.verdict), ("reason", found.reason)]
-    for side, operation in (("a", parting and parting.a), ("b", parting and parting.b)):
+    for side, operation in (("a", divergence and divergence.a), ("b", divergence and divergence.b)):
         if operation:
             rows += [
                 (f"{side} operation", str(operation)),
                 (f"{side} inputs", " ".join(operation.inputs)),
                 (f"{side} outputs", " ".join(operation.outputs)),
             ]
-    if parting and parting.differing:
-        count = f"{parting.differing} of {len(found.traces[0].operations)} operations"
+    if divergence and divergence.differing:
+        count = f"{divergence.differing} of {len(found.traces[0].operations)} operations"
         rows.append(("in all", f"{count} have other outputs; the rest of them inherit it"))
     _print_rows(rows + [("note", note) for note in found.notes])
 

@@ -87,7 +87,7 @@ class Comparison:
     since: int = -1
     """The last step before `step` that was found to agree; -1 if there is none."""
     losses: Losses = dataclasses.field(default_factory=list)
-    """Losses of both by step, as hexadecimal floats, around the step where they part and after."""
+    """Losses of both by step, as hexadecimal floats, around the diverging step and after it."""
 
     @property
     def exit_code(self) -> int:
@@ -143,7 +143,7 @@ def compare(
         progress: called with what is being done.
 
     Returns:
-        The verdict, where the two part, and what differs in settings and environment.
+        The verdict, where the two diverge, and what differs in settings and environment.
 
     Raises:
         RunError: one of the two is none of these; the message says which.
@@ -161,7 +161,7 @@ def compare(
     """
     left, right = _open(Path(a)), _open(Path(b))
     walked = walk_together(left.ledger, right.ledger) if left.ledger and right.ledger else None
-    found = _by_ledger(left, right, walked) if walked and walked.parting else None
+    found = _by_ledger(left, right, walked) if walked and walked.divergence else None
     if walked and found and replay:
         found = _recompute(found, left, right, walked, progress)
     settings, environment = _what_may_explain(left, right)
@@ -193,24 +193,24 @@ def _open(path: Path) -> _Side:
 
 
 def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
-    """Say where two ledgers part."""
-    parting: LedgerDivergence = walked.parting  # type: ignore[assignment]
-    when = f"step {parting.step}" if parting.step else "the start"
-    first = max(parting.since, 0) + 1
-    if first < parting.step:
-        when = f"a step from {first} to {parting.step}"
-    where = f"{parting.stage}{_of(parting.leaves)}"
+    """Say where two ledgers diverge."""
+    divergence: LedgerDivergence = walked.divergence  # type: ignore[assignment]
+    when = f"step {divergence.step}" if divergence.step else "the start"
+    first = max(divergence.since, 0) + 1
+    if first < divergence.step:
+        when = f"a step from {first} to {divergence.step}"
+    where = f"{divergence.stage}{_of(divergence.leaves)}"
     one, other = left.result, right.result
     digests = (one.digest if one else None, other.digest if other else None)
     return Comparison(
         "different",
         f"They part at {when}, first in {where}.",
-        parting.step,
-        parting.stage,
-        parting.stages,
-        parting.leaves,
+        divergence.step,
+        divergence.stage,
+        divergence.stages,
+        divergence.leaves,
         digests=digests,
-        since=parting.since,
+        since=divergence.since,
     )
 
 
@@ -225,7 +225,7 @@ def _recompute(
     from reproducibility.explain.child import side_by_side
     from reproducibility.explain.replay import replay
 
-    parting: LedgerDivergence = walked.parting  # type: ignore[assignment]
+    divergence: LedgerDivergence = walked.divergence  # type: ignore[assignment]
     if not (left.run and right.run):
         told = Recomputed("cannot be told", "A ledger alone cannot be computed again.")
         return dataclasses.replace(found, recomputed=(told, told))
@@ -234,11 +234,11 @@ def _recompute(
         one = partial(_replayed, partial(replay, since=since, progress=progress), step)
         return side_by_side(one, (left.path, right.path), load="reproducibility.same.distance")
 
-    sides = both(parting.step, parting.since)
+    sides = both(divergence.step, divergence.since)
     one, other = (Recomputed(side.answer, side.reason) for side in sides)
     found = dataclasses.replace(found, recomputed=(one, other))
     exact = _first_exact(sides)
-    if exact and exact[0] != parting.step:  # not every step is recorded
+    if exact and exact[0] != divergence.step:  # not every step is recorded
         sides = both(exact[0], exact[0] - 1)
     if not exact or any(isinstance(side, Recomputed) for side in sides):
         return found

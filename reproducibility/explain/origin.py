@@ -1,7 +1,7 @@
 """One step of a run, or of two, operation by operation, each in its recorded environment.
 
 The rule: the same state and the same operations go in; so the first operation that comes out
-different is where two runs part.
+different is where two runs diverge.
 Chapter: docs/guide/flight_recorder.md
 """
 
@@ -40,8 +40,8 @@ class Origin:
     """Whether every operation agrees, one differs, or what is recorded shows in no operation."""
     reason: str
     """The verdict in one sentence."""
-    parting: TraceDivergence | None
-    """Where the traces part; None if there is only one."""
+    divergence: TraceDivergence | None
+    """Where the traces diverge; None if there is only one."""
     traces: tuple[Trace, ...]
     """The traces themselves."""
     notes: tuple[str, ...]
@@ -57,11 +57,11 @@ class Origin:
 
         Same bits: everywhere.
         """
-        parting = dataclasses.asdict(self.parting) if self.parting else None
+        divergence = dataclasses.asdict(self.divergence) if self.divergence else None
         return {
             "verdict": self.verdict,
             "reason": self.reason,
-            "parting": parting,
+            "parting": divergence,  # its name for those who read it
             "notes": list(self.notes),
             "traces": [each.to_json() for each in self.traces],
         }
@@ -70,7 +70,7 @@ class Origin:
 def trace_steps(
     runs: Sequence[str | os.PathLike[str]], step: int, *, progress: Say | None = None
 ) -> Origin:
-    """Trace one step of one run or of two, and find the operation where they part.
+    """Trace one step of one run or of two, and find the operation where they diverge.
 
     **Same bits:** as `trace`; each run in a process with the environment that it recorded.
 
@@ -117,8 +117,8 @@ def trace_steps(
         return Origin("same", reason, None, traces, notes)
     from reproducibility.explain.trace import first_divergence
 
-    parting = first_divergence(*traces)
-    return Origin(*_judge(parting, opened, step), parting, traces, notes)
+    divergence = first_divergence(*traces)
+    return Origin(*_judge(divergence, opened, step), divergence, traces, notes)
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
@@ -160,14 +160,14 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judge(
-    parting: TraceDivergence, runs: Sequence[Run], step: int
+    divergence: TraceDivergence, runs: Sequence[Run], step: int
 ) -> tuple[Literal["same", "different", "cannot be told"], str]:
-    if parting.kind != "none":
-        return "different", parting.reason
+    if divergence.kind != "none":
+        return "different", divergence.reason
     lines = [recorded(run, step) for run in runs]
     if all(lines) and differing(*lines):  # type: ignore[arg-type]
         return "cannot be told", (
             f"The runs differ in step {step}, and no operation does on its own: the difference "
             "comes from how they are compiled together."
         )
-    return "same", parting.reason
+    return "same", divergence.reason

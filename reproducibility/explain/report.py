@@ -107,7 +107,7 @@ page.</footer>
 
 
 def _where(found: Comparison) -> str:
-    """Draw a strip of steps, and the stages of the one at which the two part."""
+    """Draw a strip of steps, and the stages of the one at which the two diverge."""
     recorded = [step for step, _, _ in found.losses]  # by both
     if found.stage is None or found.step is None:
         strip = _strip(recorded[-1], recorded[-1] + 1, recorded[-1]) if recorded else ""
@@ -123,27 +123,32 @@ def _where(found: Comparison) -> str:
     )
 
 
-def _strip(agreed: int, parting: int, last: int) -> str:
-    """Draw the steps from 0 to `last`: those that agree, those after the parting."""
-    parts = [
+def _strip(agreed: int, diverging: int, last: int) -> str:
+    """Draw the steps from 0 to `last`: those that agree, those from where the two diverge."""
+    spans = [
         ("agreed", 0, agreed + 1, f"the same up to step {agreed:,}"),
-        ("unknown", agreed + 1, parting, f"steps {agreed + 1:,} to {parting - 1:,}: not recorded"),
-        ("parted", parting, last + 1, f"apart from step {parting:,} on"),
+        (
+            "unknown",
+            agreed + 1,
+            diverging,
+            f"steps {agreed + 1:,} to {diverging - 1:,}: not recorded",
+        ),
+        ("parted", diverging, last + 1, f"apart from step {diverging:,} on"),
     ]
-    parts = [part for part in parts if part[1] < part[2]]
-    said = "; ".join(words for _, _, _, words in parts)
+    spans = [span for span in spans if span[1] < span[2]]
+    said = "; ".join(words for _, _, _, words in spans)
     bars = legend = ""
-    for kind, start, end, words in parts:
+    for kind, start, end, words in spans:
         x, width = _percent(start, last + 1), _percent(end - start, last + 1)
         bars += f"<rect class='{kind}' x='{x}' y='0' width='{width}' height='28'/>"
         swatch = f"<rect class='{kind}' width='14' height='14'/>"
         legend += f"<li><svg width='14' height='14' aria-hidden='true'>{swatch}</svg> {words}</li>"
-    if parting <= last:  # a mark that is seen however narrow its part is, and a magnifying glass
-        x = _percent(parting, last + 1)
+    if diverging <= last:  # a mark that is seen however narrow its span is, and a magnifying glass
+        x = _percent(diverging, last + 1)
         bars += f"<line class='mark' x1='{x}' x2='{x}' y1='-6' y2='34'/>" + "".join(
             f"<line class='zoom' x1='{x}' x2='{end}' y1='34' y2='64'/>" for end in ("0%", "100%")
         )
-    drawn = _svg(64 if parting <= last else 28, "The steps of both", said, HATCH + bars)
+    drawn = _svg(64 if diverging <= last else 28, "The steps of both", said, HATCH + bars)
     return f"<ul class='legend'>{legend}</ul>\n{drawn}"
 
 
@@ -207,7 +212,7 @@ def _growth(found: Comparison) -> str:
 
 
 def _plot(points: Sequence[_Point], origin: int) -> str:
-    """Draw a distance for each step; across, the steps are counted from where the two part."""
+    """Draw a distance for each step; across, the steps are counted from where the two diverge."""
     first, last = min(points[0].step - origin, 0), max(points[-1].step - origin, 0)
     place = _logarithm if last - first > LONG else float
     decades = max(1, *(math.ceil(math.log10(point.ulp or 1)) for point in points))
@@ -255,7 +260,7 @@ def _logarithm(after: int) -> float:
 
 
 def _ticks(first: int, last: int) -> list[int]:
-    """Choose some steps to be named, counted from the parting."""
+    """Choose some steps to be named, counted from where the two diverge."""
     if last - first > LONG:
         powers = [10**k for k in range(1, len(str(max(last, -first))), 2)]
         return [n for n in (*(-p for p in powers), 0, *powers) if first <= n <= last]

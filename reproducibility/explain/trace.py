@@ -116,7 +116,7 @@ Kind = Literal["none", "inputs", "operation", "program"]
 
 @dataclasses.dataclass(frozen=True)
 class TraceDivergence:
-    """Where two traces part."""
+    """Where two traces diverge."""
 
     kind: Kind
     """What comes first: nothing, the arguments, an operation, or that the programs are two."""
@@ -222,16 +222,16 @@ def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
     # what it got can only be a constant.
     constant = end if arguments else _first(pairs, lambda x, y: x.inputs != y.inputs)
 
-    def parting(kind: Kind, number: int | None, reason: str) -> TraceDivergence:
+    def divergence(kind: Kind, number: int | None, reason: str) -> TraceDivergence:
         differing = sum(x.outputs != y.outputs for x, y in pairs)
         return TraceDivergence(kind, number, _at(a, number), _at(b, number), reason, differing)
 
     if constant < cause:
         what = f"{a.operations[constant]} gets another input, and nothing before it differs"
-        return parting("program", constant, f"A constant of the program differs: {what}.")
+        return divergence("program", constant, f"A constant of the program differs: {what}.")
     if cause < end:
         what = f"operation {cause}, {a.operations[cause]}"
-        return parting("operation", cause, f"The same inputs give other outputs in {what}.")
+        return divergence("operation", cause, f"The same inputs give other outputs in {what}.")
     x, y = _at(a, end), _at(b, end)
     # The same place and another operation: another program. Another place: a loop went on or a
     # branch was taken, and where the arguments differ, their values decided that.
@@ -239,15 +239,15 @@ def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
     if (x or y) and (same_place or not arguments):
         too = f"; the arguments differ too: {and_more(arguments)}" if arguments else ""
         what = f"operation {end} is {x or 'missing'} in one, {y or 'missing'} in the other"
-        return parting("program", end, f"The programs differ: {what}{too}.")
+        return divergence("program", end, f"The programs differ: {what}{too}.")
     if arguments:
         what = f"{and_more(arguments)}; no operation gives other outputs for the same inputs"
-        return parting("inputs", None, f"The arguments differ: {what}.")
+        return divergence("inputs", None, f"The arguments differ: {what}.")
     results = _unequal(a.outputs, b.outputs)
     if results:
         what = f"{and_more(results)}; they are constants, or have another structure"
-        return parting("program", None, f"The results differ, no operation does: {what}.")
-    return parting("none", None, f"All {end} operations agree, and so do the results.")
+        return divergence("program", None, f"The results differ, no operation does: {what}.")
+    return divergence("none", None, f"All {end} operations agree, and so do the results.")
 
 
 class _Value(NamedTuple):

@@ -152,7 +152,7 @@ def strip(found: Comparison) -> list[tuple[str, float, float]]:
 
 
 def test_the_strip_shows_where_they_part() -> None:
-    """Steps that agree and steps after the parting take their share of the strip, and say so."""
+    """Steps that agree and steps after the divergence take their share of the strip, and say so."""
     assert strip(parted()) == [("agreed", 0, 30), ("parted", 30, 70)]
     body = parsed(parted())
     drawn = picture(body, "The steps of both")
@@ -166,7 +166,7 @@ def test_the_strip_shows_where_they_part() -> None:
 
 
 def test_steps_that_were_not_recorded_are_not_said_to_agree() -> None:
-    """Between the last step that both recorded and the parting, nothing is claimed."""
+    """Between the last step that both recorded and the divergence, nothing is claimed."""
     losses = [(0, None, None), (10, hexed(1), hexed(1)), (19, hexed(1), hexed(2))]
     found = parted(step=15, losses=losses)
     assert strip(found) == [("agreed", 0, 55), ("unknown", 55, 20), ("parted", 75, 25)]
@@ -175,13 +175,13 @@ def test_steps_that_were_not_recorded_are_not_said_to_agree() -> None:
 
 @pytest.mark.parametrize("step", [0, 9])
 def test_they_may_part_at_the_first_step_or_the_last(step: int) -> None:
-    """A parting at the start has nothing before it, one in the last step nothing after it."""
+    """A divergence at the start has nothing before it, one in the last step nothing after it."""
     losses = [(n, hexed(1), hexed(1)) for n in range(10)]
     both = [("agreed", 0, 90), ("parted", 90, 10)]
     assert strip(parted(step=step, losses=losses)) == (both if step else [("parted", 0, 100)])
 
 
-def test_without_a_parting_the_strip_ends_where_the_ledgers_agree() -> None:
+def test_without_a_divergence_the_strip_ends_where_the_ledgers_agree() -> None:
     """Ledgers that agree are one green strip; without ledgers nothing is said of the steps."""
     losses = [(n, hexed(1), hexed(1)) for n in (8, 9)]
     same = Comparison("same", "Same.", 12, losses=losses)
@@ -256,7 +256,7 @@ def test_the_picture_agrees_with_the_losses() -> None:
 
 
 def test_the_picture_has_scales() -> None:
-    """Up stand powers of ten in ULP at their height; across, steps counted from the parting."""
+    """Up stand powers of ten in ULP at their height; across, steps counted from the divergence."""
     drawn = picture(parsed(parted()), "How far the losses are apart")
     labels = [each for each in drawn.findall("text") if each.find("title") is None]
     up = {each.text: float(each.attrib["y"]) - 4 for each in labels if each.get("x") == "-8"}
@@ -303,7 +303,7 @@ def test_a_long_run_is_drawn_by_the_logarithm() -> None:
     assert texts[-6:] == ["-10", "0", "+10", "+1e3", "+1e5", "steps after step 100, logarithmic"]
 
 
-def test_a_parting_without_a_loss_is_inside_of_the_picture() -> None:
+def test_a_divergence_without_a_loss_is_inside_of_the_picture() -> None:
     """The step at which they part is drawn where it is, between or beside those with a loss."""
     losses = [(20, hexed(1), hexed(2)), (25, hexed(1), hexed(2))]
     drawn = picture(parsed(parted(step=15, losses=losses)), "How far the losses are apart")
