@@ -8,4 +8,7 @@ again in this process), `stretches` (steps, each in a process with its environme
 step, compared with its record), `compare` (the first step, stage and leaf that differ), `trace`
 (the operation, on its source line), `origin` (a step of two runs, operation by operation), `report`
 (a comparison as a page).
+
+A process keeps one compiled function, that of the fingerprints, and a thread knows the processes
+that its call has at work: both are found again from deep inside, and change no bit.
 """

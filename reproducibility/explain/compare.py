@@ -199,7 +199,7 @@ def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
     first = max(divergence.since, 0) + 1
     if first < divergence.step:
         when = f"a step from {first} to {divergence.step}"
-    where = f"{divergence.stage}{_of(divergence.leaves)}"
+    where = f"{divergence.stage}{_stage_leaves(divergence.leaves)}"
     one, other = left.result, right.result
     digests = (one.digest if one else None, other.digest if other else None)
     return Comparison(
@@ -227,8 +227,8 @@ def _recompute(
 
     divergence: LedgerDivergence = walked.divergence  # type: ignore[assignment]
     if not (left.run and right.run):
-        told = Recomputed("cannot be told", "A ledger alone cannot be computed again.")
-        return dataclasses.replace(found, recomputed=(told, told))
+        unknown = Recomputed("cannot be told", "A ledger alone cannot be computed again.")
+        return dataclasses.replace(found, recomputed=(unknown, unknown))
 
     def both(step: int, since: int) -> list[Replay | Recomputed]:
         one = partial(_replayed, partial(replay, since=since, progress=progress), step)
@@ -278,7 +278,7 @@ def _with_distances(
     one, other = (side.values.get(stage, {}) for side in sides)  # of the loss there are none
     distances = _distances(one, other, leaves)
     when = f"step {step}" if step else "the start"
-    reason = f"They part at {when}, first in {stage}{_of(leaves)}."
+    reason = f"They part at {when}, first in {stage}{_stage_leaves(leaves)}."
     return dataclasses.replace(
         found,
         reason=reason,
@@ -301,7 +301,7 @@ def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
         return Comparison("same", reason, step, digests=digests)
     if step is not None:
         since = f"; their ledgers agree up to step {walked.last}" if walked else ""
-        reason = f"The states differ after {step} updates{_in(leaves)}{since}."
+        reason = f"The states differ after {step} updates{_state_leaves(leaves)}{since}."
         return Comparison(
             "different", reason, step, leaves=leaves, distances=distances, digests=digests
         )
@@ -409,8 +409,8 @@ def _what_may_explain(
     settings = {n: (a.get(n), b.get(n)) for n in names if a.get(n) != b.get(n)}
     found = [
         difference
-        for here, there in itertools.product(_environments(left.run), _environments(right.run))
-        for difference in environment_differences(here, there)
+        for one, other in itertools.product(_environments(left.run), _environments(right.run))
+        for difference in environment_differences(one, other)
     ]
     return settings, tuple(dict.fromkeys(found))
 
@@ -442,10 +442,10 @@ def loss_of(text: str | None) -> float:
         return math.nan
 
 
-def _of(leaves: tuple[str, ...]) -> str:
+def _stage_leaves(leaves: tuple[str, ...]) -> str:
     """Name the leaves of a stage; a stage that is one bare array has no name to add."""
     return f", {and_more(leaves)}" if leaves and leaves != (".",) else ""
 
 
-def _in(leaves: tuple[str, ...]) -> str:
+def _state_leaves(leaves: tuple[str, ...]) -> str:
     return f", in {and_more(leaves)}" if leaves else ""

@@ -80,10 +80,10 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
     verdict, kind = found.verdict.capitalize(), found.verdict.partition(" ")[0]
     digests = [digest or "not known" for digest in found.digests]
     sections = {
-        "Step by step": _where(found),
+        "Step by step": _steps_and_stages(found),
         "How the distance grows": _growth(found),
         "What differs": _leaves(found),
-        "Computed again": _again(found, names),
+        "Computed again": _recomputed(found, names),
         "Differences on record": _explanation_tables(found),
         "What limits the answer": _list(found.notes),
     }
@@ -106,7 +106,7 @@ page.</footer>
 """
 
 
-def _where(found: Comparison) -> str:
+def _steps_and_stages(found: Comparison) -> str:
     """Draw a strip of steps, and the stages of the one at which the two diverge."""
     recorded = [step for step, _, _ in found.losses]  # by both
     if found.stage is None or found.step is None:
@@ -136,7 +136,7 @@ def _strip(agreed: int, diverging: int, last: int) -> str:
         ("parted", diverging, last + 1, f"apart from step {diverging:,} on"),
     ]
     spans = [span for span in spans if span[1] < span[2]]
-    said = "; ".join(words for _, _, _, words in spans)
+    summary = "; ".join(words for _, _, _, words in spans)
     bars = legend = ""
     for kind, start, end, words in spans:
         x, width = _percent(start, last + 1), _percent(end - start, last + 1)
@@ -148,7 +148,7 @@ def _strip(agreed: int, diverging: int, last: int) -> str:
         bars += f"<line class='mark' x1='{x}' x2='{x}' y1='-6' y2='34'/>" + "".join(
             f"<line class='zoom' x1='{x}' x2='{end}' y1='34' y2='64'/>" for end in ("0%", "100%")
         )
-    drawn = _svg(64 if diverging <= last else 28, "The steps of both", said, HATCH + bars)
+    drawn = _svg(64 if diverging <= last else 28, "The steps of both", summary, HATCH + bars)
     return f"<ul class='legend'>{legend}</ul>\n{drawn}"
 
 
@@ -200,12 +200,14 @@ def _growth(found: Comparison) -> str:
         return "<p>The recorded losses are equal: the difference is not in them.</p>"
     largest = max(apart, key=lambda point: math.inf if point.ulp is None else point.ulp)
     marks = {"first": apart[0], "largest": largest, "last": points[-1]}
-    said = "; ".join(f"{word} {point} at step {point.step:,}" for word, point in marks.items())
+    summary = "; ".join(f"{word} {point} at step {point.step:,}" for word, point in marks.items())
     rows = [(f"{p.step:,}", repr(p.a), repr(p.b), str(p)) for p in points]
-    drawn = _svg(HEIGHT, "How far the losses are apart", said, _plot(points, found.step or 0))
+    plot = _plot(points, found.step or 0)
+    drawn = _svg(HEIGHT, "How far the losses are apart", summary, plot)
     return (
         f"<figure><p>Distance of the losses in ULP of {dtype}: 1 is the least that two numbers can "
-        f"differ by</p>\n<div>{drawn}</div>\n<figcaption>In numbers: {said}.</figcaption></figure>"
+        f"differ by</p>\n<div>{drawn}</div>\n<figcaption>In numbers: {summary}.</figcaption>"
+        "</figure>"
         f"\n<details><summary>The losses of {len(rows)} steps</summary>\n"
         f"{_table(('step', 'loss of a', 'loss of b', 'distance'), rows)}</details>"
     )
@@ -288,15 +290,15 @@ def _distance_row(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
     return leaf, found.distances[leaf].dtype, differ, farthest or "-"
 
 
-def _again(found: Comparison, names: tuple[str, str]) -> str:
+def _recomputed(found: Comparison, names: tuple[str, str]) -> str:
     """Say what came of computing the step again, and what finds the operation."""
     if found.recomputed is None:
         return "<p>The step was not computed again.</p>" if found.stage else ""
     lines = [
-        f"{ANSWERS[told.answer]} {side}: {told.answer}. {told.reason}"
-        for side, told in zip("ab", found.recomputed, strict=True)
+        f"{ANSWERS[outcome.answer]} {side}: {outcome.answer}. {outcome.reason}"
+        for side, outcome in zip("ab", found.recomputed, strict=True)
     ]
-    confirmed = all(told.answer == "confirmed" for told in found.recomputed)
+    confirmed = all(outcome.answer == "confirmed" for outcome in found.recomputed)
     if not confirmed or found.stage not in STAGES[2:]:
         return _list(lines)
     a, b = map(shlex.quote, names)
@@ -341,11 +343,11 @@ def _list(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _svg(height: int, title: str, said: str, drawn: str) -> str:
+def _svg(height: int, title: str, summary: str, drawn: str) -> str:
     """Write a picture as wide as the page; places across are in percent, so text keeps its size."""
     return (
         f"<svg class='picture' width='100%' height='{height}' role='img'><title>{title}</title>"
-        f"<desc>{said}.</desc>{drawn}</svg>"
+        f"<desc>{summary}.</desc>{drawn}</svg>"
     )
 
 

@@ -224,7 +224,8 @@ def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
 
     def divergence(kind: Kind, number: int | None, reason: str) -> TraceDivergence:
         differing = sum(x.outputs != y.outputs for x, y in pairs)
-        return TraceDivergence(kind, number, _at(a, number), _at(b, number), reason, differing)
+        both = (_operation_at(a, number), _operation_at(b, number))
+        return TraceDivergence(kind, number, *both, reason, differing)
 
     if constant < cause:
         what = f"{a.operations[constant]} gets another input, and nothing before it differs"
@@ -232,7 +233,7 @@ def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
     if cause < end:
         what = f"operation {cause}, {a.operations[cause]}"
         return divergence("operation", cause, f"The same inputs give other outputs in {what}.")
-    x, y = _at(a, end), _at(b, end)
+    x, y = _operation_at(a, end), _operation_at(b, end)
     # The same place and another operation: another program. Another place: a loop went on or a
     # branch was taken, and where the arguments differ, their values decided that.
     same_place = (x.path if x else "") == (y.path if y else "")
@@ -286,8 +287,8 @@ class _Runner:
         for equation in jaxpr.eqns:
             values = [read(atom) for atom in equation.invars]
             # What JAX traced once for all its callers has no lines: theirs is the caller's.
-            here = place._replace(where=_source(equation.source_info) or place.where)
-            results = self.equation(equation, values, here)
+            inherited = place._replace(where=_source(equation.source_info) or place.where)
+            results = self.equation(equation, values, inherited)
             known.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -328,12 +329,12 @@ class _Runner:
         test, both = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
         carry, i = inputs[both:], 0
         while True:
-            here = place.inside(f"while[{i}]")
+            turn = place.inside(f"while[{i}]")
             tested = [*inputs[:test], *carry]
-            [going] = self.run(params["cond_jaxpr"], tested, here.inside("test"))
+            [going] = self.run(params["cond_jaxpr"], tested, turn.inside("test"))
             if not np.any(going.array):
                 return carry
-            results = self.run(params["body_jaxpr"], [*inputs[test:both], *carry], here)
+            results = self.run(params["body_jaxpr"], [*inputs[test:both], *carry], turn)
             carry, i = _where_going(going.array, results, carry), i + 1
 
     def apply(self, equation: Any, inputs: list[_Value], place: _Place) -> list[_Value]:
@@ -418,8 +419,8 @@ def _relative(file: str) -> str:
     for folder in ("site-packages", "dist-packages"):
         if folder in path.parts:
             return "/".join(path.parts[path.parts.index(folder) + 1 :])
-    here = Path.cwd()
-    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
+    folder = Path.cwd()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def _shape(aval: Any) -> str:
@@ -455,8 +456,8 @@ def _first(
     return next((i for i, pair in enumerate(pairs) if found(*pair)), len(pairs))
 
 
-def _at(of: Trace, number: int | None) -> Operation | None:
-    return None if number is None or number >= len(of.operations) else of.operations[number]
+def _operation_at(traced: Trace, number: int | None) -> Operation | None:
+    return None if number is None or number >= len(traced.operations) else traced.operations[number]
 
 
 def _unequal(a: dict[str, str], b: dict[str, str]) -> list[str]:

@@ -7,4 +7,8 @@ Read in this order: `config` (identity and execution), `data` (batch i is a func
 step), `model` (key in, parameters out), `run` (a run on disk), `step` (the state and the
 three programs), `resume` (what a directory says before it is gone on with), `loop` (from step to
 step), `check` (every byte of a run), `doctor` (does this machine reproduce itself?).
+
+A process keeps what it has compiled: the programs of the last few identities and settings of JAX
+(in the file of the step), since compiling takes longer than short runs; and the digits that it has
+read. Nothing of it changes a bit: what was compiled under other settings is not used.
 """

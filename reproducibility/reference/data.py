@@ -239,10 +239,10 @@ class GrainBatches(Iterator[PyTree]):
         for _ in range(self._probes - len(self._ahead)):
             before = self._position()
             self._ahead += [(before, b) for b in itertools.islice(self._batches, 1)]  # 0 at the end
-        here = self._ahead[0][0] if self._ahead else self._position()
+        position = self._ahead[0][0] if self._ahead else self._position()
         digest = bytes.fromhex(tree_digest([batch for _, batch in self._ahead]))
         probes = np.frombuffer(digest, np.uint8)
-        return {"position": here, "settings": self._settings, "probes": probes}
+        return {"position": position, "settings": self._settings, "probes": probes}
 
     def restore(self, state: Mapping[str, UInt8[np.ndarray, " bytes"]]) -> None:
         """Go to a saved position; refuse one of another pipeline, and stay where it was.
@@ -400,8 +400,8 @@ def _shuffled_rows(
     turns, rest = jnp.divmod(step, jnp.uint32(n))
     epoch = turns * size + rest * size // n
     place = rest * size % n + start + jnp.arange(count, dtype=jnp.uint32)
-    here, there = (_permute(index_key(shuffle, e), place % n, n) for e in (epoch, epoch + 1))
-    return jnp.where(place < n, here, there)
+    this, following = (_permute(index_key(shuffle, e), place % n, n) for e in (epoch, epoch + 1))
+    return jnp.where(place < n, this, following)
 
 
 def _permute(key: Key[Array, ""], place: UInt[Array, " k"], n: int) -> UInt[Array, " k"]:

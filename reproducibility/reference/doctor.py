@@ -84,8 +84,8 @@ class Diagnosis:
         verdicts = [fault.verdict for fault in self.counted]
         if False in answers or "wrong" in verdicts:
             return ExitCode.DIFFERENT
-        untold = None in answers or "cannot be told" in verdicts
-        return ExitCode.CANNOT_BE_TOLD if untold else ExitCode.SAME
+        unanswered = None in answers or "cannot be told" in verdicts
+        return ExitCode.CANNOT_BE_TOLD if unanswered else ExitCode.SAME
 
     @property
     def verdict(self) -> str:
@@ -100,14 +100,14 @@ class Diagnosis:
         asked = [c for c in self.checks if not c.passed]
         counted = [f for f in self.counted if f.verdict in ("wrong", "cannot be told")]
         wrong = [f.name for f in counted if f.verdict == "wrong"]
-        told = [f"{c.question} {c.answer.capitalize()}: {c.detail}." for c in asked]
-        told += [f"{f.name}, {f.fault}: {f.text}. {f.detail}." for f in counted]
+        sentences = [f"{c.question} {c.answer.capitalize()}: {c.detail}." for c in asked]
+        sentences += [f"{f.name}, {f.fault}: {f.text}. {f.detail}." for f in counted]
         if self.verdict == "wrong":
-            told.append(
+            sentences.append(
                 f"Exit code 1 is for {' and '.join(wrong)} alone. If your code does not do that: "
                 f"reproducibility doctor --accept {' '.join([*self.accepted, *wrong])}"
             )
-        return tuple(told)
+        return tuple(sentences)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields and the verdict as JSON values.

@@ -124,14 +124,14 @@ def train(
         recorder = _recorder(config, run, int(state.step))
         if recorder:
             stack.enter_context(recorder)
-        return _run_attempt(config, programs, run, store, recorder, state, progress, stop)
+        return run_attempt(config, programs, run, store, recorder, state, progress, stop)
 
 
 def _agree(config: TrainConfig, programs: Programs) -> None:
     """Refuse to begin where another process would compute something else."""
     environment = capture_environment()
     on_cpu = environment["device.platform"] == "cpu"
-    here = {
+    facts = {
         name: value
         for name, value in environment.items()
         if name.startswith(("version.", "xla_flags.")) or name in CHANGES_BITS
@@ -140,10 +140,10 @@ def _agree(config: TrainConfig, programs: Programs) -> None:
     digests = {f"program.{name}": digest for name, digest in programs.digests().items()}
     chosen = {**dataclasses.asdict(config), "data_digest": settings_of(programs)["data_digest"]}
     start = {"start": tree_digest(programs.start)}
-    assert_same_facts({**chosen, **here, **digests, **start}, thing="these settings")
+    assert_same_facts({**chosen, **facts, **digests, **start}, thing="these settings")
 
 
-def _run_attempt(
+def run_attempt(
     config: TrainConfig,
     programs: Programs,
     run: Run | None,
@@ -162,17 +162,15 @@ def _run_attempt(
     try:
         if recorder and first == 0:
             recorder.record(0, state=state)
-        for step, new, divided in _steps(programs, state, first, last):
+        for step, new, made_of in _steps(programs, state, first, last):
             state, done = new.state, step  # complete with its new state, whatever follows
             if recorder:
-                made_of = {"plan": divided, "gradient": new.gradient, "data": programs.data}
-                recorder.record(step, loss=new.loss, state=state, **made_of)
+                recorder.record(step, loss=new.loss, **made_of)
             if progress:
                 progress(step, new.loss)
             interrupted = stop is not None and stop()
             if store and (step % config.checkpoint_every == 0 or step == last or interrupted):
-                programs.layout.assert_same_on_all_devices(state, step=step)
-                store.save(step, state, chain=recorder.flush().result if recorder else None)
+                _save(programs, store, recorder, step, state)
             if interrupted:
                 break
         if store:
@@ -185,19 +183,16 @@ def _run_attempt(
     _log_end(diary, ended, done, began)
     if not store:  # else that was done before it was saved
         programs.layout.assert_same_on_all_devices(state, step=done)
-    digest = tree_digest(state)
-    result = None
-    if run and ended == "finished":
-        result = Result(**on_first(lambda: _finish(programs, run, state, digest)))
-    return TrainResult(state, digest, ended, result)
+    return _result_of(programs, run, state, ended)
 
 
 def _steps(
     programs: Programs, state: TrainState, first: int, last: int
-) -> Iterator[tuple[int, Advanced, Plan]]:
+) -> Iterator[tuple[int, Advanced, dict[str, Any]]]:
     """Do the updates after `first` up to `last`, each when it is asked for.
 
-    With each comes its plan as a recorder sees it: every device has what it takes of it.
+    With each comes what it was made of, as `Programs.stages` takes it; of its plan every device has
+    what it takes.
     """
     plan: Plan | None = None
     divided: Any = None
@@ -206,7 +201,27 @@ def _steps(
         if new.plan is not plan:
             divided = programs.layout.divide(new.plan, axis=1)
         state, plan = new.state, new.plan
-        yield step, new, divided
+        made_of = {"plan": divided, "gradient": new.gradient, "data": programs.data}
+        yield step, new, {"state": state, **made_of}
+
+
+def _save(
+    programs: Programs,
+    store: CheckpointStore,
+    recorder: Recorder | None,
+    step: int,
+    state: TrainState,
+) -> None:
+    programs.layout.assert_same_on_all_devices(state, step=step)
+    store.save(step, state, chain=recorder.flush().result if recorder else None)
+
+
+def _result_of(programs: Programs, run: Run | None, state: TrainState, ended: str) -> TrainResult:
+    digest = tree_digest(state)
+    result = None
+    if run and ended == "finished":
+        result = Result(**on_first(lambda: _finish(programs, run, state, digest)))
+    return TrainResult(state, digest, ended, result)
 
 
 def _already_done(config: TrainConfig, run: Run, state: TrainState) -> TrainResult | None:
@@ -249,8 +264,8 @@ def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | Non
     if run is None:
         return None
     if config.record == "off":
-        there = os.path.lexists(run.path / LEDGER)
-        if there and jax.process_index() == 0:  # it may be ahead of the checkpoint
+        ahead = os.path.lexists(run.path / LEDGER)  # of the checkpoint, perhaps
+        if ahead and jax.process_index() == 0:
             writer = Writer(run.path / LEDGER, run.name, first=done + 1)
             writer.set_rest_aside(f"the steps after {done} are computed again, and not recorded.")
         return None

@@ -57,6 +57,7 @@ ATTEMPTS = "attempts.jsonl"
 RESULT = "result.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
+_OTHER_FORMAT = "Use the version of this package that wrote it."
 # A file that got no further: its name to be, "damaged-" before it or not, and a process.
 _LEFTOVER = re.compile(
     rf"{re.escape(TEMPORARY)}({SET_ASIDE})?({IDENTITY}|{ATTEMPTS}|{LEDGER}|{RESULT})(-[0-9]+)+"
@@ -157,24 +158,14 @@ class Run:
         path = Path(path)
         file = path / IDENTITY
         if not file.is_file():
-            raise RunError(
-                "read",
-                "a run",
-                path=path,
-                expected=f"a run directory with {IDENTITY}",
-                got="a file" if path.is_file() else "no such file",
-                do="Make one: reproducibility train --run-dir DIR.",
-            )
+            expected = f"a run directory with {IDENTITY}"
+            got = "a file" if path.is_file() else "no such file"
+            do = "Make one: reproducibility train --run-dir DIR."
+            raise RunError("read", "a run", path=path, expected=expected, got=got, do=do)
         identity = read_with_digest(file, RunDamagedError)
         if identity.get("format") != RUN_FORMAT:
-            raise RunError(
-                "read",
-                "a run",
-                path=file,
-                expected=f"run format {RUN_FORMAT}",
-                got=repr(identity.get("format")),
-                do="Use the version of this package that wrote it.",
-            )
+            expected, got = f"run format {RUN_FORMAT}", repr(identity.get("format"))
+            raise RunError("read", "a run", path=file, expected=expected, got=got, do=_OTHER_FORMAT)
         return cls(path, identity)
 
     @classmethod
@@ -390,28 +381,16 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     found = read_json(path, kind=ResultError)
     fields = {field.name for field in dataclasses.fields(Result)}
     if not isinstance(found, dict) or found.keys() != fields | {"format", "sha256"}:
-        got = (
-            f"an object with {_some_settings(found)}"
-            if isinstance(found, dict)
-            else "another value"
-        )
-        raise ResultError(
-            "read",
-            "a result",
-            path=path,
-            got=got,
-            expected=f"a result of format {RUN_FORMAT}, as `train --out` writes it",
-            do="Give a run directory or its result.json.",
-        )
+        known = isinstance(found, dict)
+        got = f"an object with {_some_settings(found)}" if known else "another value"
+        expected = f"a result of format {RUN_FORMAT}, as `train --out` writes it"
+        do = "Give a run directory or its result.json."
+        raise ResultError("read", "a result", path=path, expected=expected, got=got, do=do)
     body = read_with_digest(path, ResultError)
     if body.pop("format") != RUN_FORMAT:
+        expected, got = f"format {RUN_FORMAT}", "another"
         raise ResultError(
-            "read",
-            "a result",
-            path=path,
-            expected=f"format {RUN_FORMAT}",
-            got="another",
-            do="Use the version of this package that wrote it.",
+            "read", "a result", path=path, expected=expected, got=got, do=_OTHER_FORMAT
         )
     return Result(**body)
 
@@ -487,14 +466,7 @@ def _unusable(path: Path, error: OSError) -> RunError:
 def _claim(path: Path) -> None:
     """Refuse a path that is no place for a run; make the directory where there is none."""
     if path.exists() and not path.is_dir():
-        raise RunError(
-            "start a run",
-            "here",
-            path=path,
-            expected="a directory",
-            got="a file",
-            do="Choose another --run-dir.",
-        )
+        raise _no_place(path, "a directory", "a file", "Choose another --run-dir.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         flush(path.parent)
@@ -502,11 +474,9 @@ def _claim(path: Path) -> None:
     except OSError as error:
         raise _unusable(path, error) from error
     if content and not content & {IDENTITY, ATTEMPTS}:
-        raise RunError(
-            "start a run",
-            "here",
-            path=path,
-            expected="an empty directory or a run",
-            got=f"a directory that holds {min(content)}",
-            do="Choose another --run-dir; nothing was written.",
-        )
+        expected, got = "an empty directory or a run", f"a directory that holds {min(content)}"
+        raise _no_place(path, expected, got, "Choose another --run-dir; nothing was written.")
+
+
+def _no_place(path: Path, expected: str, got: str, do: str) -> RunError:
+    return RunError("start a run", "here", path=path, expected=expected, got=got, do=do)

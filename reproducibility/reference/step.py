@@ -94,7 +94,7 @@ class Programs:
     def __init__(self, identity: Identity, layout: Layout | None = None) -> None:
         self.identity = identity
         self.layout = layout or Layout.of(1)
-        mine = self.layout.shards(identity.shards)
+        own_shards = self.layout.shards(identity.shards)
         self.data: Dataset = self.layout.replicate(
             load_dataset(identity.dataset, seed=identity.seed, batch_size=identity.batch_size)
         )
@@ -103,12 +103,14 @@ class Programs:
         ambient = _ambient()
         self._network = _network_of(features, identity.hidden, classes, identity.dropout, ambient)
         self._optimiser = _optimiser_of(identity.learning_rate, self.layout, ambient)
-        self.shards = [jnp.uint32(shard) for shard in mine]
+        self.shards = [jnp.uint32(shard) for shard in own_shards]
         key = root_key(identity.seed)
         self.graph, params = self.initial(key)
         self.start = self.layout.replicate(self._optimiser.start(params, key))
-        each = len(mine) // len(self.layout.local)
-        self._owned = [self.shards[i : i + each] for i in range(0, len(mine), each)]
+        each = len(own_shards) // len(self.layout.local)
+        self._shards_by_device = [
+            self.shards[i : i + each] for i in range(0, len(own_shards), each)
+        ]
 
         self.gradient = self._network.gradient
         self.total = self.layout.mean
@@ -157,7 +159,7 @@ class Programs:
         copies = self.layout.copies((state, plan, data.x, data.y))
         parts = [
             self.gradient(state.params, state.step, plan, x, y, shard)
-            for (state, plan, x, y), shards in zip(copies, self._owned, strict=True)
+            for (state, plan, x, y), shards in zip(copies, self._shards_by_device, strict=True)
             for shard in shards
         ]
         loss, gradient = self.total(parts)

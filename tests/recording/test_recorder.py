@@ -46,7 +46,7 @@ from reproducibility import (
 from reproducibility.recording import writer
 from reproducibility.recording.lines import STAGES
 from reproducibility.recording.recorder import STEPS_AT_ONCE
-from reproducibility.reference.loop import _run_attempt as attempt
+from reproducibility.reference.loop import run_attempt
 from reproducibility.same.leaves import named_leaves, path_string
 
 Small = Callable[..., TrainConfig]
@@ -173,7 +173,7 @@ def recorded(folder: Path, config: TrainConfig, programs: Any) -> Path:
         Recorder(folder / name, view=Programs.stages, **settings)
         for name, settings in LEDGERS.items()
     ]
-    attempt(config, programs, None, None, Several(*each), programs.start, None, None)
+    run_attempt(config, programs, None, None, Several(*each), programs.start, None, None)
     for recorder in each:
         recorder.close()
     return folder
