@@ -9,6 +9,6 @@ step, compared with its record), `compare` (the first step, stage and leaf that 
 (the operation, on its source line), `origin` (a step of two runs, operation by operation), `report`
 (a comparison as a page).
 
-A process keeps one compiled function, that of the fingerprints, and a thread knows the processes
-that its call has at work: both are found again from deep inside, and change no bit.
+Two things outlive a call: a process keeps the compiled function of the fingerprints, and a thread
+knows the processes that work for it. Neither changes a bit.
 """

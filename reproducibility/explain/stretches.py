@@ -1,4 +1,4 @@
-"""In which environment each step of a run was computed, and what it comes to there once more.
+"""Which environment each step of a run had, and what the step comes to in it.
 
 The rule: a step belongs to the last attempt that computed it, and so does its environment.
 Chapter: docs/guide/flight_recorder.md
