@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute in this process and environment instead of in others."""
 
     def work(environment: Any, module: str, task: Any, progress: Any) -> dict[str, Any]:
@@ -64,7 +64,9 @@ def test_the_operation_is_found_in_two_environments(
 
 
 @pytest.mark.long
-def test_a_step_is_traced_from_the_state_before_it(runs: tuple[Path, Path], here: None) -> None:
+def test_a_step_is_traced_from_the_state_before_it(
+    runs: tuple[Path, Path], in_process: None
+) -> None:
     """The whole step is traced, every shard and the update, and its results are those of a step."""
     found = trace_steps(runs[:1], 2)
     assert (found.verdict, found.exit_code, found.divergence) == ("same", 0, None)
@@ -75,7 +77,7 @@ def test_a_step_is_traced_from_the_state_before_it(runs: tuple[Path, Path], here
     assert found.traces[0] != trace_steps(runs[:1], 1).traces[0]
 
 
-def test_the_initialisation_is_step_0(runs: tuple[Path, Path], here: None) -> None:
+def test_the_initialisation_is_step_0(runs: tuple[Path, Path], in_process: None) -> None:
     """Step 0 is the making of the first parameters, from the key."""
     [found] = trace_steps(runs[:1], 0).traces
     names = {operation.name for operation in found.operations}
@@ -84,14 +86,14 @@ def test_the_initialisation_is_step_0(runs: tuple[Path, Path], here: None) -> No
     assert any("kernel" in name for name in found.outputs)
 
 
-def test_equal_steps_are_the_same(runs: tuple[Path, Path], here: None) -> None:
+def test_equal_steps_are_the_same(runs: tuple[Path, Path], in_process: None) -> None:
     """Where every operation agrees, so do the runs."""
     found = trace_steps((runs[0], runs[0]), 1)
     assert (found.verdict, found.exit_code, found.divergence.kind) == ("same", 0, "none")
 
 
 def test_what_no_operation_shows_cannot_be_told(
-    runs: tuple[Path, Path], here: None, tmp_path: Path
+    runs: tuple[Path, Path], in_process: None, tmp_path: Path
 ) -> None:
     """Ledgers that differ, and operations that do not: the answer is neither yes nor no."""
     shutil.copytree(runs[0], tmp_path / "b")
@@ -102,7 +104,7 @@ def test_what_no_operation_shows_cannot_be_told(
 
 
 def test_a_state_that_is_not_the_recorded_one_is_said(
-    runs: tuple[Path, Path], here: None, tmp_path: Path
+    runs: tuple[Path, Path], in_process: None, tmp_path: Path
 ) -> None:
     """If the steps before came out otherwise than recorded, the answer says so."""
     shutil.copytree(runs[0], tmp_path / "b")
@@ -112,7 +114,7 @@ def test_a_state_that_is_not_the_recorded_one_is_said(
 
 
 def test_without_a_trace_there_is_no_verdict(
-    runs: tuple[Path, Path], here: None, monkeypatch: pytest.MonkeyPatch
+    runs: tuple[Path, Path], in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an earlier stretch is refuted and nothing was traced, nothing is compared."""
     monkeypatch.setattr(origin, "work", lambda task: recompute.work({**task, "end": 1, "since": 0}))
@@ -121,7 +123,7 @@ def test_without_a_trace_there_is_no_verdict(
 
 
 def test_another_program_is_found(
-    runs: tuple[Path, Path], here: None, monkeypatch: pytest.MonkeyPatch
+    runs: tuple[Path, Path], in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step of other code than that of the other run differs where the code does."""
     other = dataclasses.replace(CONFIG, learning_rate=2e-3)
@@ -131,7 +133,7 @@ def test_another_program_is_found(
     assert "optax" in found.divergence.a.where
 
 
-def test_bad_input(runs: tuple[Path, Path], here: None, tmp_path: Path) -> None:
+def test_bad_input(runs: tuple[Path, Path], in_process: None, tmp_path: Path) -> None:
     """A step that was never computed, and a directory that is no run, are refused."""
     with pytest.raises(ReplayError, match="a step from 0 to 3"):
         trace_steps(runs, 4)
@@ -139,7 +141,7 @@ def test_bad_input(runs: tuple[Path, Path], here: None, tmp_path: Path) -> None:
         trace_steps([tmp_path], 1)
 
 
-def test_it_is_json(runs: tuple[Path, Path], here: None) -> None:
+def test_it_is_json(runs: tuple[Path, Path], in_process: None) -> None:
     """What was found can be written and read."""
     found = trace_steps((runs[0], runs[0]), 0)
     read = json.loads(json.dumps(found.to_json()))

@@ -77,7 +77,7 @@ def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Asked:
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """Compute in this process instead of in a child."""
     return compute_here(monkeypatch)
 
@@ -94,7 +94,7 @@ def leaves(tree: object) -> dict[str, np.ndarray]:
 
 # ---------------------------------------------------------------- what is confirmed
 @pytest.mark.parametrize(("step", "start"), [(0, 0), (1, 0), (4, 0), (5, 4), (12, 8)])
-def test_any_step_is_confirmed(run: Path, here: Asked, step: int, start: int) -> None:
+def test_any_step_is_confirmed(run: Path, in_process: Asked, step: int, start: int) -> None:
     """Each step is computed from the checkpoint before it and has the recorded fingerprints."""
     found = replay.replay(run, step)
     assert (found.answer, found.step, found.start) == ("confirmed", step, start)
@@ -105,7 +105,7 @@ def test_any_step_is_confirmed(run: Path, here: Asked, step: int, start: int) ->
     assert str(lines) in found.reason
 
 
-def test_the_arrays_are_those_of_the_step(run: Path, here: Asked) -> None:
+def test_the_arrays_are_those_of_the_step(run: Path, in_process: Asked) -> None:
     """The arrays that come back are those of the run: the state after the step, bit for bit."""
     state = restore_state(Run.read(run), step=8)
     found = replay.replay(run, 8).values
@@ -117,7 +117,7 @@ def test_the_arrays_are_those_of_the_step(run: Path, here: Asked) -> None:
     assert found["batch"]["x"].shape[0] == SMALL["batch_size"]
 
 
-def test_a_run_past_one_plan_is_confirmed(small: Any, tmp_path: Path, here: Asked) -> None:
+def test_a_run_past_one_plan_is_confirmed(small: Any, tmp_path: Path, in_process: Asked) -> None:
     """What is random is planned 64 steps ahead: a stretch that begins anywhere uses that plan."""
     train(small(steps=70, checkpoint_every=30), run_dir=tmp_path / "run")
     for step, start in ((64, 60), (65, 60), (70, 60)):
@@ -126,7 +126,7 @@ def test_a_run_past_one_plan_is_confirmed(small: Any, tmp_path: Path, here: Aske
 
 
 def test_damaged_and_foreign_checkpoints_are_passed_over(
-    run: Path, small: Any, here: Asked
+    run: Path, small: Any, in_process: Asked
 ) -> None:
     """The newest checkpoint that is intact and of this run is used; without one, the start."""
     train(small(seed=8, steps=4), run_dir=run.parent / "other")
@@ -144,7 +144,7 @@ def test_damaged_and_foreign_checkpoints_are_passed_over(
     assert replay.replay(run, 12).answer == "confirmed"
 
 
-def test_earlier_steps_are_kept_if_asked_for(run: Path, here: Asked) -> None:
+def test_earlier_steps_are_kept_if_asked_for(run: Path, in_process: Asked) -> None:
     """`since` moves the start to a checkpoint before it, so that no step after it is missed."""
     for since, start in ((7, 4), (8, 8), (4, 4), (3, 0), (-1, 0), (10, 8)):
         found = replay.replay(run, 10, since=since)
@@ -155,7 +155,7 @@ def test_earlier_steps_are_kept_if_asked_for(run: Path, here: Asked) -> None:
 # ---------------------------------------------------------------- what the ledger does not tell
 @pytest.mark.parametrize("content", [None, b"", b"{}\n", b'{"format":1,"leaves":{}}\n'])
 def test_without_a_ledger_nothing_is_confirmed(
-    run: Path, here: Asked, content: bytes | None
+    run: Path, in_process: Asked, content: bytes | None
 ) -> None:
     """Where there is no line to compare with, the step is computed and cannot be told."""
     (run / "ledger.jsonl").unlink()
@@ -167,7 +167,7 @@ def test_without_a_ledger_nothing_is_confirmed(
     assert recorded(Run.read(run), 6) is None
 
 
-def test_a_damaged_ledger_tells_of_the_steps_before(run: Path, here: Asked) -> None:
+def test_a_damaged_ledger_tells_of_the_steps_before(run: Path, in_process: Asked) -> None:
     """Lines before the damage confirm their steps; those after it confirm nothing."""
     lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if b'"step":7}' in line)
@@ -180,7 +180,7 @@ def test_a_damaged_ledger_tells_of_the_steps_before(run: Path, here: Asked) -> N
     )
 
 
-def test_only_a_recorded_step_is_confirmed(small: Any, tmp_path: Path, here: Asked) -> None:
+def test_only_a_recorded_step_is_confirmed(small: Any, tmp_path: Path, in_process: Asked) -> None:
     """Where not every step is recorded, one between two lines is confirmed by neither."""
     train(small(record_every=3), run_dir=tmp_path / "run")
     found = replay.replay(tmp_path / "run", 6, since=3)
@@ -192,12 +192,12 @@ def test_only_a_recorded_step_is_confirmed(small: Any, tmp_path: Path, here: Ask
 
 
 @pytest.mark.parametrize("step", [13, 99, -1])
-def test_a_step_that_was_never_computed_is_refused(run: Path, here: Asked, step: int) -> None:
+def test_a_step_that_was_never_computed_is_refused(run: Path, in_process: Asked, step: int) -> None:
     """A step beyond the end, or before the start, is refused with those that there are."""
     with pytest.raises(ReplayError, match="a step from 0 to 12, which are complete") as caught:
         replay.replay(run, step)
     assert (caught.value.exit_code, caught.value.step) == (3, step)
-    assert here == []
+    assert in_process == []
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         replay.replay(tmp_path, 1)
 
 
-def test_a_killed_run_goes_as_far_as_its_ledger(run: Path, here: Asked) -> None:
+def test_a_killed_run_goes_as_far_as_its_ledger(run: Path, in_process: Asked) -> None:
     """A process that was killed said nothing at its end; its ledger says how far it came."""
     rewrite_attempts(run, lambda lines: lines.pop())
     for step in (8, 12):
@@ -219,7 +219,7 @@ def test_a_killed_run_goes_as_far_as_its_ledger(run: Path, here: Asked) -> None:
         replay.replay(run, 8)
 
 
-def test_an_attempt_without_a_record_cannot_be_told(run: Path, here: Asked) -> None:
+def test_an_attempt_without_a_record_cannot_be_told(run: Path, in_process: Asked) -> None:
     """Where no line says in which environment a step was computed, none is assumed."""
     rewrite_attempts(run, lambda lines: lines[1].update(to_step=6))
     assert replay.replay(run, 6).answer == "confirmed"
@@ -231,7 +231,7 @@ def test_an_attempt_without_a_record_cannot_be_told(run: Path, here: Asked) -> N
 
 
 def test_another_program_is_refused(
-    run: Path, here: Asked, monkeypatch: pytest.MonkeyPatch
+    run: Path, in_process: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where this package makes other data of the same settings, it is said, not computed."""
     settings = reference_step.settings_of
@@ -246,7 +246,7 @@ def test_another_program_is_refused(
 
 # ---------------------------------------------------------------- what is refuted
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_step_with_other_bits_is_refuted(run: Path, here: Asked, stage: str) -> None:
+def test_a_step_with_other_bits_is_refuted(run: Path, in_process: Asked, stage: str) -> None:
     """In the same environment, other bits than those recorded refute the record, by name."""
     rewrite_ledger(run, another(6, stage))
     found = replay.replay(run, 6)
@@ -261,7 +261,7 @@ def test_a_step_with_other_bits_is_refuted(run: Path, here: Asked, stage: str) -
 
 
 @pytest.mark.parametrize("step", [0, 6])
-def test_all_that_a_line_holds_is_verified(run: Path, here: Asked, step: int) -> None:
+def test_all_that_a_line_holds_is_verified(run: Path, in_process: Asked, step: int) -> None:
     """Whatever entry of a line is forged, the loss too, the step is refuted: none is believed.
 
     A new entry that `replay` does not compute again is found here. The controls: the line as it
@@ -283,7 +283,7 @@ def test_all_that_a_line_holds_is_verified(run: Path, here: Asked, step: int) ->
     assert replay.replay(run, step).answer == "cannot be told"
 
 
-def test_a_line_that_tells_less_confirms_less(run: Path, here: Asked) -> None:
+def test_a_line_that_tells_less_confirms_less(run: Path, in_process: Asked) -> None:
     """A line from which an entry was taken away confirms nothing, and it is said which.
 
     An entry that the step does not have is refuted.
@@ -302,7 +302,7 @@ def test_a_line_that_tells_less_confirms_less(run: Path, here: Asked) -> None:
     assert "step 0 came out without loss, which its line has" in found.reason
 
 
-def test_a_group_is_enough_to_refute(small: Any, tmp_path: Path, here: Asked) -> None:
+def test_a_group_is_enough_to_refute(small: Any, tmp_path: Path, in_process: Asked) -> None:
     """With one fingerprint a stage the answer is the same, without the name of a leaf."""
     train(small(record="group"), run_dir=tmp_path / "run")
     assert replay.replay(tmp_path / "run", 6).answer == "confirmed"
@@ -312,7 +312,7 @@ def test_a_group_is_enough_to_refute(small: Any, tmp_path: Path, here: Asked) ->
     assert found.reason.endswith("step 6 came out different, first in gradients.")
 
 
-def test_what_cannot_be_had_is_named_instead_of_blamed(run: Path, here: Asked) -> None:
+def test_what_cannot_be_had_is_named_instead_of_blamed(run: Path, in_process: Asked) -> None:
     """Other bits under another version refute nothing: what differs is said. The same confirm."""
     version = capture_environment()["version.jaxlib"]
 
@@ -369,19 +369,19 @@ def two_environments(lines: list[dict[str, Any]]) -> None:
     lines[:] = [first, {**last, "to_step": 6}, second, last]
 
 
-def test_the_state_is_handed_on(run: Path, here: Asked) -> None:
+def test_the_state_is_handed_on(run: Path, in_process: Asked) -> None:
     """Two stretches in a row come to the step of one, and keep the fingerprints of both."""
     rewrite_attempts(run, two_environments)
     shutil.rmtree(run / "checkpoints/00000008")
     found = replay.replay(run, 10, since=4)
-    assert [(task["start"], task["end"]) for _, task in here] == [(4, 6), (6, 10)]
-    assert [e["version.jaxlib"] == "0.0.1" for e, _ in here] == [True, False]
+    assert [(task["start"], task["end"]) for _, task in in_process] == [(4, 6), (6, 10)]
+    assert [e["version.jaxlib"] == "0.0.1" for e, _ in in_process] == [True, False]
     assert (found.answer, found.start) == ("confirmed", 4)
     assert sorted(found.entries) == [5, 6, 7, 8, 9, 10]
     assert "6 of its lines were compared" in found.reason
 
 
-def test_one_stretch_that_cannot_be_had_is_enough(run: Path, here: Asked) -> None:
+def test_one_stretch_that_cannot_be_had_is_enough(run: Path, in_process: Asked) -> None:
     """Other bits in the second stretch may come from the first: they refute nothing."""
     rewrite_attempts(run, two_environments)
     rewrite_ledger(run, another(7, "params"))
@@ -393,13 +393,13 @@ def test_one_stretch_that_cannot_be_had_is_enough(run: Path, here: Asked) -> Non
     )
 
 
-def test_a_stretch_that_comes_out_different_is_the_last(run: Path, here: Asked) -> None:
+def test_a_stretch_that_comes_out_different_is_the_last(run: Path, in_process: Asked) -> None:
     """What follows from another state is not computed, and there are no arrays of the step."""
     rewrite_attempts(run, two_environments)
     rewrite_ledger(run, another(5, "batch"))
     shutil.rmtree(run / "checkpoints/00000008")
     found = replay.replay(run, 10)
-    assert [(task["start"], task["end"]) for _, task in here] == [(4, 6)]
+    assert [(task["start"], task["end"]) for _, task in in_process] == [(4, 6)]
     assert "step 5 came out different, first in batch, in " in found.reason
     assert (found.entries, found.values) == ({}, {})
 
@@ -439,7 +439,7 @@ def test_a_flag_that_the_compiler_refuses_is_named(run: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_other_code_is_not_a_refutation(run: Path, here: Asked) -> None:
+def test_other_code_is_not_a_refutation(run: Path, in_process: Asked) -> None:
     """Where the programs are others than those recorded, nothing is said against the machine."""
 
     def compiled_otherwise(lines: list[dict[str, Any]]) -> None:
