@@ -83,7 +83,7 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
         "Step by step": _steps_and_stages(found),
         "How the distance grows": _growth(found),
         "What differs": _leaves(found),
-        "Computed again": _recomputed(found, names),
+        "Computed again": _recomputation(found, names),
         "Differences on record": _explanation_tables(found),
         "What limits the answer": _list(found.notes),
     }
@@ -290,7 +290,7 @@ def _distance_row(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
     return leaf, found.distances[leaf].dtype, differ, farthest or "-"
 
 
-def _recomputed(found: Comparison, names: tuple[str, str]) -> str:
+def _recomputation(found: Comparison, names: tuple[str, str]) -> str:
     """Say what came of computing the step again, and what finds the operation."""
     if found.recomputed is None:
         return "<p>The step was not computed again.</p>" if found.stage else ""

@@ -419,8 +419,8 @@ def _relative(file: str) -> str:
     for folder in ("site-packages", "dist-packages"):
         if folder in path.parts:
             return "/".join(path.parts[path.parts.index(folder) + 1 :])
-    folder = Path.cwd()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    working = Path.cwd()
+    return path.relative_to(working).as_posix() if path.is_relative_to(working) else path.name
 
 
 def _shape(aval: Any) -> str:
