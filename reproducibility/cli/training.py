@@ -17,7 +17,7 @@ from reproducibility.cli.arguments import check_output_file
 from reproducibility.cli.process_state import keep_stdout, stop_on_signal
 from reproducibility.cli.terminal import print_training, say_on_stderr, training_progress
 from reproducibility.errors import ExitCode
-from reproducibility.reference.config import TrainConfig
+from reproducibility.reference.config import TrainConfig, select_settings
 
 if TYPE_CHECKING:
     from reproducibility.reference.loop import TrainResult
@@ -55,8 +55,7 @@ class TrainCommand(TrainConfig):
     @property
     def config(self) -> TrainConfig:
         """What `train` takes of these settings."""
-        names = [field.name for field in dataclasses.fields(TrainConfig)]
-        return TrainConfig(**{name: getattr(self, name) for name in names})
+        return select_settings(TrainConfig, vars(self))
 
     def __call__(self) -> int:
         """Train, print the result."""

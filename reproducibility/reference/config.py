@@ -145,12 +145,12 @@ class TrainConfig(Identity, Execution):
     @property
     def identity(self) -> Identity:
         """The settings that determine the bits."""
-        return _selected(Identity, vars(self))
+        return select_settings(Identity, vars(self))
 
     @property
     def execution(self) -> Execution:
         """The settings that do not."""
-        return _selected(Execution, vars(self))
+        return select_settings(Execution, vars(self))
 
 
 def identity_of(settings: Mapping[str, Any]) -> Identity:
@@ -161,10 +161,18 @@ def identity_of(settings: Mapping[str, Any]) -> Identity:
     Args:
         settings: JSON values by name.
     """
-    return _selected(Identity, settings)
+    return select_settings(Identity, settings)
 
 
-def _selected[T](cls: type[T], settings: Mapping[str, Any]) -> T:
+def select_settings[T](cls: type[T], settings: Mapping[str, Any]) -> T:
+    """Make a set of settings of those that it has among others.
+
+    **Same bits:** everywhere.
+
+    Args:
+        cls: `Identity`, `Execution` or `TrainConfig`.
+        settings: values by name.
+    """
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**{name: settings[name] for name in names})
 
