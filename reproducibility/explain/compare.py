@@ -161,7 +161,7 @@ def compare(
     """
     left, right = _open(Path(a)), _open(Path(b))
     walked = walk_together(left.ledger, right.ledger) if left.ledger and right.ledger else None
-    found = _by_ledger(left, right, walked) if walked and walked.parting else None
+    found = _by_ledger(left, right, walked) if walked and walked.divergence else None
     if walked and found and replay:
         found = _recompute(found, left, right, walked, progress)
     settings, environment = _what_may_explain(left, right)
@@ -194,7 +194,7 @@ def _open(path: Path) -> _Side:
 
 def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
     """Say where two ledgers diverge."""
-    divergence: LedgerDivergence = walked.parting  # type: ignore[assignment]
+    divergence: LedgerDivergence = walked.divergence  # type: ignore[assignment]
     when = f"step {divergence.step}" if divergence.step else "the start"
     first = max(divergence.since, 0) + 1
     if first < divergence.step:
@@ -225,7 +225,7 @@ def _recompute(
     from reproducibility.explain.child import side_by_side
     from reproducibility.explain.replay import replay
 
-    divergence: LedgerDivergence = walked.parting  # type: ignore[assignment]
+    divergence: LedgerDivergence = walked.divergence  # type: ignore[assignment]
     if not (left.run and right.run):
         unknown = Recomputed("cannot be told", "A ledger alone cannot be computed again.")
         return dataclasses.replace(found, recomputed=(unknown, unknown))

@@ -15,7 +15,7 @@ from reproducibility.recording.lines import LOSS, Entry, differing, json_object,
 from reproducibility.storage.files import BYTES_AT_ONCE, in_common
 
 _EMPTY_LINE = b'{"step":'  # so begins one that tells nothing: all fields come before the step
-RECENT = 64  # losses to keep of the time before the two runs part
+RECENT = 64  # losses to keep of the time before the two runs diverge
 GROWTH = 1.03  # of the distance between two losses to keep after that
 
 
@@ -24,7 +24,7 @@ type Losses = list[tuple[int, str | None, str | None]]
 
 @dataclasses.dataclass(frozen=True)
 class LedgerDivergence:
-    """Where two ledgers part: the first step with other lines, and what is other in it.
+    """Where two ledgers diverge: the first step with other lines, and what is other in it.
 
     Same bits: equal lines mean equal bits, up to collisions of fingerprints.
     """
@@ -32,7 +32,7 @@ class LedgerDivergence:
     step: int
     """The first step, of those that both record, whose lines differ."""
     since: int
-    """The step before it that both record; -1 if there is none. They part after it."""
+    """The step before it that both record; -1 if there is none. They diverge after it."""
     stage: str
     """The first stage that differs, in the order of cause and effect; or "loss", if only it."""
     stages: tuple[str, ...]
@@ -48,16 +48,16 @@ class Walk:
     Same bits: everywhere, for the same files.
     """
 
-    parting: LedgerDivergence | None
-    """Where they part, if they do."""
+    divergence: LedgerDivergence | None
+    """Where they diverge, if they do."""
     last: int
     """The last step of which both tell something in common, -1 if there is none."""
     losses: Losses
-    """Losses of both, by step: the last before they part, and ever fewer after that."""
+    """Losses of both, by step: the last before they diverge, and ever fewer after that."""
     problems: tuple[str | None, str | None]
     """What is wrong with the first line that cannot be trusted, on either side."""
     alone: frozenset[str] = frozenset()
-    """What only one side holds of a step that both record, up to where they part."""
+    """What only one side holds of a step that both record, up to where they diverge."""
 
 
 def walk_together(a: Ledger, b: Ledger) -> Walk:
@@ -70,27 +70,27 @@ def walk_together(a: Ledger, b: Ledger) -> Walk:
         b: another one.
 
     Returns:
-        Where they part, and how their losses go on.
+        Where they diverge, and how their losses go on.
     """
     recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
     later: Losses = []
     alone: set[str] = set()
-    parting, last, gap = None, -1, 1
+    divergence, last, gap = None, -1, 1
     for step, one, other in _steps_of_both(a, b):
         compared = not one.startswith(_EMPTY_LINE)
-        if parting is None:
+        if divergence is None:
             recent.append((step, one, other))
             if one != other or not a.header.reads_as(b.header):
                 entries = read_entry(one, a.header), read_entry(other, b.header)
                 alone |= entries[0].keys() ^ entries[1].keys()
                 compared = not entries[0].keys().isdisjoint(entries[1])
-                parting = _parting(step, last, *entries)
-        elif step - parting.step >= gap:
+                divergence = _divergence(step, last, *entries)
+        elif step - divergence.step >= gap:
             gap = max(gap + 1, int(gap * GROWTH))
             later.append((step, _loss(one), _loss(other)))
         last = step if compared else last  # nothing was where they hold nothing in common
     before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
-    return Walk(parting, last, before + later, (a.problem, b.problem), frozenset(alone))
+    return Walk(divergence, last, before + later, (a.problem, b.problem), frozenset(alone))
 
 
 def _steps_of_both(a: Ledger, b: Ledger) -> Iterator[tuple[int, bytes, bytes]]:
@@ -121,7 +121,7 @@ def _steps_of_both(a: Ledger, b: Ledger) -> Iterator[tuple[int, bytes, bytes]]:
         deque(rest, maxlen=0)
 
 
-def _parting(step: int, since: int, a: Entry, b: Entry) -> LedgerDivergence | None:
+def _divergence(step: int, since: int, a: Entry, b: Entry) -> LedgerDivergence | None:
     """Say in what two lines differ; None if they do in their form only."""
     stages = differing(a, b)
     if not stages:

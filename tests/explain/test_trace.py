@@ -406,9 +406,9 @@ def test_every_operation_can_be_found() -> None:
     found = trace(jax.grad(network), PARAMS, X, root_key(1))
     for number, operation in enumerate(found.operations):
         for output in range(len(operation.outputs)):
-            parting = first_divergence(found, inherit(found, number, output))
-            assert (parting.kind, parting.number) == ("operation", number)
-            assert str(operation) in parting.reason
+            divergence = first_divergence(found, inherit(found, number, output))
+            assert (divergence.kind, divergence.number) == ("operation", number)
+            assert str(operation) in divergence.reason
 
 
 CHILD = """

@@ -16,9 +16,9 @@ from tests.ledgers import LEAVES, STEPS, Line, line, lines, walked, write
 def parted(a: Path, b: Path) -> tuple[Any, ...] | None:
     """Return where two ledgers part, the same in both directions."""
     one, other = walked(a, b), walked(b, a)
-    assert one.parting == other.parting
+    assert one.divergence == other.divergence
     assert one.last == other.last
-    return one.parting and dataclasses.astuple(one.parting)
+    return one.divergence and dataclasses.astuple(one.divergence)
 
 
 def test_equal_ledgers_do_not_part(whole: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_no_step_in_common(tmp_path: Path) -> None:
     write(tmp_path / "a", lines(0, 2))
     write(tmp_path / "b", lines(3, 5), first=3)
     found = walked(tmp_path / "a", tmp_path / "b")
-    assert (found.parting, found.last, found.losses) == (None, -1, [])
+    assert (found.divergence, found.last, found.losses) == (None, -1, [])
 
 
 def test_a_damaged_side_counts_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_damaged_side_counts_as_far_as_it_goes(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(content[:place] + b'"step":4' + content[place + 8 :])
     found = walked(tmp_path / "a", tmp_path / "b")
     problem = "line 8 does not continue the chain"
-    assert (found.parting, found.last, found.problems) == (None, 4, (None, problem))
+    assert (found.divergence, found.last, found.problems) == (None, 4, (None, problem))
     write(tmp_path / "short", lines(0, 2))  # damage beyond what both record is told as well
     assert walked(tmp_path / "b", tmp_path / "short").problems == (problem, None)
     assert walked(tmp_path / "short", tmp_path / "b").problems == (None, problem)

@@ -201,7 +201,7 @@ def test_a_step_that_did_not_repeat(whole: Path, stage: str) -> None:
     assert f"step 4 was computed again and differs, first in {stage}: this machine did" in said
     assert (whole.parent / "damaged-ledger.jsonl").read_bytes() == before
     assert len(list(Ledger(whole, RUN))) == STEPS + 1
-    assert walked(whole.parent / "damaged-ledger.jsonl", whole).parting.step == 4
+    assert walked(whole.parent / "damaged-ledger.jsonl", whole).divergence.step == 4
 
 
 def test_a_full_disk_leaves_the_lines_before(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
