@@ -22,7 +22,7 @@ HOUSE = {
     "errors": (),
     "keys": (),
     "same": ("leaves", "hashing", "fingerprint", "distance"),
-    "machine": ("environment", "children", "reproducers", "faults", "trial", "known"),
+    "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "processes", "distributed"),
     "storage": ("files", "seal", "orbax", "checkpoint"),
     "recording": ("lines", "ledger", "mend", "writer", "walk", "recorder"),

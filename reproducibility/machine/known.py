@@ -13,7 +13,6 @@ import dataclasses
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,11 +24,16 @@ from typing import Any, Literal
 import jax
 
 from reproducibility.errors import ConfigError
-from reproducibility.machine.children import python, with_package
+from reproducibility.machine.child import end_python, start_python, unused_port
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.trial import Task
 
 FAULTS_DEADLINE = 120.0  # seconds for all of them on a machine that is very slow
+_TRIAL = """
+import sys
+from reproducibility.machine.trial import answer_file
+answer_file(sys.argv[1:])
+"""
 type FaultVerdict = Literal["right", "wrong", "not seen", "does not apply", "cannot be told"]
 
 
@@ -168,7 +172,12 @@ def check_fault_names(names: Iterable[str]) -> None:
 
 
 def _ask(
-    faults: list[Fault], place: Path, environment: dict[str, str], ends: float, leaving: Event
+    faults: list[Fault],
+    place: Path,
+    environment: dict[str, str],
+    ends: float,
+    leaving: Event,
+    port: Callable[[], int] = unused_port,
 ) -> dict[str, dict[str, Any]]:
     """Run what needs the same devices and processes in processes of its own."""
     place.mkdir()
@@ -177,9 +186,9 @@ def _ask(
     silent = 0  # processes in a row that answered nothing: then it is not the fault's doing
     while faults and silent < 2 and time.monotonic() < ends and not leaving.is_set():
         tasks = json.dumps([dataclasses.asdict(_task(fault)) for fault in faults])
-        _run(tasks, files, environment, ends, leaving)
-        if len(files) > 1 and not any(file.exists() for file in files):
-            _run(tasks, files, environment, ends, leaving)  # they did not meet: port was taken
+        _run(tasks, files, environment, ends, leaving, port)
+        if len(files) > 1 and not any(file.exists() for file in files):  # the port was taken
+            _run(tasks, files, environment, ends, leaving, port)
         answers = _merged([_read_answers(file) for file in files])
         silent = 0 if answers else silent + 1
         told |= answers
@@ -191,25 +200,23 @@ def _ask(
 
 
 def _run(
-    tasks: str, files: list[Path], environment: dict[str, str], ends: float, leaving: Event
+    tasks: str,
+    files: list[Path],
+    environment: dict[str, str],
+    ends: float,
+    leaving: Event,
+    port: Callable[[], int],
 ) -> None:
     """Run tasks in processes that write a file each, until they end or must."""
     count = len(files)
-    address = f"127.0.0.1:{_unused_port()}" if count > 1 else ""
+    address = f"127.0.0.1:{port()}" if count > 1 else ""
+    quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
     with contextlib.ExitStack() as stack:
         running = []
         for index, file in enumerate(files):
-            others = [address, str(count), str(index)] if count > 1 else []
-            command = python("-m", "reproducibility.machine.trial", str(file), tasks)
-            process = subprocess.Popen(
-                [*command, *others],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)  # SIGKILL: jax.distributed ignores SIGTERM
+            which = [address, str(count), str(index)] if count > 1 else []
+            process = start_python(_TRIAL, str(file), tasks, *which, variables=environment, **quiet)
+            stack.callback(end_python, process)
             running.append(process)
         while time.monotonic() < ends and not _ended([process.poll() for process in running]):
             if leaving.wait(0.02):
@@ -290,7 +297,7 @@ def _environment_with(devices: int) -> dict[str, str]:
     What was set in Python is passed on as well. A GPU is shared with this process, so its memory
     must not be taken whole.
     """
-    variables = with_package(os.environ)
+    variables = dict(os.environ)
     variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     variables["JAX_DEFAULT_PRNG_IMPL"] = str(jax.config.jax_default_prng_impl)
     if jax.config.jax_platforms:
@@ -303,10 +310,3 @@ def _environment_with(devices: int) -> dict[str, str]:
     flags = re.sub(r"--xla_force_host_platform_device_count=\S+", "", flags)
     variables["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
     return variables
-
-
-def _unused_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

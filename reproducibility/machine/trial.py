@@ -11,7 +11,6 @@ import dataclasses
 import importlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,3 @@ def answer_file(arguments: list[str]) -> None:
     with Path(file).open("a", encoding="utf-8") as lines:
         for task in json.loads(tasks):
             print(json.dumps(answer(Task(**task))), file=lines, flush=True)
-
-
-if __name__ == "__main__":
-    answer_file(sys.argv[1:])

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -625,27 +623,6 @@ def test_other_code_is_not_a_refutation(run: Path, here: Asked) -> None:
     found = replay.replay(run, 6)
     assert found.answer == "cannot be told"
     assert f"program.update was {'0' * 64} then" in found.reason
-
-
-def test_a_child_ends_with_its_parent() -> None:
-    """However the process ends that started it, a child does not go on alone, busy or idle."""
-    pipe = subprocess.PIPE
-    busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
-    busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
-    for code in ("", busy):
-        command = [
-            sys.executable,
-            "-uc",
-            f"{code}from reproducibility.explain import child; print('here'); child.serve()",
-        ]
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
-            assert child.stdout.readline() == b"here\n"
-            if code:
-                child.stdin.write(b'["busy", "nowhere", {}]\n')
-                child.stdin.flush()
-                assert child.stdout.readline() == b"begun\n"
-            child.stdin.close()  # as when the parent was killed
-            assert child.wait(60) == 1
 
 
 PIDS = """

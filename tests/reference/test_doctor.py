@@ -5,12 +5,14 @@ import dataclasses
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 import pytest
 
 from reproducibility.cli import main
@@ -21,6 +23,7 @@ from reproducibility.reference import doctor
 from reproducibility.reference.doctor import Check, Diagnosis, diagnose
 from tests import planted
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -178,6 +181,42 @@ def test_interrupted_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(KeyboardInterrupt):
         diagnose()
     assert [child.returncode for child in children] == [-signal.SIGKILL] * 2
+
+
+# The doctor, with processes that do not end by themselves.
+ENDLESS = """
+import signal, time
+from reproducibility import diagnose
+from reproducibility.machine import known
+from reproducibility.machine.faults import Fault
+from reproducibility.reference import doctor
+from tests import planted
+endless = Fault("jax-1", "f", ("cpu",), planted.endless, "So it is.", "Do this.")
+known.FAULTS = (endless,)
+doctor._DIGEST_PROGRAM = "import time; time.sleep(600)"
+doctor.train = lambda *arguments, **settings: time.sleep(600)
+diagnose()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_it_leaves_no_process(number: signal.Signals) -> None:
+    """Whoever ends the doctor, as a scheduler does, ends the processes that it has started."""
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT) as process:
+        children: list[psutil.Process] = []
+        try:
+            while len(children) < 2:
+                assert process.poll() is None
+                time.sleep(0.05)
+                children = psutil.Process(process.pid).children()
+            process.send_signal(number)
+            assert process.wait(60) == -number
+            assert psutil.wait_procs(children, timeout=60)[1] == []
+        finally:
+            process.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def test_a_planted_fault_makes_the_doctor_say_wrong(
