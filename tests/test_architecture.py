@@ -23,7 +23,7 @@ HOUSE = {
     "keys": (),
     "same": ("leaves", "hashing", "fingerprint", "distance"),
     "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
-    "scale": ("lifeline", "launch", "processes", "distributed"),
+    "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
     "storage": ("files", "seal", "orbax", "checkpoint"),
     "recording": ("lines", "ledger", "mend", "writer", "walk", "recorder"),
     "reference": (
@@ -144,6 +144,22 @@ def test_libraries_enter_through_their_door(module: str) -> None:
     if module not in ("errors", "reference.config"):
         allowed |= EVERYWHERE
     assert theirs <= allowed
+
+
+# What makes a process one of several to JAX. The trial of a fault of several processes does so in
+# a process of its own.
+DISTRIBUTED = {"jax.distributed", "jax._src.distributed", "jax._src.clusters"}
+JOINS = {"scale.start", "machine.trial"}
+
+
+def test_processes_are_joined_through_their_door() -> None:
+    """A process becomes one of several, and asks which it is, in one file."""
+    found = set()
+    for module in MODULES:
+        nodes = ast.walk(ast.parse(source(module).read_text()))
+        named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+        found |= {module} if (named | imports(module)) & DISTRIBUTED else set()
+    assert found == JOINS
 
 
 # What is seen through another file only is tested there.

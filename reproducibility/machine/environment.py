@@ -197,8 +197,8 @@ def capture_environment() -> Environment:
         "python.version": platform.python_version(),
         **{name: _version(name.removeprefix("version.")) for name in _recorded("version.")},
         **_devices(),
-        **_cpu(),
-        **_threads(),
+        **_cpu(*_cpu_facts()),
+        **_threads(_visible_cores()),
         **jax_settings(),
         **_recorded_variables(),
         **_flags(),
@@ -340,8 +340,7 @@ def _devices() -> Environment:
     }
 
 
-def _cpu() -> Environment:
-    model, words = _cpu_facts()
+def _cpu(model: str, words: str) -> Environment:
     features = {*words.lower().replace(".", "_").split(), platform.machine().lower()}
     return {
         "cpu.model": model.strip() or None,
@@ -361,10 +360,9 @@ def _cpu_facts() -> tuple[str, str]:
     return model, info.get("flags", info.get("Features", ""))
 
 
-def _threads() -> Environment:
+def _threads(cores: int) -> Environment:
     import jax
 
-    cores = _visible_cores()
     # XLA takes the first that is an integer, and at least one thread for each CPU device.
     asked = (os.environ.get(name, "") for name in ("PJRT_NPROC", "NPROC"))
     xla = next((int(n) for n in asked if re.fullmatch(r"\s*[+-]?\d+\s*", n)), cores)

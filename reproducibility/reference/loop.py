@@ -28,8 +28,8 @@ from reproducibility.reference.resume import open_run, resume_run, store_of
 from reproducibility.reference.run import Result, Run
 from reproducibility.reference.step import PLANNED, Programs, TrainState, programs_of, settings_of
 from reproducibility.same.hashing import tree_digest
-from reproducibility.scale.distributed import Layout
-from reproducibility.scale.processes import assert_same_facts, on_first
+from reproducibility.scale.agree import assert_same_facts, on_first
+from reproducibility.scale.layout import Layout
 from reproducibility.storage.checkpoint import CheckpointStore
 
 
