@@ -137,7 +137,7 @@ _ISAS = {
     "NEON": {"asimd", "arm64"},
 }
 _SYSCTL_FEATURES = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
-_ELSEWHERE = {
+_GIT_VARIABLES = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
     *("GIT_NAMESPACE", "GIT_PREFIX"),
 }
@@ -464,7 +464,7 @@ def _sha256(text: str) -> str:
 def _output(*command: str) -> str | None:
     """Run a program and return what it prints; None where it is missing, fails or is slow."""
     # These variables would make git speak of another repository than the one that it is asked for.
-    variables = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    variables = {name: value for name, value in os.environ.items() if name not in _GIT_VARIABLES}
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=5, env=variables)
     except (OSError, subprocess.SubprocessError):

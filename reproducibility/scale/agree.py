@@ -1,4 +1,4 @@
-"""The processes of a run agree: on what has to be equal, on what process 0 did, on when to stop.
+"""What the processes of a run agree on: what has to be equal, what process 0 did, when to stop.
 
 The rule: what has to be equal on all processes is compared, not hoped for. JAX itself does not
 check that its processes run the same program; where they do not, they wait for ever or go wrong.
@@ -135,7 +135,7 @@ def assert_same_facts(
     if index:
         message_client().key_value_set(f"{name}/{index}", json.dumps(facts))
 
-    def judge() -> list[str]:
+    def first_mismatch() -> list[str]:
         ours = json.loads(json.dumps(facts))
         for process in range(1, count):
             theirs = json.loads(_message(f"{name}/{process}", process, AGREEMENT))
@@ -145,9 +145,9 @@ def assert_same_facts(
                     return [f"{one}, as process 0 has", f"{other} on process {process}"]
         return []
 
-    verdict = on_first(judge)
-    if verdict:
-        raise ProcessMismatchError("use", thing, expected=verdict[0], got=verdict[1], do=do)
+    mismatch = on_first(first_mismatch)
+    if mismatch:
+        raise ProcessMismatchError("use", thing, expected=mismatch[0], got=mismatch[1], do=do)
 
 
 def _message(name: str, process: int, deadline: float) -> str:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 from reproducibility.errors import ExitCode
 from reproducibility.machine.child import (
@@ -66,6 +66,7 @@ def launch(
     variables = dict(os.environ) if program else with_package(os.environ)
     program = program or python("-m", "reproducibility")
     coordinator = f"127.0.0.1:{unused_port()}"
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     children: list[subprocess.Popen[str]] = []
     printing: list[threading.Thread] = []
     with _handing_on(children):
@@ -77,9 +78,7 @@ def launch(
                 children.append(
                     subprocess.Popen(
                         [*program, *command, *which, "--coordinator", coordinator],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.PIPE,
+                        **pipes,
                         text=True,
                         errors="replace",
                         env=variables | chosen,

@@ -1,4 +1,4 @@
-"""The processes of a run find each other before JAX starts, and end together.
+"""A process joins the others of its run before JAX starts, and they end together.
 
 The rule: a process is one of several from `initialize` to its end. A process that does not come is
 named; how one ends, by an exception as well, the others are told.
