@@ -68,11 +68,11 @@ from .same.fingerprint import fingerprint_text as fingerprint_text
 from .same.fingerprint import leaf_fingerprints as leaf_fingerprints
 from .same.hashing import leaf_digests as leaf_digests
 from .same.hashing import tree_digest as tree_digest
-from .scale.distributed import Layout as Layout
-from .scale.distributed import shard_gradients as shard_gradients
+from .scale.agree import assert_same_on_all_processes as assert_same_on_all_processes
+from .scale.gradients import shard_gradients as shard_gradients
 from .scale.launch import launch as launch
-from .scale.processes import assert_same_on_all_processes as assert_same_on_all_processes
-from .scale.processes import initialize as initialize
+from .scale.layout import Layout as Layout
+from .scale.start import initialize as initialize
 from .storage.checkpoint import CheckpointStore as CheckpointStore
 from .storage.files import write_atomically as write_atomically
 

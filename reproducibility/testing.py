@@ -28,6 +28,7 @@ import pytest
 from jaxtyping import Array, Key, PyTree
 
 from reproducibility.keys import root_key, stream_key
+from reproducibility.machine.child import end_python, start_python
 from reproducibility.machine.environment import capture_environment, environment_differences
 from reproducibility.same.distance import distance
 from reproducibility.same.hashing import leaf_digests
@@ -317,11 +318,13 @@ def _records_of_a_fresh_process(
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
         task = json.dumps([*where, str(answer), [str(entry) for entry in sys.path]])
-        command = [sys.executable, "-c", _PROGRAM, task]
-        try:  # no pipes: a grandchild that keeps one open would outlive the deadline
-            code = subprocess.run(command, env=variables, timeout=timeout).returncode
+        process = start_python(_PROGRAM, task, variables=variables)
+        try:
+            code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{failed} was killed after {timeout} seconds.") from None
+        finally:
+            end_python(process)
         if code or not answer.exists():
             raise AssertionError(f"{failed} ended with exit code {code}; its output says why.")
         leaves, environment = json.loads(answer.read_text())

@@ -1,4 +1,4 @@
-"""Compute the same things on one layout: what tests/scale/test_distributed.py starts.
+"""Compute the same things on one layout: what tests/scale/conftest.py starts.
 
     python -m tests.layouts --devices 4 FOLDER
 

@@ -22,8 +22,8 @@ HOUSE = {
     "errors": (),
     "keys": (),
     "same": ("leaves", "hashing", "fingerprint", "distance"),
-    "machine": ("environment", "children", "reproducers", "faults", "trial", "known"),
-    "scale": ("lifeline", "launch", "processes", "distributed"),
+    "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
+    "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
     "storage": ("files", "seal", "orbax", "checkpoint"),
     "recording": ("lines", "ledger", "mend", "writer", "walk", "recorder"),
     "reference": (
@@ -153,6 +153,22 @@ def test_libraries_enter_through_their_door(module: str) -> None:
     if module not in ("errors", "reference.config"):
         allowed |= EVERYWHERE
     assert theirs <= allowed
+
+
+# What makes a process one of several to JAX. The trial of a fault of several processes does so in
+# a process of its own.
+DISTRIBUTED = {"jax.distributed", "jax._src.distributed", "jax._src.clusters"}
+JOINS = {"scale.start", "machine.trial"}
+
+
+def test_processes_are_joined_through_their_door() -> None:
+    """A process becomes one of several, and asks which it is, in one file."""
+    found = set()
+    for module in MODULES:
+        nodes = ast.walk(ast.parse(source(module).read_text()))
+        named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+        found |= {module} if (named | imports(module)) & DISTRIBUTED else set()
+    assert found == JOINS
 
 
 # What is seen through another file only is tested there.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -17,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -329,6 +332,28 @@ def test_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testing, "_PROGRAM", "import time; time.sleep(3600)")
     said = failure(assert_reproducible, draws, timeout=0.5)
     assert said == "Not reproducible in a fresh process: it was killed after 0.5 seconds."
+
+
+def test_the_fresh_process_is_not_left_behind() -> None:
+    """When the process that tests is killed, the fresh process ends too."""
+    script = (
+        "from reproducibility import testing; testing._PROGRAM = 'import time; time.sleep(600)'"
+    )
+    script += "; testing._records_of_a_fresh_process(('', '', ''), 600)"
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        children: list[psutil.Process] = []
+        try:
+            while not children:
+                assert process.poll() is None
+                time.sleep(0.05)
+                children = psutil.Process(process.pid).children()
+            process.terminate()
+            assert psutil.wait_procs(children, timeout=60)[1] == []
+        finally:
+            process.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def program_that_answers(answer: str, then: str = "") -> str:

@@ -120,10 +120,10 @@ def _perform(arguments: list[str]) -> int:
 
 def _fail(reason: str, error: BaseException, code: int) -> int:
     """Say why this process ends; where it is one of several, all end."""
-    processes = sys.modules.get("reproducibility.scale.processes")  # importing it loads JAX
-    if processes:
-        processes.await_the_cause()
+    start = sys.modules.get("reproducibility.scale.start")  # importing it loads JAX
+    if start:
+        start.await_the_cause()
     say_on_stderr(reason)
-    if processes:
-        processes.end_together(error, code)
+    if start:
+        start.end_together(error, code)
     return code

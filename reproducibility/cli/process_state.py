@@ -11,9 +11,9 @@ Chapter: docs/guide/using_the_project.md
 | `sys.stdout` and file descriptor 1 | `keep_stdout`, in `train` with several processes | no |
 
 `main` also closes stderr when the reader of a pipe has gone: Python would complain there at its
-end. Where `train` has several processes, `scale/processes` wraps `sys.excepthook`, and
-`scale/launch` waits on stdin for the end of the process that started it. How many devices the CPU
-has is a setting of JAX: `scale/distributed`. The environment variables stay as they are.
+end. Where `train` has several processes, `scale/start` wraps `sys.excepthook`. In a process that
+`launch` started, `machine/child` takes stdin, to end with that one, and the environment variable
+that says so. How many devices the CPU has is a setting of JAX: `scale/layout`.
 """
 
 from __future__ import annotations

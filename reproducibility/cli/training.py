@@ -71,7 +71,7 @@ class TrainCommand(TrainConfig):
     def _train(self, progress: Progress, stop: Stop) -> tuple[int, TrainResult]:
         """Train in this process, which may be one of several; return which, and the result."""
         from reproducibility.scale.launch import end_with_parent
-        from reproducibility.scale.processes import initialize, this_process
+        from reproducibility.scale.start import initialize, this_process
 
         end_with_parent()
         count = initialize(
@@ -111,7 +111,8 @@ def _of_all_processes(show: Progress, requested: Stop) -> tuple[Progress, Stop]:
 
     JAX hears SIGTERM, in any of them, and finds a step after which all can stop.
     """
-    from reproducibility.scale.processes import stop_together, this_process
+    from reproducibility.scale.agree import stop_together
+    from reproducibility.scale.start import this_process
 
     reached, passed_on, first = 0, False, this_process()[0] == 0
 

@@ -1,10 +1,11 @@
 """Processes that compute a stretch of a run again, each in the environment that it is given.
 
-The rule: only what is known is set; a child is asked in lines, and ends with whoever started it.
+The rule: only what is known is set, and what fails on one side ends the other.
 Chapter: docs/guide/flight_recorder.md
 
 Runs with equal environments are computed one after the other in one child: it imports JAX once, and
-compiles once what the runs share.
+compiles once what the runs share. Which processes those are is a context variable of the thread,
+since `in_environment` is called deep inside of what `side_by_side` does.
 """
 
 from __future__ import annotations
@@ -12,20 +13,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import queue
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import suppress
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, Self
 
 from reproducibility.errors import ReplayError
-from reproducibility.machine.children import last_words, python, with_package
+from reproducibility.machine.child import Worker
 from reproducibility.machine.environment import (
     KNOWN_FACTS,
     Environment,
@@ -45,118 +40,14 @@ _CHOSEN = {
 }
 
 
-def serve() -> None:
-    """Do in a child process what it is asked for, a task a line of stdin, until that ends.
-
-    Same bits: as `work` of each task's module; no task leaves anything for the next but what is
-    compiled.
-    """
-    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen_to_parent, args=(asked,), daemon=True).start()
-    while True:
-        module, path, task = json.loads(asked.get())
-        answer_task(importlib.import_module(module).work, path, task)
-        print(f"\n{path}", flush=True)
-
-
-def answer_task(
-    do: Callable[[dict[str, Any]], dict[str, Any]], path: str, task: dict[str, Any]
-) -> None:
-    """Do one task, and leave what came of it in a file. Same bits: as `do`.
+def compute_task(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do in a child what it is asked for, and say in which environment. Same bits: as `work`.
 
     Args:
-        do: what to do.
-        path: where its answer goes.
-        task: what it takes, JSON values.
+        request: the "module" whose function `work` does it, and the "task" that this takes.
     """
-    found = do(task)
-    facts = facts_of({**found, "environment": capture_environment()})
-    Path(path).write_text(json.dumps({**found, "environment": facts}))
-
-
-class _Child:
-    """A process in one environment, which does one task at a time; it starts with the first."""
-
-    def __init__(self, variables: dict[str, str]) -> None:
-        self._variables, self._turn, self._guard = variables, threading.Lock(), threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._folder = tempfile.TemporaryDirectory()
-        self._errors = Path(self._folder.name, "errors")
-        self._count, self._ended = 0, False
-
-    def do(self, module: str, task: Mapping[str, Any], progress: Say | None) -> dict[str, Any]:
-        with self._turn:
-            found = self._ask(module, task, progress) if self._process else None
-            if found is None:  # what an earlier task did to the process must not be this one's fate
-                self._start()
-                found = self._ask(module, task, progress)
-            if found is None:
-                raise self._failure(task)
-            return found
-
-    def end(self) -> None:
-        with self._guard:
-            self._ended = True
-            if self._process:
-                self._process.kill()
-
-    def close(self) -> None:
-        self.end()
-        self._reap()
-        self._folder.cleanup()
-
-    def _start(self) -> None:
-        self._reap()
-        command = python("-c", f"from {__name__} import serve; serve()")
-        with self._guard, open(self._errors, "wb") as errors:
-            self._process = subprocess.Popen(
-                command,
-                env=self._variables,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-            if self._ended:  # while it was being started
-                self._process.kill()
-
-    def _ask(
-        self, module: str, task: Mapping[str, Any], progress: Say | None
-    ) -> dict[str, Any] | None:
-        """Have a task done; None if the process ends before it says that it is."""
-        process: Any = self._process
-        self._count += 1
-        path = Path(self._folder.name, f"{self._count}.json")
-        with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps([module, str(path), task]) + "\n")
-            process.stdin.flush()
-        for line in process.stdout:
-            if str(path) in line:
-                found: dict[str, Any] = json.loads(path.read_text())
-                return found
-            if progress and line.strip():
-                progress(f"{task['run']}: {line.rstrip()}")
-        process.wait()
-        return None
-
-    def _reap(self) -> None:
-        if self._process:
-            self._process.kill()
-            with suppress(BrokenPipeError), self._process:
-                pass
-
-    def _failure(self, task: Mapping[str, Any]) -> ReplayError:
-        code = self._process.returncode if self._process else None
-        said = last_words(self._errors.read_text(errors="replace"))
-        return ReplayError(
-            "compute",
-            "a step again",
-            path=task["run"],
-            step=task["end"],
-            expected="a process in the recorded environment to do it",
-            got=f"exit code {code} and {said}",
-            do="See which recorded setting this machine does not know.",
-        )
+    found = importlib.import_module(request["module"]).work(request["task"])
+    return {**found, "environment": facts_of({**found, "environment": capture_environment()})}
 
 
 class _Children:
@@ -164,7 +55,7 @@ class _Children:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._children: dict[str, _Child] = {}
+        self._children: dict[str, Worker] = {}
         self._ambient = dict(os.environ)  # as it is now: JAX sets some when it is imported
         self._ended = False
 
@@ -175,13 +66,13 @@ class _Children:
         for child in self._children.values():
             child.close()
 
-    def of(self, environment: Environment) -> _Child:
+    def of(self, environment: Environment) -> Worker:
         """Return the process with an environment; two that ask for the same variables share it."""
         variables = _variables_for(environment, self._ambient)
         with self._lock:
             name = json.dumps(variables, sort_keys=True)
             if name not in self._children:
-                self._children[name] = _Child(variables)
+                self._children[name] = Worker(variables)
             if self._ended:
                 self._children[name].end()
             return self._children[name]
@@ -231,22 +122,36 @@ def side_by_side[T, R](
             raise
 
 
-def _listen_to_parent(asked: queue.SimpleQueue[str]) -> None:
-    """Hand on what comes; end this process when the one that started it has gone, however."""
-    for line in sys.stdin:
-        asked.put(line)
-    os._exit(1)
-
-
 def in_environment(
     environment: Environment, module: str, task: Mapping[str, Any], progress: Say | None
 ) -> dict[str, Any]:
     """Run `work` of a module in a process with another environment."""
     children = _OWN.get(None)
     if children:
-        return children.of(environment).do(module, task, progress)
+        return _computed_by(children.of(environment), module, task, progress)
     with _Children() as own:
-        return own.of(environment).do(module, task, progress)
+        return _computed_by(own.of(environment), module, task, progress)
+
+
+def _computed_by(
+    child: Worker, module: str, task: Mapping[str, Any], progress: Say | None
+) -> dict[str, Any]:
+    def hear(line: str) -> None:
+        if progress:
+            progress(f"{task['run']}: {line}")
+
+    found, died_of = child.do(f"{__name__}:compute_task", {"module": module, "task": task}, hear)
+    if found is None:
+        raise ReplayError(
+            "compute",
+            "a step again",
+            path=task["run"],
+            step=task["end"],
+            expected="a process in the recorded environment to do it",
+            got=died_of,
+            do="See which recorded setting this machine does not know.",
+        )
+    return found
 
 
 def _variables_for(environment: Environment, ambient: Mapping[str, str]) -> dict[str, str]:
@@ -257,4 +162,4 @@ def _variables_for(environment: Environment, ambient: Mapping[str, str]) -> dict
         return name == _CACHE or not (name in _CHOSEN or unknown)
 
     kept = {name: value for name, value in ambient.items() if stays(name)}
-    return with_package({**kept, **variables_of(environment)})
+    return {**kept, **variables_of(environment)}

@@ -137,7 +137,7 @@ _ISAS = {
     "NEON": {"asimd", "arm64"},
 }
 _SYSCTL_FEATURES = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
-_ELSEWHERE = {
+_GIT_VARIABLES = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
     *("GIT_NAMESPACE", "GIT_PREFIX"),
 }
@@ -197,8 +197,8 @@ def capture_environment() -> Environment:
         "python.version": platform.python_version(),
         **{name: _version(name.removeprefix("version.")) for name in _recorded("version.")},
         **_devices(),
-        **_cpu(),
-        **_threads(),
+        **_cpu(*_cpu_facts()),
+        **_threads(_visible_cores()),
         **jax_settings(),
         **_recorded_variables(),
         **_flags(),
@@ -340,8 +340,7 @@ def _devices() -> Environment:
     }
 
 
-def _cpu() -> Environment:
-    model, words = _cpu_facts()
+def _cpu(model: str, words: str) -> Environment:
     features = {*words.lower().replace(".", "_").split(), platform.machine().lower()}
     return {
         "cpu.model": model.strip() or None,
@@ -361,10 +360,9 @@ def _cpu_facts() -> tuple[str, str]:
     return model, info.get("flags", info.get("Features", ""))
 
 
-def _threads() -> Environment:
+def _threads(cores: int) -> Environment:
     import jax
 
-    cores = _visible_cores()
     # XLA takes the first that is an integer, and at least one thread for each CPU device.
     asked = (os.environ.get(name, "") for name in ("PJRT_NPROC", "NPROC"))
     xla = next((int(n) for n in asked if re.fullmatch(r"\s*[+-]?\d+\s*", n)), cores)
@@ -466,7 +464,7 @@ def _sha256(text: str) -> str:
 def _output(*command: str) -> str | None:
     """Run a program and return what it prints; None where it is missing, fails or is slow."""
     # These variables would make git speak of another repository than the one that it is asked for.
-    variables = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    variables = {name: value for name, value in os.environ.items() if name not in _GIT_VARIABLES}
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=5, env=variables)
     except (OSError, subprocess.SubprocessError):

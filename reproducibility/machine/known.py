@@ -13,7 +13,6 @@ import dataclasses
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,11 +24,16 @@ from typing import Any, Literal
 import jax
 
 from reproducibility.errors import ConfigError
-from reproducibility.machine.children import python, with_package
+from reproducibility.machine.child import end_python, start_python, unused_port
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.trial import Task
 
 FAULTS_DEADLINE = 120.0  # seconds for all of them on a machine that is very slow
+_TRIAL = """
+import sys
+from reproducibility.machine.trial import answer_file
+answer_file(sys.argv[1:])
+"""
 type FaultVerdict = Literal["right", "wrong", "not seen", "does not apply", "cannot be told"]
 
 
@@ -122,26 +126,25 @@ def asking(
     groups: dict[tuple[int, int], list[Fault]] = {}
     for fault in asked:
         groups.setdefault((fault.devices, fault.processes), []).append(fault)
-    leaving = Event()
+    end, stop = time.monotonic() + deadline, Event()
     with (
         tempfile.TemporaryDirectory(prefix="reproducibility-known-") as folder,
         concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool,
     ):
-        places = [Path(folder, str(number)) for number in range(len(groups))]
-        # Here, because what `with jax.default_prng_impl(...)` sets holds for this thread alone.
-        surroundings = [_environment_with(devices) for devices, _ in groups]
-        ends = [time.monotonic() + deadline] * len(groups)
-        left = [leaving] * len(groups)
-        found = pool.map(_ask, groups.values(), places, surroundings, ends, left)
+        # In this thread: what `with jax.default_prng_impl(...)` sets holds for it alone.
+        asking_all = [
+            pool.submit(_ask, group, Path(folder, str(n)), _environment_with(devices), end, stop)
+            for n, ((devices, _), group) in enumerate(groups.items())
+        ]
 
         def answers() -> tuple[FaultAnswer, ...]:
-            told = {name: each for group in found for name, each in group.items()}
-            return tuple(_fault_answer(fault, told.get(fault.name)) for fault in asked)
+            found = {name: each for group in asking_all for name, each in group.result().items()}
+            return tuple(_fault_answer(fault, found.get(fault.name)) for fault in asked)
 
         try:
             yield answers
         finally:
-            leaving.set()
+            stop.set()
 
 
 def check_fault_names(names: Iterable[str]) -> None:
@@ -168,51 +171,54 @@ def check_fault_names(names: Iterable[str]) -> None:
 
 
 def _ask(
-    faults: list[Fault], place: Path, environment: dict[str, str], ends: float, leaving: Event
+    faults: list[Fault],
+    place: Path,
+    environment: dict[str, str],
+    end: float,
+    stop: Event,
+    port: Callable[[], int] = unused_port,
 ) -> dict[str, dict[str, Any]]:
     """Run what needs the same devices and processes in processes of its own."""
     place.mkdir()
     files = [place / str(index) for index in range(faults[0].processes)]
-    told: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     silent = 0  # processes in a row that answered nothing: then it is not the fault's doing
-    while faults and silent < 2 and time.monotonic() < ends and not leaving.is_set():
+    while faults and silent < 2 and time.monotonic() < end and not stop.is_set():
         tasks = json.dumps([dataclasses.asdict(_task(fault)) for fault in faults])
-        _run(tasks, files, environment, ends, leaving)
-        if len(files) > 1 and not any(file.exists() for file in files):
-            _run(tasks, files, environment, ends, leaving)  # they did not meet: port was taken
+        _run(tasks, files, environment, end, stop, port)
+        if len(files) > 1 and not any(file.exists() for file in files):  # the port was taken
+            _run(tasks, files, environment, end, stop, port)
         answers = _merged([_read_answers(file) for file in files])
         silent = 0 if answers else silent + 1
-        told |= answers
+        found |= answers
         # The first without an answer took the process along; those after it get another one.
-        faults = [fault for fault in faults if fault.name not in told][1:]
+        faults = [fault for fault in faults if fault.name not in found][1:]
         for file in files:
             file.unlink(missing_ok=True)
-    return told
+    return found
 
 
 def _run(
-    tasks: str, files: list[Path], environment: dict[str, str], ends: float, leaving: Event
+    tasks: str,
+    files: list[Path],
+    environment: dict[str, str],
+    end: float,
+    stop: Event,
+    port: Callable[[], int],
 ) -> None:
     """Run tasks in processes that write a file each, until they end or must."""
     count = len(files)
-    address = f"127.0.0.1:{_unused_port()}" if count > 1 else ""
+    address = f"127.0.0.1:{port()}" if count > 1 else ""
+    quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
     with contextlib.ExitStack() as stack:
         running = []
         for index, file in enumerate(files):
-            others = [address, str(count), str(index)] if count > 1 else []
-            command = python("-m", "reproducibility.machine.trial", str(file), tasks)
-            process = subprocess.Popen(
-                [*command, *others],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)  # SIGKILL: jax.distributed ignores SIGTERM
+            which = [address, str(count), str(index)] if count > 1 else []
+            process = start_python(_TRIAL, str(file), tasks, *which, variables=environment, **quiet)
+            stack.callback(end_python, process)
             running.append(process)
-        while time.monotonic() < ends and not _ended([process.poll() for process in running]):
-            if leaving.wait(0.02):
+        while time.monotonic() < end and not _ended([process.poll() for process in running]):
+            if stop.wait(0.02):
                 break
 
 
@@ -234,37 +240,37 @@ def _merged(processes: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, A
         return processes[0]
     merged = {}
     for name in sorted({name for answers in processes for name in answers}):
-        told: dict[str, Any] = {"problems": {}}
+        together: dict[str, Any] = {"problems": {}}
         for index, answers in enumerate(processes):
             other = answers.get(name, {"error": f"no answer from process {index}"})
             problems = other.get("problems", {})
-            told["problems"] |= {
+            together["problems"] |= {
                 f"process {index}, {what}": problem and f"process {index}, {problem}"
                 for what, problem in problems.items()
             }
-            told |= {key: value for key, value in other.items() if key != "problems"}
-        merged[name] = told
+            together |= {key: value for key, value in other.items() if key != "problems"}
+        merged[name] = together
     return merged
 
 
-def _fault_answer(fault: Fault, told: dict[str, Any] | None) -> FaultAnswer:
+def _fault_answer(fault: Fault, found: dict[str, Any] | None) -> FaultAnswer:
     """Make a verdict of what the processes said, or did not say."""
-    problems: dict[str, str | None] = (told or {}).get("problems", {})
+    problems: dict[str, str | None] = (found or {}).get("problems", {})
     wrong = [problem for problem in problems.values() if problem]
     verdict: FaultVerdict
     if wrong:
         verdict, detail = "wrong", wrong[0]
-    elif told is None:
+    elif found is None:
         verdict, detail = "cannot be told", "no answer: the process crashed or took too long"
-    elif "error" in told:
-        verdict, detail = "cannot be told", told["error"]
-    elif "obstacle" in told:
-        verdict, detail = "does not apply", told["obstacle"]
+    elif "error" in found:
+        verdict, detail = "cannot be told", found["error"]
+    elif "obstacle" in found:
+        verdict, detail = "does not apply", found["obstacle"]
     else:
         verdict = "not seen" if fault.tries > 1 else "right"
-        detail = fault.reported(told["jax"])
-    if wrong and told:
-        detail = f"{detail} ({fault.reported(told['jax'])})"
+        detail = fault.reported(found["jax"])
+    if wrong and found:
+        detail = f"{detail} ({fault.reported(found['jax'])})"
     return FaultAnswer(
         fault.name,
         fault.wrong,
@@ -290,7 +296,7 @@ def _environment_with(devices: int) -> dict[str, str]:
     What was set in Python is passed on as well. A GPU is shared with this process, so its memory
     must not be taken whole.
     """
-    variables = with_package(os.environ)
+    variables = dict(os.environ)
     variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     variables["JAX_DEFAULT_PRNG_IMPL"] = str(jax.config.jax_default_prng_impl)
     if jax.config.jax_platforms:
@@ -303,10 +309,3 @@ def _environment_with(devices: int) -> dict[str, str]:
     flags = re.sub(r"--xla_force_host_platform_device_count=\S+", "", flags)
     variables["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
     return variables
-
-
-def _unused_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from reproducibility.machine.children import python
+from reproducibility.machine.child import end_python, start_python
 
 ROWS = 33_000  # jax#39103: wrong from row 32,768 on
 CHUNK = 2**20  # jax#40830: a result of 4 MiB for each device
@@ -291,16 +292,18 @@ def weighted_histogram(tries: int) -> Iterator[Computed]:
             yield Computed(f"call {number}", call(), first)
 
 
-def compiled_elsewhere(tries: int) -> Iterator[Computed]:
+def compiled_elsewhere(tries: int, program: str = _SUM) -> Iterator[Computed]:
     """Compile one sum in several fresh processes, and compare what the programs compute.
 
     Same bits: one machine; never on a GPU where kernels are chosen by timing them.
     """
-    command = python("-c", _SUM)
-    running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(tries + 1)
-    ]
-    sums = [np.array(float.fromhex(process.communicate()[0].split()[-1])) for process in running]
+    with contextlib.ExitStack() as stack:
+        running: list[Any] = []
+        for _ in range(tries + 1):
+            running.append(start_python(program, variables=os.environ, stdout=subprocess.PIPE))
+            stack.callback(end_python, running[-1])
+        printed = [process.stdout.read() for process in running]
+    sums = [np.array(float.fromhex(text.split()[-1])) for text in printed]
     yield Computed("the first process", sums[0], np.sin(np.arange(2**22)).sum(), 1e-2)
     for number, got in enumerate(sums[1:]):
         yield Computed(f"process {number}", got, sums[0])

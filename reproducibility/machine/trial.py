@@ -11,7 +11,6 @@ import dataclasses
 import importlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -99,18 +98,18 @@ def answer(task: Task) -> dict[str, Any]:
         "problems" as from `judge`, "obstacle" if it does not apply, or "error" if it failed; then
         "problems" holds what it had found until then.
     """
-    told: dict[str, Any] = {"name": task.name, "jax": jax.__version__}
+    facts: dict[str, Any] = {"name": task.name, "jax": jax.__version__}
     problems: dict[str, str | None] = {}
     try:
         obstacle = task.obstacle()
         if obstacle:
-            return told | {"obstacle": obstacle}
+            return facts | {"obstacle": obstacle}
         module, _, function = task.function.partition(":")
         reproduce: Callable[[int], Iterable[Computed]]
         reproduce = getattr(importlib.import_module(module), function)
-        return told | {"problems": judge(reproduce(task.tries), problems)}
+        return facts | {"problems": judge(reproduce(task.tries), problems)}
     except (Exception, SystemExit) as error:  # whatever it is, nothing can be told about this fault
-        return told | {"problems": problems, "error": f"{type(error).__name__}: {error}"[:500]}
+        return facts | {"problems": problems, "error": f"{type(error).__name__}: {error}"[:500]}
 
 
 def answer_file(arguments: list[str]) -> None:
@@ -122,14 +121,10 @@ def answer_file(arguments: list[str]) -> None:
         arguments: the file to write, the tasks as JSON, and where several processes do this
             together: the address of the first, how many, and which this is.
     """
-    file, tasks, *others = arguments
-    if others:
-        address, count, index = others[0], int(others[1]), int(others[2])
+    file, tasks, *which = arguments
+    if which:
+        address, count, index = which[0], int(which[1]), int(which[2])
         jax.distributed.initialize(address, count, index)
     with Path(file).open("a", encoding="utf-8") as lines:
         for task in json.loads(tasks):
             print(json.dumps(answer(Task(**task))), file=lines, flush=True)
-
-
-if __name__ == "__main__":
-    answer_file(sys.argv[1:])

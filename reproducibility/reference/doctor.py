@@ -13,12 +13,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
 from reproducibility.errors import ExitCode
-from reproducibility.machine.children import last_words, python, with_package
+from reproducibility.machine.child import end_python, last_words, start_python
 from reproducibility.machine.environment import capture_environment
 from reproducibility.machine.known import FaultAnswer, asking, check_fault_names
 from reproducibility.reference.config import TrainConfig
@@ -29,7 +29,7 @@ STEPS = 60
 STOP_AFTER = 25  # not a multiple of the checkpoint cadence, and in the middle of an epoch
 DOCTOR_DEADLINE = 120  # seconds to wait for a child process on a machine that is very slow
 
-_DIGEST_PROGRAM = """
+DIGEST_PROGRAM = """
 import sys
 from reproducibility import TrainConfig, train
 print(train(TrainConfig(seed=int(sys.argv[1]), steps=int(sys.argv[2]))).digest)
@@ -142,7 +142,7 @@ def diagnose(
     tell = progress or (lambda text: None)
     config = TrainConfig(seed=SEED, steps=STEPS)
     tell("Training in a fresh process, and running the programs of published faults")
-    with _training_beside() as elsewhere, asking() as published:
+    with training_beside() as elsewhere, asking() as published:
         tell("Training once")
         reference = train(config).digest
         forget: Any = jax.clear_caches  # without types in JAX
@@ -178,29 +178,33 @@ def _interrupted_and_resumed() -> str:
 
 
 @contextlib.contextmanager
-def _training_beside() -> Iterator[Callable[[], tuple[str | None, str]]]:
+def training_beside() -> Iterator[Callable[[], tuple[str | None, str]]]:
     """Train beside other work; leaving ends the process."""
-    child = subprocess.Popen(
-        python("-c", _DIGEST_PROGRAM, str(SEED), str(STEPS)),
-        env=with_package(os.environ | {"PYTHONHASHSEED": "1"}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    with child:
+    variables = os.environ | {"PYTHONHASHSEED": "1"}
+    with _text_file() as out, _text_file() as errors:
+        child = start_python(
+            DIGEST_PROGRAM, str(SEED), str(STEPS), variables=variables, stdout=out, stderr=errors
+        )
         try:
-            yield lambda: _digest_of(child)
+            yield lambda: _digest_of(child, out, errors)
         finally:
-            child.kill()
+            end_python(child)
 
 
-def _digest_of(child: subprocess.Popen[str]) -> tuple[str | None, str]:
+def _text_file() -> IO[str]:
+    return tempfile.TemporaryFile("w+", errors="replace")
+
+
+def _digest_of(
+    child: subprocess.Popen[str], out: IO[str], errors: IO[str]
+) -> tuple[str | None, str]:
     """Wait for the digest that a process prints; None, and why, if it prints none."""
     try:
-        out, errors = child.communicate(timeout=DOCTOR_DEADLINE)
+        code = child.wait(DOCTOR_DEADLINE)
     except subprocess.TimeoutExpired:
         return None, f"the process did not end within {DOCTOR_DEADLINE} s"
-    if child.returncode:
-        return None, f"the process ended with exit code {child.returncode} and {last_words(errors)}"
-    return out.split()[-1], ""
+    for file in (out, errors):
+        file.seek(0)
+    if code:
+        return None, f"the process ended with exit code {code} and {last_words(errors.read())}"
+    return out.read().split()[-1], ""

@@ -43,8 +43,8 @@ from reproducibility.reference.step import (
     settings_of,
 )
 from reproducibility.same.hashing import tree_digest
-from reproducibility.scale.distributed import Layout
-from reproducibility.scale.processes import assert_same_facts, on_first
+from reproducibility.scale.agree import assert_same_facts, on_first
+from reproducibility.scale.layout import Layout
 from reproducibility.storage.checkpoint import CheckpointStore
 
 

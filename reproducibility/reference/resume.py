@@ -16,7 +16,7 @@ from reproducibility.reference.config import TrainConfig, identity_of
 from reproducibility.reference.run import Run
 from reproducibility.reference.step import TrainState, programs_of
 from reproducibility.same.hashing import tree_digest
-from reproducibility.scale.processes import assert_same_facts, on_first
+from reproducibility.scale.agree import assert_same_facts, on_first
 from reproducibility.storage.checkpoint import CheckpointStore
 
 SHARED = "Give all processes one --run-dir, which all of them see."

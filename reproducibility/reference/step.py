@@ -28,7 +28,7 @@ from reproducibility.reference.config import Identity
 from reproducibility.reference.data import Dataset, load_dataset
 from reproducibility.reference.model import MLP, Params, apply, initialiser
 from reproducibility.same.hashing import tree_digest
-from reproducibility.scale.distributed import Layout
+from reproducibility.scale.layout import Layout
 
 type Ambient = tuple[tuple[str, Value], ...]  # options of JAX
 

@@ -3,7 +3,14 @@
 The rule: no bit may depend on where something is computed, and no process goes on alone.
 Chapter: docs/scale/scaling_out.md
 
-Read in this order: `lifeline` (processes find each other, and end together), `launch` (starts
-several here), `processes` (what has to be equal is compared before the first step), `distributed`
-(the layout, the gradient of each shard, and the one order of their sum).
+Read in this order: `lifeline` (processes are connected, and end together), `launch` (starts several
+of them on one machine), `start` (a process joins the others), `agree` (what has to be equal is
+compared before the first step), `sum` (the one order in which shards are added), `layout` (which
+device owns which shards), `gradients` (of each shard, and their mean).
+
+What this room changes for a whole process: `Layout.of` sets the option of JAX that makes virtual
+devices of the CPU, since JAX has no other way. A process that joins others keeps its connection to
+them, and hooks `sys.excepthook` and the exit of Python, since nothing else hears how a script ends.
+One that ends because of another does so by `os._exit`: tidying up would wait for what is gone. What
+the processes tell each other is numbered in each, since a message needs the same name in all.
 """

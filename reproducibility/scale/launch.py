@@ -9,19 +9,26 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 from reproducibility.errors import ExitCode
+from reproducibility.machine.child import (
+    end_python,
+    kill_group,
+    python,
+    unused_port,
+    watch_parent,
+    with_package,
+)
 
-END_GRACE = 10.0  # seconds in which the others may end by themselves when one has failed
+END_GRACE = 10.0  # seconds
 WATCHED = "REPRODUCIBILITY_LAUNCHED"  # set in the processes that are started here
-_TURN = threading.Lock()  # of the threads that print
+_PRINTING = threading.Lock()  # held for a line, so that lines stay whole
 
 SayLine = Callable[[str], None]
 
@@ -33,6 +40,7 @@ def launch(
     program: Sequence[str] = (),
     devices: int = 1,
     say: SayLine = print,
+    grace: float = END_GRACE,
 ) -> int:
     """Start the processes of a run here, with their output labelled, and wait for them.
 
@@ -49,60 +57,52 @@ def launch(
         program: what to run instead of this package's command line.
         devices: how many GPUs each process takes, if there are any: the next ones of the machine.
         say: called with a sentence on what became of a process.
+        grace: seconds in which the others may end by themselves when one has failed.
 
     Returns:
         The exit code: 0 if all ended with 0, else that of the first that did not; 4 if it was
         killed.
     """
-    program = program or (sys.executable, "-m", "reproducibility")
-    coordinator = f"127.0.0.1:{_free_port()}"
+    variables = dict(os.environ) if program else with_package(os.environ)
+    program = program or python("-m", "reproducibility")
+    coordinator = f"127.0.0.1:{unused_port()}"
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     children: list[subprocess.Popen[str]] = []
     printing: list[threading.Thread] = []
     with _handing_on(children):
         try:
             for index in range(processes):
                 ids = range(index * devices, (index + 1) * devices)
-                told = {WATCHED: "1", "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ids))}
+                chosen = {WATCHED: "1", "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ids))}
                 which = ("--processes", str(processes), "--process-index", str(index))
-                child = subprocess.Popen(
-                    [*program, *command, *which, "--coordinator", coordinator],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    errors="replace",
-                    env=os.environ | told,
-                    start_new_session=True,  # Ctrl-C reaches this process alone
+                children.append(
+                    subprocess.Popen(
+                        [*program, *command, *which, "--coordinator", coordinator],
+                        **pipes,
+                        text=True,
+                        errors="replace",
+                        env=variables | chosen,
+                        start_new_session=True,  # Ctrl-C reaches this process alone
+                    )
                 )
-                children.append(child)
-                for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-                    thread = threading.Thread(target=_label, args=(index, source, sink))
-                    thread.start()
-                    printing.append(thread)
-            return _wait(children, say)
+                printing += _print_labelled(index, children[-1])
+            return _wait(children, say, grace)
         finally:
             for child in children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)  # and what it has started
-                child.wait()
+                kill_group(child)
             for thread in printing:
                 thread.join()
             for child in children:
-                child.communicate()  # closes its pipes
+                end_python(child)
 
 
 def end_with_parent() -> None:
     """In a process that `launch` started: end when the one that started it has gone."""
-    if os.environ.get(WATCHED):
-        threading.Thread(target=_watch, daemon=True, name="parent").start()
+    if os.environ.pop(WATCHED, ""):  # what it starts itself has another parent
+        watch_parent()
 
 
-def _watch() -> None:
-    sys.stdin.read()  # nothing is written there: it returns when the other end is closed
-    os._exit(ExitCode.FAILED)
-
-
-def _wait(children: Sequence[subprocess.Popen[str]], say: SayLine) -> int:
+def _wait(children: Sequence[subprocess.Popen[str]], say: SayLine, grace: float) -> int:
     """Wait for all; when one has failed, for the others no longer than the grace."""
     code, end = 0, float("inf")
     running = dict(enumerate(children))
@@ -114,11 +114,11 @@ def _wait(children: Sequence[subprocess.Popen[str]], say: SayLine) -> int:
                 continue
             del running[index]
             if found and not code:
-                code, end = (found if found > 0 else ExitCode.FAILED), time.monotonic() + END_GRACE
+                code, end = (found if found > 0 else ExitCode.FAILED), time.monotonic() + grace
             if found < 0:
                 say(f"Process {index} was ended by {signal.Signals(-found).name}.")
     for index in running:
-        say(f"Process {index} did not end within {END_GRACE:g} s of that, and is killed.")
+        say(f"Process {index} did not end within {grace:g} s of that, and is killed.")
     return code
 
 
@@ -140,13 +140,16 @@ def _handing_on(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _print_labelled(index: int, child: subprocess.Popen[str]) -> list[threading.Thread]:
+    """Print, in threads, the lines of a process with its number before them."""
+    streams = ((child.stdout, sys.stdout), (child.stderr, sys.stderr))
+    threads = [threading.Thread(target=_label, args=(index, *pair)) for pair in streams]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
 def _label(index: int, source: IO[str], sink: IO[str]) -> None:
-    """Print the lines of a process with its number before them."""
     for line in source:
-        with _TURN, contextlib.suppress(BrokenPipeError):
+        with _PRINTING, contextlib.suppress(BrokenPipeError):
             print(f"[{index}] {line.rstrip()}", file=sink, flush=True)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -28,7 +28,8 @@ LINE = 4096  # bytes of the longest message
 PROCESSES_SHOWN = 20  # missing processes that are named
 REASON = 500  # characters of a reason that others are told, each up to 6 bytes of JSON
 RETRY = 0.1  # seconds between two attempts to reach process 0
-MANNERS = 2.0  # seconds in which who connects has to say who it is
+HANDSHAKE = 2.0  # seconds in which a process that connects has to say which it is
+LINGER = 2.0  # seconds that the end of this process waits for others, or for what is printed
 
 Ended = Callable[[str, int], None]
 
@@ -61,7 +62,7 @@ class Lifeline:
         """
         self._over.set()
         self._tell({"failed": f"Process {self.index} ended: {reason[:REASON]}", "code": code})
-        self._outlast()
+        self._wait_for_others()
 
     def close(self, *, last: bool = False) -> None:
         """Say goodbye: this process is done.
@@ -72,7 +73,7 @@ class Lifeline:
         self._over.set()
         self._tell({"done": self.index})
         if last:
-            self._outlast()
+            self._wait_for_others()
         for peer in self._peers.values():
             peer.close()
 
@@ -90,9 +91,9 @@ class Lifeline:
             with contextlib.suppress(OSError):  # it is gone, and known to be
                 peer.sendall(_line(message))
 
-    def _outlast(self) -> None:
+    def _wait_for_others(self) -> None:
         """Wait, in process 0, until the others have gone: JAX aborts where it is gone first."""
-        end = time.monotonic() + MANNERS
+        end = time.monotonic() + LINGER
         for peer in self._peers.values() if self.index == 0 else ():
             with contextlib.suppress(OSError):
                 while (left := end - time.monotonic()) > 0:
@@ -111,13 +112,21 @@ class Lifeline:
                         reason = f"Process {key.data} was lost: it ended without a word."
                         message = {"failed": reason, "code": ExitCode.FAILED, **message}
                         self._tell(message)  # process 0 knows of all, the others of process 0
-                        self._outlast()
+                        self._wait_for_others()
                         return self._ended(str(message["failed"]), int(message["code"]))
                     selector.unregister(key.fileobj)
         return None
 
 
-def connect(address: str, index: int, count: int, *, deadline: float, ended: Ended) -> Lifeline:
+def connect(
+    address: str,
+    index: int,
+    count: int,
+    *,
+    deadline: float,
+    ended: Ended,
+    handshake: float = HANDSHAKE,
+) -> Lifeline:
     """Wait until all processes of a run are there, and stay connected.
 
     Process 0 listens at the address until the others have come, and then frees it.
@@ -128,6 +137,7 @@ def connect(address: str, index: int, count: int, *, deadline: float, ended: End
         count: how many processes there are.
         deadline: seconds to wait for the others.
         ended: as for `Lifeline`.
+        handshake: seconds in which a process that connects has to say which it is.
 
     Raises:
         ProcessError: a process did not come in time, and is named; or is there already; or
@@ -135,7 +145,10 @@ def connect(address: str, index: int, count: int, *, deadline: float, ended: End
     """
     host, _, port = address.rpartition(":")
     place = (host.strip("[]"), int(port))
-    peers = _gather(place, count, deadline) if index == 0 else _join(place, index, count, deadline)
+    if index == 0:
+        peers = _gather(place, count, deadline, handshake)
+    else:
+        peers = _join(place, index, count, deadline, handshake)
     return Lifeline(index, peers, ended)
 
 
@@ -149,7 +162,7 @@ def end_process(reason: str, code: int) -> NoReturn:
         reason: one sentence.
         code: the exit code.
     """
-    stuck = threading.Timer(MANNERS, os._exit, (code,))  # another thread may hold what prints
+    stuck = threading.Timer(LINGER, os._exit, (code,))  # another thread may hold what prints
     stuck.daemon = True
     stuck.start()
     with contextlib.suppress(OSError, ValueError):
@@ -158,20 +171,12 @@ def end_process(reason: str, code: int) -> NoReturn:
     os._exit(code)
 
 
-def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, socket.socket]:
+def _gather(
+    place: tuple[str, int], count: int, deadline: float, handshake: float
+) -> dict[int, socket.socket]:
     """Collect the other processes at process 0, then let all of them go."""
     end, peers = time.monotonic() + deadline, dict[int, socket.socket]()
-    try:
-        server = _listening(place[1])
-    except OSError as error:
-        raise ProcessError(
-            "listen",
-            f"at {place[0]}:{place[1]}",
-            expected="a free port",
-            got=error.strerror or str(error),
-            do="Give all processes another --coordinator.",
-        ) from error
-    with server:
+    with _listening(*place) as server:
         while len(peers) < count - 1:
             try:
                 if (left := end - time.monotonic()) <= 0:  # also while strangers keep coming
@@ -182,20 +187,11 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
                 lacking = [str(i) for i in range(1, count) if i not in peers]
                 absent = and_more(lacking, PROCESSES_SHOWN)
                 facts = (f"all {count} processes within {deadline:g} s", f"no process {absent}")
-                for there in peers.values():
-                    _dismiss(there, *facts)
+                for peer in peers.values():
+                    _dismiss(peer, *facts)
                 raise _not_begun(*facts) from None
-            peer.settimeout(MANNERS)
-            hello = _read_message(peer)
-            index, its = hello.get("process"), hello.get("processes")
-            if its is None:  # not one of ours
-                peer.close()
-            elif its != count:
-                _dismiss(peer, f"{count} processes, as on process 0", f"{its} on process {index}")
-            elif not isinstance(index, int) or index in peers or not 0 < index < count:
-                _dismiss(peer, "each process once", f"process {index} a second time")
-            else:
-                peers[index] = peer
+            peer.settimeout(handshake)
+            _admit(peer, peers, count)
     for peer in peers.values():
         with contextlib.suppress(OSError):
             peer.sendall(_line({"go": count}))
@@ -203,8 +199,22 @@ def _gather(place: tuple[str, int], count: int, deadline: float) -> dict[int, so
     return peers
 
 
+def _admit(peer: socket.socket, peers: dict[int, socket.socket], count: int) -> None:
+    """Hear which process has connected, and keep the connection if it is one that is awaited."""
+    hello = _read_message(peer)
+    index, processes = hello.get("process"), hello.get("processes")
+    if processes is None:  # not one of ours
+        peer.close()
+    elif processes != count:
+        _dismiss(peer, f"{count} processes, as on process 0", f"{processes} on process {index}")
+    elif not isinstance(index, int) or index in peers or not 0 < index < count:
+        _dismiss(peer, "each process once", f"process {index} a second time")
+    else:
+        peers[index] = peer
+
+
 def _join(
-    place: tuple[str, int], index: int, count: int, deadline: float
+    place: tuple[str, int], index: int, count: int, deadline: float, handshake: float
 ) -> dict[int, socket.socket]:
     """Reach process 0 and wait for its answer, which comes when all are there."""
     end, got = time.monotonic() + deadline, "none"
@@ -216,7 +226,8 @@ def _join(
             got = getattr(error, "strerror", None) or str(error) or got
             time.sleep(RETRY)
             continue
-        peer.settimeout(max(0.01, end - time.monotonic()) + MANNERS)  # process 0 names who lacks
+        # Process 0 names who is absent.
+        peer.settimeout(max(0.01, end - time.monotonic()) + handshake)
         answer = _read_message(peer)
         if "go" in answer:
             peer.settimeout(None)
@@ -250,10 +261,19 @@ def _dismiss(peer: socket.socket, expected: str, got: str) -> None:
         peer.sendall(_line({"expected": expected, "got": got}))
 
 
-def _listening(port: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():  # where JAX listens too
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        if socket.has_dualstack_ipv6():  # where JAX listens too
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        return socket.create_server(("", port))
+    except OSError as error:
+        raise ProcessError(
+            "listen",
+            f"at {host}:{port}",
+            expected="a free port",
+            got=error.strerror or str(error),
+            do="Give all processes another --coordinator.",
+        ) from error
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -45,7 +45,8 @@ from reproducibility.same.leaves import (
     safe_copy,
     with_leaves,
 )
-from reproducibility.scale.processes import assert_same_facts, on_first, this_process, ticket
+from reproducibility.scale.agree import assert_same_facts, on_first, ticket
+from reproducibility.scale.start import this_process
 from reproducibility.storage.files import (
     TEMPORARY,
     discard,

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -185,27 +183,6 @@ def test_an_interrupt_takes_the_child_along(
     assert time.monotonic() - began < 300
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
-
-
-def test_a_child_ends_with_its_parent() -> None:
-    """However the process ends that started it, a child does not go on alone, busy or idle."""
-    pipe = subprocess.PIPE
-    busy = "import sys, types; sys.modules['busy'] = busy = types.ModuleType('busy'); "
-    busy += "busy.work = lambda task: print('begun', flush=True) or __import__('time').sleep(600); "
-    for code in ("", busy):
-        command = [
-            sys.executable,
-            "-uc",
-            f"{code}from reproducibility.explain import child; print('here'); child.serve()",
-        ]
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
-            assert child.stdout.readline() == b"here\n"
-            if code:
-                child.stdin.write(b'["busy", "nowhere", {}]\n')
-                child.stdin.flush()
-                assert child.stdout.readline() == b"begun\n"
-            child.stdin.close()  # as when the parent was killed
-            assert child.wait(60) == 1
 
 
 PIDS = """

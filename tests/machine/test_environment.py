@@ -274,9 +274,8 @@ def test_thread_counts(monkeypatch, variables, xla, blas):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(environment, "_visible_cores", lambda: 4)
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-    assert environment._threads() == {"threads.xla_cpu": xla, "threads.blas": blas}
+    assert environment._threads(4) == {"threads.xla_cpu": xla, "threads.blas": blas}
 
 
 @pytest.mark.parametrize(
@@ -292,9 +291,8 @@ def test_thread_counts(monkeypatch, variables, xla, blas):
 )
 def test_the_widest_instruction_set_is_named(monkeypatch, words, isa):
     """The instruction set is the widest the CPU offers, by the name that XLA's cap uses."""
-    monkeypatch.setattr(environment, "_cpu_facts", lambda: ("A CPU", words))
     monkeypatch.setattr(platform, "machine", lambda: "some machine")
-    assert environment._cpu() == {"cpu.model": "A CPU", "cpu.isa": isa}
+    assert environment._cpu("A CPU", words) == {"cpu.model": "A CPU", "cpu.isa": isa}
 
 
 def test_this_machine_has_a_known_instruction_set():

@@ -2,8 +2,10 @@
 
 import dataclasses
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from jax import lax
 
 from reproducibility import ConfigError, known_faults
 from reproducibility.machine import known
+from reproducibility.machine.child import unused_port
 from reproducibility.machine.faults import FAULTS, Fault
 from reproducibility.machine.known import FaultAnswer
 from tests import planted
@@ -118,17 +121,25 @@ def test_what_lies_in_the_directory_is_not_imported(
 
 
 def test_a_port_is_taken_for_several_processes_alone(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """One process needs no port; where two cannot have theirs, they get another, once."""
+    plain = {"wrong": "w", "platforms": ("cpu",), "consequence": "So.", "cure": "Do."}
+    one = Fault(name="jax-1", reproduce=planted.right, **plain)
+
+    def asked(fault: Fault, *ports: int) -> int:
+        left, end = list(ports), time.monotonic() + 100
+        place = tmp_path / str(fault.processes)
+        variables = known._environment_with(1)
+        told = known._ask([fault], place, variables, end, Event(), lambda: left.pop(0))
+        assert told["jax-1"]["problems"]
+        assert not any(told["jax-1"]["problems"].values())
+        return len(left)
+
     with socket.create_server(("127.0.0.1", 0)) as server:
-        taken, free = server.getsockname()[1], known._unused_port
-        ports: list[Callable[[], int]] = []
-        monkeypatch.setattr(known, "_unused_port", lambda: ports.pop()())
-        assert ask(one={"reproduce": planted.right})["one"].verdict == "right"
-        ports[:] = [free, lambda: taken]
-        assert ask(two={"reproduce": planted.right, "processes": 2})["two"].verdict == "right"
-        assert ports == []
+        taken = server.getsockname()[1]
+        assert asked(one) == 0
+        assert asked(dataclasses.replace(one, processes=2), taken, unused_port()) == 0
 
 
 def test_a_version_is_no_excuse(ask: Ask) -> None:

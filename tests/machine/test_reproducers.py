@@ -124,6 +124,6 @@ def test_processes_of_a_program_import_nothing_that_lies_about(
     """A tempfile.py in the directory of a process is not what its own processes import."""
     Path(tmp_path, "tempfile.py").write_text("raise RuntimeError('planted')")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproducers, "_SUM", "import tempfile; print(float(1).hex())")
-    sums = [float(computed.got) for computed in reproducers.compiled_elsewhere(1)]
+    program = "import tempfile; print(float(1).hex())"
+    sums = [float(computed.got) for computed in reproducers.compiled_elsewhere(1, program)]
     assert sums == [1.0, 1.0]

@@ -5,12 +5,14 @@ import dataclasses
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 import pytest
 
 from reproducibility.cli import main
@@ -21,6 +23,7 @@ from reproducibility.reference import doctor
 from reproducibility.reference.doctor import Check, Diagnosis, diagnose
 from tests import planted
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -40,7 +43,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every training of the doctor end the same at once."""
     elsewhere = contextlib.nullcontext(lambda: ("same", ""))
     monkeypatch.setattr(doctor, "train", lambda *a, **k: Done("same"))
-    monkeypatch.setattr(doctor, "_training_beside", lambda: elsewhere)
+    monkeypatch.setattr(doctor, "training_beside", lambda: elsewhere)
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def test_a_machine_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
     """Where each training ends differently, and a process does not end, the answers say so."""
     digests = iter("abcdefgh")
     monkeypatch.setattr(doctor, "train", lambda *a, **k: Done(next(digests)))
-    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(doctor, "DIGEST_PROGRAM", "import time; time.sleep(600)")
     monkeypatch.setattr(doctor, "DOCTOR_DEADLINE", 0.1)
     monkeypatch.setattr(known, "FAULTS", ())
     found = diagnose()
@@ -130,8 +133,8 @@ def test_a_machine_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_fresh_process_died_of_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a process that fails, the exit code and the error are said, and not its program."""
-    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", "import sys; raise ImportError('planted')")
-    with doctor._training_beside() as told:
+    monkeypatch.setattr(doctor, "DIGEST_PROGRAM", "import sys; raise ImportError('planted')")
+    with doctor.training_beside() as told:
         assert told() == (None, "the process ended with exit code 1 and 'ImportError: planted'")
 
 
@@ -142,8 +145,8 @@ def test_a_fresh_process_ignores_what_lies_about(
     Path(tmp_path, "tempfile.py").write_text("raise RuntimeError('planted')")
     monkeypatch.chdir(tmp_path)
     child = "import tempfile, reproducibility; print(tempfile.__file__, 'digest')"
-    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", child)
-    with doctor._training_beside() as told:
+    monkeypatch.setattr(doctor, "DIGEST_PROGRAM", child)
+    with doctor.training_beside() as told:
         assert told() == ("digest", "")
 
 
@@ -173,11 +176,47 @@ def test_interrupted_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> No
     endless = Fault("jax-1", "f", ("cpu",), planted.endless, "So it is.", "Do this.")
     monkeypatch.setattr(known, "FAULTS", (endless,))
     monkeypatch.setattr(subprocess, "Popen", started)
-    monkeypatch.setattr(doctor, "_DIGEST_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(doctor, "DIGEST_PROGRAM", "import time; time.sleep(600)")
     monkeypatch.setattr(doctor, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         diagnose()
     assert [child.returncode for child in children] == [-signal.SIGKILL] * 2
+
+
+# The doctor, with processes that do not end by themselves.
+ENDLESS = """
+import signal, time
+from reproducibility import diagnose
+from reproducibility.machine import known
+from reproducibility.machine.faults import Fault
+from reproducibility.reference import doctor
+from tests import planted
+endless = Fault("jax-1", "f", ("cpu",), planted.endless, "So it is.", "Do this.")
+known.FAULTS = (endless,)
+doctor.DIGEST_PROGRAM = "import time; time.sleep(600)"
+doctor.train = lambda *arguments, **settings: time.sleep(600)
+diagnose()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_it_leaves_no_process(number: signal.Signals) -> None:
+    """Whoever ends the doctor, as a scheduler does, ends the processes that it has started."""
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT) as process:
+        children: list[psutil.Process] = []
+        try:
+            while len(children) < 2:
+                assert process.poll() is None
+                time.sleep(0.05)
+                children = psutil.Process(process.pid).children()
+            process.send_signal(number)
+            assert process.wait(60) == -number
+            assert psutil.wait_procs(children, timeout=60)[1] == []
+        finally:
+            process.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def test_a_planted_fault_makes_the_doctor_say_wrong(

@@ -55,11 +55,13 @@ time.sleep(600)
 """
 
 
-def start(script: str, processes: int = 2, command: tuple[str, ...] = ()) -> tuple[int, list[str]]:
+def start(
+    script: str, processes: int = 2, command: tuple[str, ...] = (), grace: float = 10.0
+) -> tuple[int, list[str]]:
     """Launch a script; return the code, and what was said of processes."""
     said: list[str] = []
     program = [sys.executable, "-c", BEGIN + script]
-    return launch.launch(command, processes, program=program, say=said.append), said
+    return launch.launch(command, processes, program=program, say=said.append, grace=grace), said
 
 
 def test_output_is_labelled(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,10 +165,9 @@ def test_one_process(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_others_do_not_outlive_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When one has failed, the others have a while to end by themselves, and are then killed."""
-    monkeypatch.setattr(launch, "END_GRACE", 3.0)
     script = """
 if which == 1:
     open(sys.argv[1], "w").close()
@@ -176,17 +177,14 @@ while which or not os.path.exists(sys.argv[1]):
 time.sleep(0.5)
 print("tidied up")
 """
-    code, said = start(script, 3, (str(tmp_path / "failed"),))
+    code, said = start(script, 3, (str(tmp_path / "failed"),), grace=3.0)
     assert (code, said) == (7, ["Process 2 did not end within 3 s of that, and is killed."])
     assert capsys.readouterr().out == "[0] tidied up\n"
 
 
-def test_who_is_done_does_not_end_the_others(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_is_done_does_not_end_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     """After a process that ended well the others may work as long as they like."""
-    monkeypatch.setattr(launch, "END_GRACE", 0.1)
-    assert start("time.sleep(1.0 * which); print('done')") == (0, [])
+    assert start("time.sleep(1.0 * which); print('done')", grace=0.1) == (0, [])
     assert sorted(capsys.readouterr().out.splitlines()) == ["[0] done", "[1] done"]
 
 

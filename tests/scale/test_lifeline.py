@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from reproducibility import ProcessError
-from reproducibility.scale import lifeline
-from reproducibility.scale.lifeline import Lifeline, connect
+from reproducibility.scale.lifeline import HANDSHAKE, Lifeline, connect
 
 LONG = 60.0  # seconds; whoever waits as long is stuck
 ROOT = Path(__file__).parents[2]
@@ -70,12 +69,13 @@ class Group:
         self.ended: dict[int, Ended] = {}
         self._stack, self._pool = stack, stack.enter_context(ThreadPoolExecutor(8))
 
-    def come(self, index: int, count: int, deadline: float = LONG) -> Future[Lifeline]:
+    def come(
+        self, index: int, count: int, deadline: float = LONG, handshake: float = HANDSHAKE
+    ) -> Future[Lifeline]:
         """Let a process come to the meeting."""
         ended = self.ended[index] = Ended()
-        line = self._pool.submit(
-            connect, self.address, index, count, deadline=deadline, ended=ended
-        )
+        settings = {"deadline": deadline, "ended": ended, "handshake": handshake}
+        line = self._pool.submit(connect, self.address, index, count, **settings)
         self._stack.callback(lambda: line.exception(LONG) or line.result().close())
         return line
 
@@ -243,12 +243,9 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("said", GARBAGE.values(), ids=GARBAGE)
-def test_a_stranger_does_not_disturb(
-    group: Group, monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
+def test_a_stranger_does_not_disturb(group: Group, said: bytes) -> None:
     """Whatever somebody else sends to the port, or does not, the processes meet."""
-    monkeypatch.setattr(lifeline, "MANNERS", 0.1)
-    first = group.come(0, 2)
+    first = group.come(0, 2, handshake=0.1)
     group.knock(b"").close()
     with contextlib.suppress(ConnectionError):  # sent away while it was talking
         strangers = [group.knock(said) for _ in range(2)]
@@ -277,10 +274,9 @@ def again_and_again(work: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-def test_a_stranger_who_does_not_end(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stranger_who_does_not_end(group: Group) -> None:
     """Somebody who says a byte now and then, and is never done, is sent away all the same."""
-    monkeypatch.setattr(lifeline, "MANNERS", 0.1)
-    first, stranger = group.come(0, 2), group.knock(b"")
+    first, stranger = group.come(0, 2, handshake=0.1), group.knock(b"")
 
     def dribble() -> None:
         stranger.sendall(b"x")
@@ -291,10 +287,9 @@ def test_a_stranger_who_does_not_end(group: Group, monkeypatch: pytest.MonkeyPat
         assert first.result(LONG).index == 0
 
 
-def test_strangers_do_not_stop_the_clock(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_do_not_stop_the_clock(group: Group) -> None:
     """The time is up when it is up, however many strangers stand at the door meanwhile."""
-    monkeypatch.setattr(lifeline, "MANNERS", 0.05)
-    first = group.come(0, 2, deadline=0.5)
+    first = group.come(0, 2, deadline=0.5, handshake=0.05)
     place = group.knock(b"").getpeername()
 
     def stand_there() -> None:
@@ -383,14 +378,11 @@ def web_server() -> Iterator[str]:
     ],
 )
 def test_a_coordinator_that_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch,
-    place: Callable[[], contextlib.AbstractContextManager[str]],
-    got: str,
+    place: Callable[[], contextlib.AbstractContextManager[str]], got: str
 ) -> None:
     """Where process 0 should be and is not, the others say so when the time is up."""
-    monkeypatch.setattr(lifeline, "MANNERS", 0.1)
     with place() as address, pytest.raises(ProcessError) as caught:
-        connect(address, 1, 2, deadline=0.5, ended=Ended())
+        connect(address, 1, 2, deadline=0.5, ended=Ended(), handshake=0.1)
     said = f"Cannot reach process 0 at {address}: expected an answer within 0.5 s, got {got}"
     assert str(caught.value).startswith(said)
     assert "Start process 0, or give all processes its address: --coordinator." in str(caught.value)

@@ -30,7 +30,7 @@ from reproducibility import (
 )
 from reproducibility.storage.checkpoint import saved_steps
 from reproducibility.storage.orbax import ArrayFiles
-from tests.scale.test_processes import start
+from tests.scale.test_start import start
 
 ROOT = Path(__file__).parents[2]
 
@@ -431,7 +431,7 @@ import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
 from jax.sharding import SingleDeviceSharding
 from reproducibility import CheckpointStore, root_key, tree_digest
-from reproducibility.scale.processes import on_first
+from reproducibility.scale.agree import on_first
 
 layout = Layout.of()
 def make():

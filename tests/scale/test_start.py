@@ -1,28 +1,30 @@
-"""Promises of `reproducibility.scale.processes`, in processes of JAX that know each other."""
+"""Promises of `reproducibility.scale.start`, in processes of JAX that know each other."""
 
 import contextlib
 import json
 import os
+import random
 import re
+import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import pytest
 
-from reproducibility import ConfigError, ProcessError, assert_same_on_all_processes, initialize
-from reproducibility.scale.processes import assert_same_facts, end_together, on_first, this_process
+from reproducibility import ConfigError, ProcessError, Run, assert_same_on_all_processes, initialize
+from reproducibility.scale.agree import assert_same_facts, on_first
+from reproducibility.scale.start import end_together, this_process
+from tests.scale.conftest import COMMAND, TRAIN, Found, begun, started
 from tests.scale.test_lifeline import free_address
 
 ROOT = Path(__file__).parents[2]
-
 LONG = 240  # seconds; a process that takes longer is stuck
-SMALL = ["--batch-size", "32", "--shards", "2", "--hidden", "8", "--steps", "4"]
-
 # Every script begins so: it knows which process it is, and prints what it is to tell as JSON.
 BEGIN = """
 import argparse, json, os, signal, sys, time
@@ -42,96 +44,20 @@ def error(work):
     except Exception as error:
         return [type(error).__name__, str(error).partition(chr(10))[0]]
 """
-
-# Goes through all calls once. A process that got out of step would not come to the end.
-TOGETHER = """
-import atexit
-index or atexit.register(time.sleep, 4)  # after all else: the other ends meanwhile
-import jax, jax.numpy as jnp
-from reproducibility.scale import processes
-from reproducibility import assert_same_on_all_processes, initialize
-from reproducibility.scale.processes import assert_same_facts, this_process, on_first, stop_together
-
-tell(joined=[initialize(**asked), *this_process()])
-jax.config.update("jax_num_cpu_devices", 3)  # refused where `here` has started JAX
-tell(devices=[jax.process_index(), jax.process_count(), jax.local_device_count()])
-
-def fail():
-    raise OSError(f"No room on {index}.")
-
-def wait():
-    while not os.path.exists("late"):
-        time.sleep(0.01)
-
-tell(values=[on_first(lambda: [index, "größer"]), on_first(lambda: None)])
-tell(failed=error(lambda: on_first(fail)))
-tell(no_json=error(lambda: on_first(object, deadline=10)))
-tell(late=error(lambda: on_first(wait, deadline=0.2)))
-open("late", "w").close()
-
-w = jnp.arange(3)
-tell(same=error(lambda: assert_same_on_all_processes({"w": w, "b": [w, w]})))
-tell(leaf=error(lambda: assert_same_on_all_processes({"w": w, "b": [w, w + index]})))
-tell(more=error(lambda: assert_same_on_all_processes({"w": w} | ({"v": w} if index else {}))))
-tell(less=error(lambda: assert_same_on_all_processes({"w": w} | ({} if index else {"v": w}))))
-tell(thing=error(lambda: assert_same_on_all_processes({"w": w * index}, thing="params")))
-
-def facts(**different):
-    return error(lambda: assert_same_facts({"hidden": (8, 4), "rate": float("nan"), **different},
-                                           thing="these settings"))
-
-tell(facts=facts(), fact=facts(seed=index, zeal=index))
-for step in range(1, 10_000):
-    if step == 5 and index == 1:
-        os.kill(os.getpid(), signal.SIGTERM)
-    if stop_together(step):
-        break
-    time.sleep(0.01)
-tell(stopped=step, still=on_first(lambda: index))
-processes.AGREEMENT = 0.3
-tell(absent=None if index else facts())
-"""
-
 UNCAUGHT = """
 from reproducibility import initialize
-from reproducibility.scale.processes import on_first
+from reproducibility.scale.agree import on_first
 initialize(**asked)
 if index == 1:
     raise RuntimeError("Too hot.")
 on_first(lambda: time.sleep(600))  # one works, the other waits for it
 """
-
 BEGUN = """
 import jax.numpy as jnp
 from reproducibility import initialize
 jnp.ones(3).block_until_ready()
 tell(begun=error(lambda: initialize(**asked)))
 """
-
-TRAIN = """
-from importlib import metadata
-from reproducibility import TrainConfig, initialize, train
-
-def refused(place="run", **settings):
-    small = {"seed": 7, "steps": 4, "batch_size": 32, "shards": 2, "hidden": (8,), **settings}
-    return error(lambda: train(TrainConfig(**small), run_dir=place))
-
-initialize(**asked)
-tell(seed=refused(seed=7 + index), cadence=refused(checkpoint_every=2 + index))
-tell(flag=refused())
-version = metadata.version
-if index:
-    metadata.version = lambda name: "0.0.1" if name == "jax" else version(name)
-tell(version=refused())
-tell(written=os.path.exists("run"))
-"""
-
-CLI = """
-from reproducibility.cli import main
-which = [f"--{name}={value}".replace("_", "-") for name, value in asked.items()]
-main(["train", "--run-dir", "run", "--seed", str(7 + index), *SMALL, *which])
-"""
-
 Ended = tuple[int, dict[str, Any], str]
 
 
@@ -263,7 +189,7 @@ def test_nothing_to_find_is_one_process(tmp_path: Path) -> None:
     script = """
 import jax.numpy as jnp
 from reproducibility import initialize
-from reproducibility.scale.processes import this_process
+from reproducibility.scale.start import this_process
 tell(mpi=error(initialize))
 del os.environ["OMPI_COMM_WORLD_SIZE"]
 tell(alone=[initialize(), *this_process()])
@@ -280,51 +206,6 @@ tell(begun=error(initialize))
     )
     assert told["alone"] == [1, 0, 1]
     assert told["begun"] is None
-
-
-def test_what_processes_do_together(tmp_path: Path) -> None:
-    """Two processes know each other, agree, differ, fail and stop, and each says the same."""
-    (code, first, err), (other_code, other, other_err) = start(TOGETHER, 2, tmp_path)
-    assert (code, other_code) == (0, 0), err + other_err
-    assert (first["joined"], other["joined"]) == ([2, 0, 2], [2, 1, 2])
-    assert (first["devices"], other["devices"]) == ([0, 2, 3], [1, 2, 3])
-
-    # What process 0 did, and what became of it, is known to both.
-    assert first["values"] == other["values"] == [[0, "größer"], None]
-    assert first["failed"] == ["OSError", "No room on 0."]
-    assert other["failed"] == [
-        "ProcessError",
-        "Cannot go on with process 0: expected its part done, got No room on 0. Mend that there.",
-    ]
-    assert first["no_json"][0] == "TypeError"
-    assert "got Object of type object is not JSON serializable" in other["no_json"][1]
-    assert first["late"] is None
-    assert other["late"][0] == "ProcessError"
-    assert "expected process 0 within 0.2 s, got nothing of it." in other["late"][1]
-
-    # What differs is named on both, with the process that has it.
-    assert (first["same"], first["facts"]) == (other["same"], other["facts"]) == (None, None)
-    digest = "'[0-9a-f]{64}'"
-    for name, said in {
-        "leaf": rf"use a tree: expected b\[1\]={digest}, as process 0 has, got b\[1\]={digest} on",
-        "more": rf"use a tree: expected no v, as process 0 has, got v={digest} on",
-        "less": rf"use a tree: expected v={digest}, as process 0 has, got no v on",
-        "thing": rf"use params: expected w={digest}, as process 0 has, got w={digest} on",
-        "fact": "use these settings: expected seed=0, as process 0 has, got seed=1 on",
-    }.items():
-        kind, sentence = first[name]
-        assert [kind, sentence] == other[name]
-        assert kind == "ProcessMismatchError"
-        assert re.fullmatch(f"Cannot {said} process 1. Start all .* settings.", sentence)
-
-    assert first["stopped"] == other["stopped"]
-    assert 5 <= first["stopped"] < 9_999
-    assert (first["still"], other["still"]) == (0, 0)
-
-    # Who does not make the same call is not waited for.
-    kind, sentence = first["absent"]
-    assert kind == "ProcessError"
-    assert "expected process 1 within 0.3 s, got nothing of it." in sentence
 
 
 def test_an_uncaught_exception_ends_all(tmp_path: Path) -> None:
@@ -351,41 +232,77 @@ def test_jax_has_begun(tmp_path: Path) -> None:
         assert said.endswith("Call initialize first, and once.")
 
 
-@pytest.mark.long
-def test_a_training_is_the_same_everywhere(tmp_path: Path) -> None:
-    """Another seed, cadence, version or flag on one process is named on all.
-
-    Nothing is written then.
-    """
-    flags = {1: {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}}
-    ended = start(TRAIN, 2, tmp_path, env={0: {"XLA_FLAGS": ""}, **flags})
-    for code, told, err in ended:
-        assert code == 0, err
-        said = {name: each[1] for name, each in told.items() if name != "written"}
-        assert "expected seed=7, as process 0 has, got seed=8 on process 1." in said["seed"]
-        assert (
-            "expected checkpoint_every=2, as process 0 has, got checkpoint_every=3 on"
-            in said["cadence"]
-        )
-        flag = "xla_flags.xla_cpu_enable_fast_math"
-        assert f"expected no {flag}, as process 0 has, got {flag}='true' on" in said["flag"]
-        version = re.escape(metadata.version("jax"))
-        assert re.search(
-            f"expected version.jax='{version}', as process 0 has, got version.jax='0.0.1' on",
-            said["version"],
-        )
-        assert not told["written"]
+def open_mpi(rank: int, number: int) -> dict[str, str]:
+    """Return what Open MPI 4 tells the process of a rank, of two."""
+    uri = f"{number * 2**12}.0;tcp://127.0.0.1:1"
+    return {
+        "OMPI_MCA_orte_hnp_uri": uri,
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(rank),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(rank),
+    }
 
 
-@pytest.mark.long
-def test_the_command_line_refuses_it_on_all(tmp_path: Path) -> None:
-    """Processes that are started with different settings all say which, and end with code 2."""
-    said = (
-        "Cannot use these settings: expected seed=7, as process 0 has, got seed=8 on process 1. "
-        "Start all processes with the same versions and settings."
+def open_mpi_5(rank: int, number: int) -> dict[str, str]:
+    """Return what version 5 of it tells, on one machine: no address, but the name of the job."""
+    return {
+        "PMIX_NAMESPACE": f"prterun-{number}@1",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(rank),
+    }
+
+
+def slurm(rank: int, number: int) -> dict[str, str]:
+    """Return what SLURM's `srun` tells the process of a rank, of two."""
+    return {
+        "SLURM_JOB_ID": str(number),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": "0",
+    }
+
+
+def free_number() -> int:
+    """Return a number of a job for which JAX's port is free."""
+    for number in random.SystemRandom().sample(range(2**12), 100):
+        with socket.socket() as server:
+            if server.connect_ex(("127.0.0.1", 2**16 - 2**12 + number)):
+                return number
+    raise AssertionError("no port is free")
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [*(pytest.param(mpi, marks=pytest.mark.long) for mpi in (open_mpi, open_mpi_5)), slurm],
+)
+def test_a_cluster_tells_who_there_is(cluster: Callable[[int, int], dict[str, str]]) -> None:
+    """Without settings, two processes find each other by what Open MPI or SLURM tells them."""
+    script = (
+        "import jax; from reproducibility import Layout, initialize\n"
+        "print('found', initialize(), jax.process_index(), Layout.of(1).processes)"
     )
-    for code, told, err in start(f"SMALL = {SMALL}\n{CLI}", 2, tmp_path):
-        assert (code, told) == (2, {})
-        assert said in err
-        assert "Traceback" not in err
-    assert not (tmp_path / "run").exists()
+    number = free_number()
+    said = started(begun([sys.executable, "-c", script], **cluster(i, number)) for i in (0, 1))
+    for rank, (printed, _) in enumerate(said):
+        assert f"found 2 {rank} 2\n" in printed
+
+
+@pytest.mark.long
+def test_mpirun_starts_one_run(found: Found, tmp_path: Path) -> None:
+    """Started by `mpirun -n 2`, without flags, `train` is one run of two processes: one result,
+    the digest of one process."""
+    mpirun = [str(shutil.which("mpirun")), "--oversubscribe", "-n", "2"]
+    command = [*mpirun, *COMMAND, *TRAIN, str(tmp_path / "run")]
+    # As root it wants to be told so twice: in a container everyone is.
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    [(printed, _)] = started([begun(command, **root)])
+    digests = re.findall(r"^digest +(\w+)$", printed, re.MULTILINE)
+    assert digests == [found("1x1")["train synthetic"]]
+    [start, _] = Run.read(tmp_path / "run").attempts()
+    assert start["layout"] == {"devices": 1, "processes": 2}
+
+
+if not shutil.which("mpirun"):  # no test rather than a green one: the list of tests shows it
+    del test_mpirun_starts_one_run
