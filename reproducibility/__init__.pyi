@@ -12,6 +12,8 @@ from .errors import LedgerError as LedgerError
 from .errors import NotReproducedError as NotReproducedError
 from .errors import ProcessError as ProcessError
 from .errors import ProcessMismatchError as ProcessMismatchError
+from .errors import RecordDamagedError as RecordDamagedError
+from .errors import RecordError as RecordError
 from .errors import ReplayError as ReplayError
 from .errors import ReproducibilityError as ReproducibilityError
 from .errors import ResultError as ResultError
@@ -73,6 +75,11 @@ from .scale.gradients import shard_gradients as shard_gradients
 from .scale.launch import launch as launch
 from .scale.layout import Layout as Layout
 from .scale.start import initialize as initialize
+from .script.align import Alignment as Alignment
+from .script.align import compare_records as compare_records
+from .script.record import record as record
+from .script.twice import Twice as Twice
+from .script.twice import twice as twice
 from .storage.checkpoint import CheckpointStore as CheckpointStore
 from .storage.files import write_atomically as write_atomically
 

@@ -21,8 +21,10 @@ Chapter: docs/reference/errors.md
     │   ├── ResultError               a file that is not a result of a run
     │   ├── LedgerError               a file that is not a ledger, or not the one that was meant
     │   └── ReplayError               a step that cannot be computed again here
-    └── ProcessError              a process is missing, was lost, or cannot be reached
-        └── ProcessMismatchError      two processes have other settings, versions or programs
+    ├── ProcessError              a process is missing, was lost, or cannot be reached
+    │   └── ProcessMismatchError      two processes have other settings, versions or programs
+    └── RecordError               a directory that is no record of a script
+        └── RecordDamagedError        a record is not as it was written
 
 A class exists where a caller could sensibly catch it; every other refusal is a `ValueError` with
 the same wording. `SetAsideWarning` is a warning: something was damaged, and work goes on without.
@@ -196,6 +198,16 @@ class ProcessMismatchError(ProcessError):
     """Two processes of one run do not have the same settings, versions or programs."""
 
     exit_code = ExitCode.REFUSED
+
+
+class RecordError(ReproducibilityError):
+    """A directory is no record of a script, or one of another format."""
+
+
+class RecordDamagedError(RecordError):
+    """A file of a record is not as it was written, so nothing can be told from it."""
+
+    exit_code = ExitCode.CANNOT_BE_TOLD
 
 
 class SetAsideWarning(UserWarning):

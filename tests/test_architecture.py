@@ -47,6 +47,17 @@ HOUSE = {
         "origin",
         "report",
     ),
+    "watch": (
+        "hook",
+        "prints",
+        "writing",
+        "calls",
+        "host",
+        "hold",
+        "begin",
+        "sitecustomize",
+    ),
+    "script": ("start", "record", "reading", "align", "twice", "report"),
     "testing": (),
     "cli": (
         "terminal",
@@ -56,6 +67,7 @@ HOUSE = {
         "training",
         "runs",
         "machines",
+        "scripts",
         "commands",
     ),
 }
@@ -106,8 +118,11 @@ def imports(module: str) -> set[str]:
     for node in ast.walk(ast.parse(source(module).read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            assert module.startswith("watch."), "imports are absolute"
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {f"reproducibility.watch.{name}" for name in names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
             if node.module.removeprefix("reproducibility.") in ROOMS:  # from a room, its files
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
             else:
@@ -155,6 +170,14 @@ def test_libraries_enter_through_their_door(module: str) -> None:
     assert theirs <= allowed
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("watch.")])
+def test_what_watches_a_script_needs_its_python_only(module: str) -> None:
+    """The room `watch` is loaded by another environment's Python: it imports the standard library,
+    NumPy and JAX, and of the package itself only."""
+    theirs = {name.split(".")[0] for name in imports(module) if "reproducibility.watch" not in name}
+    assert theirs <= {"jax", "numpy", *sys.stdlib_module_names}
+
+
 # What makes a process one of several to JAX. The trial of a fault of several processes does so in
 # a process of its own.
 DISTRIBUTED = {"jax.distributed", "jax._src.distributed", "jax._src.clusters"}
@@ -175,6 +198,16 @@ def test_processes_are_joined_through_their_door() -> None:
 TESTED_WITH = {
     "cli.arguments": "cli.runs",
     "cli.machines": "reference.doctor",
+    "cli.scripts": "script.twice",
+    "script.report": "script.twice",
+    "script.start": "script.twice",
+    "watch.begin": "script.twice",
+    "watch.calls": "script.record",
+    "watch.hold": "script.twice",
+    "watch.hook": "script.record",
+    "watch.host": "script.twice",
+    "watch.sitecustomize": "script.twice",
+    "watch.writing": "script.reading",
     "cli.terminal": "cli.runs",
     "explain.recompute": "explain.replay",
     "explain.stretches": "explain.replay",
@@ -232,6 +265,7 @@ NO_BITS = {
     "finish",
     "mend_result",
     "steps",
+    "to_json",
     "verify",
 }
 

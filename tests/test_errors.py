@@ -19,6 +19,7 @@ EXIT_CODES = {
     "CheckpointSaveError": 4,
     "NotReproducedError": 1,
     "ProcessError": 4,
+    "RecordDamagedError": 3,
     "ReplayError": 3,
     "RunDamagedError": 1,
     "RunLockedError": 4,

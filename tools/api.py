@@ -31,9 +31,10 @@ PAGES = (
     "recording",
     "reference",
     "explain",
+    "script",
     "testing",
 )
-ROOMS = (*PAGES, "cli")  # and the files beside them, lowest first
+ROOMS = (*PAGES[:-2], "watch", *PAGES[-2:], "cli")  # and the files beside them, lowest first
 
 
 def exported() -> dict[str, list[str]]:

@@ -18,8 +18,9 @@ from reproducibility.cli.terminal import (
     print_origin,
     print_outcome,
     print_report,
+    print_script_report,
 )
-from reproducibility.errors import ExitCode, ReplayError
+from reproducibility.errors import ConfigError, ExitCode, ReplayError
 
 if TYPE_CHECKING:
     from reproducibility.reference.check import Report
@@ -39,7 +40,8 @@ class CompareCommand:
     """
 
     a: Path
-    """A run directory, a ledger.jsonl, or a result file that `train --out` wrote."""
+    """A run directory, a ledger.jsonl, a result file that `train --out` wrote, or what `record`
+    wrote of a script."""
     b: Path
     """Another one."""
     html: Path | None = None
@@ -57,6 +59,8 @@ class CompareCommand:
             inputs = dict.fromkeys((self.a, self.b), "what is compared")
             check_output_file("--html", self.html, inputs, "nothing was written")
         check_there(self.a, self.b)
+        if any((each / "process-1").is_dir() for each in (self.a, self.b)):
+            return self._records()
         found = compare(self.a, self.b, replay=not self.no_replay, progress=patient_progress())
         if self.html:
             from reproducibility.explain.report import write_report
@@ -64,6 +68,16 @@ class CompareCommand:
             write_report(self.html, found, names=(str(self.a), str(self.b)))
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_comparison, reasons, as_json=self.json)
+
+    def _records(self) -> int:
+        """Compare two records of a script."""
+        from reproducibility.script.align import compare_records
+
+        if self.html:
+            raise ConfigError("use", "--html", expected="two runs", got="records", do="Try --json.")
+        records = compare_records(self.a, self.b)
+        reasons = [records.reason] if records.exit_code else []
+        return print_outcome(records, print_script_report, reasons, as_json=self.json)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

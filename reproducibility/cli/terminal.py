@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from reproducibility.reference.check import Report
     from reproducibility.reference.doctor import Diagnosis
     from reproducibility.reference.loop import TrainResult
+    from reproducibility.script.align import Alignment
+    from reproducibility.script.twice import Twice
 
 
 LEAVES_SHOWN = 12  # leaves that are printed; --json has all
@@ -144,6 +146,13 @@ def print_outcome[Found: Outcome](
     for reason in reasons:
         say_on_stderr(reason)
     return found.exit_code
+
+
+def print_script_report(found: Twice | Alignment) -> None:
+    """Print what was found about two runs of a script."""
+    from reproducibility.script.report import report_of
+
+    print(f"{found.verdict}\n{report_of(found)}")
 
 
 def print_versions() -> None:

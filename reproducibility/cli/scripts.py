@@ -1,0 +1,87 @@
+"""The commands that run a script of yours, unchanged: does it repeat, and if not, why?
+
+The rule: the script is the user's, word for word; what stands behind `--` is typed as without us.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from reproducibility.cli.terminal import print_outcome, print_script_report, say_on_stderr
+from reproducibility.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwiceCommand:
+    """Run a script twice, unchanged, and name where the two runs diverge and why.
+
+    After `--` comes the command, as you would type it; `{run}` in it is 1 or 2, and `{dir}` a fresh
+    directory. Nothing is pinned: each run is a fresh process, as from your shell. Every compiled
+    call of JAX is compared: its program, its inputs and its results. If an input from the host
+    differs, the pair is run again with one suspect at a time held fixed, up to that call. What the
+    script prints goes to stderr.
+
+    Exit code: 0 the same, 1 different, 2 refused, 3 cannot be told.
+
+    Example: reproducibility twice -- python train.py --seed 0 --workdir {dir}
+    """
+
+    keep: Path | None = None
+    """Keep the records in this new directory."""
+    calls: int = 0
+    """End both runs after so many calls of JAX; 0 is the end of the script."""
+    env: tuple[str, ...] = ()
+    """Environment variables of the runs, each as NAME=VALUE; `{run}` and `{dir}` are replaced."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self, command: list[str]) -> int:
+        """Run it twice, print the verdict and the line."""
+        from reproducibility.script.twice import twice
+
+        if self.calls < 0:
+            raise ConfigError("use", "--calls", expected="0 or more", got=self.calls, do="Try 100.")
+        variables = dict(_name_and_value(text) for text in self.env)
+        found = twice(
+            command, keep=self.keep, variables=variables, calls=self.calls, say=say_on_stderr
+        )
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_script_report, reasons, as_json=self.json)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordCommand:
+    """Run a script, unchanged, and record every compiled call of JAX.
+
+    After `--` comes the command, as you would type it. What it prints and its exit code are passed
+    on. Two records are compared with `reproducibility compare DIR_A DIR_B`.
+
+    Exit code: that of the command; 2 refused.
+
+    Example: reproducibility record records/first -- python train.py --seed 0
+    """
+
+    directory: Path
+    """A new or empty directory for the record."""
+
+    def __call__(self, command: list[str]) -> int:
+        """Run it, pass its exit code on."""
+        from reproducibility.script.start import start
+
+        finished = start(command, record=self.directory)
+        if not any(self.directory.iterdir()):
+            say_on_stderr(
+                "Nothing was recorded: the command starts no Python, or one with -E, -I or -S."
+            )
+        return finished.code if finished.code >= 0 else 128 - finished.code
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ConfigError(
+            "use", "--env", expected="NAME=VALUE", got=repr(text), do="Try OMP_NUM_THREADS=1."
+        )
+    return name, value

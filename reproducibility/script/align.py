@@ -1,0 +1,304 @@
+"""Two records of one script: where a difference begins, and how many calls only pass it on.
+
+The rule: a call whose inputs agree and whose results do not is a root; so is one with an input from
+the host that differs. All else that differs follows. Threads are compared each with its own.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+from reproducibility.errors import ExitCode
+from reproducibility.script.reading import Call, Process, SourceLine, Thread, processes_of
+
+type RootKind = Literal["host", "program", "path", "end", "error"]
+type RecordVerdict = Literal["same", "different", "cannot be told"]
+# Whose workers take tasks in any order: what they do is compared where another thread uses it.
+POOL = re.compile(r"ThreadPoolExecutor-\d+_\d+|Thread-\d+ \(_worker\)|asyncio_\d+")
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where a difference begins.
+
+    `kind` is "host" (an input that no earlier call made), "program" (equal inputs, other results),
+    "path" (another function or shape), "end" (one run made more calls), or "error" (one call
+    failed).
+    """
+
+    kind: RootKind
+    what: str
+    names: tuple[str, ...]
+    program: str
+    site: tuple[SourceLine, ...]
+    other_site: tuple[SourceLine, ...]
+    process: str
+    thread: str
+    call: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values; calls are counted from 1."""
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "names": list(self.names),
+            "program": self.program,
+            "call": self.call + 1,
+            "lines": [str(line) for line in self.site],
+            "other_lines": [str(line) for line in self.other_site],
+            "process": self.process,
+            "thread": self.thread,
+        }
+
+
+@dataclass
+class Alignment:
+    """What came of comparing two records."""
+
+    roots: list[Root] = field(default_factory=list)
+    calls: int = 0
+    differing: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> RecordVerdict:
+        """What can be said of the two runs."""
+        if self.roots:
+            return "different"
+        return "cannot be told" if self.problems else "same"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command ends with."""
+        return ExitCode.of(self.verdict)
+
+    @property
+    def reason(self) -> str:
+        """The verdict in a sentence."""
+        if self.roots:
+            return f"They diverge at call {self.roots[0].call + 1:,} of {self.calls:,}."
+        if self.problems:
+            return f"{self.problems[0][0].upper()}{self.problems[0][1:]}."
+        return f"All {self.calls:,} calls of JAX agree."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "calls": self.calls,
+            "differing": self.differing,
+            "roots": [root.to_json() for root in self.roots],
+            "problems": self.problems,
+        }
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where an array came from."""
+
+    thread: str
+    call: int
+    kind: str  # "r" a result, "i" an argument
+    place: int
+
+
+def compare_records(a: str | Path, b: str | Path) -> Alignment:
+    """Compare two records, call by call.
+
+    **Same bits:** everywhere: it reads what two runs wrote.
+
+    Args:
+        a: a record's directory.
+        b: that of another run of the same script.
+
+    Raises:
+        RecordError: a directory is no record.
+        RecordDamagedError: a file of a record is not as it was written.
+    """
+    found = Alignment()
+    others = processes_of(Path(b))
+    for one in processes_of(Path(a)):
+        other = next((each for each in others if _command(each) == _command(one)), None)
+        if other is None:
+            found.problems.append(f"only the first run started {_command(one)}")
+        else:
+            others.remove(other)
+            _align_processes(found, one, other)
+    found.problems += [f"only the second run started {_command(each)}" for each in others]
+    if not found.calls:
+        found.problems.append("no call of JAX was recorded")
+    return found
+
+
+def _command(process: Process) -> str:
+    """Return what was started, without what differs between two runs by intent."""
+    command = " ".join(process.start.get("command", []))
+    return re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", command)[:200]
+
+
+def _align_processes(found: Alignment, a: Process, b: Process) -> None:
+    for process, run in ((a, "first"), (b, "second")):
+        found.problems += [f"in the {run} run, {problem}" for problem in process.problems]
+        if process.end is None:
+            found.problems.append(f"the record of the {run} run has no end: it was killed")
+        for name, count in sorted((process.end or {}).get("counts", {}).items()):
+            found.problems.append(f"in the {run} run, {count} {name} were not recorded")
+    sides = (_RecordSide(a.threads), _RecordSide(b.threads))
+    differing: set[_Origin] = set()
+    for name, thread in sides[0].threads.items():
+        other = sides[1].threads.pop(name, None)
+        if other is not None and not POOL.fullmatch(name):
+            _Walk(found, sides, (thread, other), differing, a.path.name).go()
+        elif other is None and not POOL.fullmatch(name):
+            found.problems.append(f"only the first run called JAX in the thread {name}")
+    for name in sides[1].threads:
+        if not POOL.fullmatch(name):
+            found.problems.append(f"only the second run called JAX in the thread {name}")
+
+
+class _RecordSide:
+    """The threads of one run, and the values of what one thread may take from another."""
+
+    def __init__(self, threads: Sequence[Thread]) -> None:
+        self.threads = {thread.name: thread for thread in threads}
+        self.names = {thread.number: thread.name for thread in threads}
+        self._values: dict[tuple[str, int], Call] = {}
+        if len(threads) > 1:
+            for thread in threads:
+                for call in thread.calls():
+                    self._values[thread.name, call.number] = call
+
+    def value(self, origin: _Origin | None) -> str | None:
+        """Return the fingerprint of an array, if it can be looked up."""
+        call = self._values.get((origin.thread, origin.call)) if origin else None
+        if call is None or origin is None:
+            return None
+        if origin.kind == "r":
+            return call.results[origin.place] if origin.place < len(call.results) else None
+        return call.entered().get(origin.place)
+
+
+class _Walk:
+    """Two threads, call by call."""
+
+    def __init__(
+        self,
+        found: Alignment,
+        sides: tuple[_RecordSide, _RecordSide],
+        threads: tuple[Thread, Thread],
+        differing: set[_Origin],
+        process: str,
+    ) -> None:
+        self._found, self._sides, self._threads = found, sides, threads
+        self._differing, self._process, self._name = differing, process, threads[0].name
+        self._last: tuple[dict[object, list[_Origin | None]], ...] = ({}, {})
+
+    def go(self) -> None:
+        """Compare them until one takes another path."""
+        for one, other in zip_longest(*(thread.calls() for thread in self._threads)):
+            self._found.calls += 1
+            if one is None or other is None:
+                self._root("end", one or other, "the other run made no such call")
+                return
+            if not self._compare(one, other):
+                return
+
+    def _compare(self, a: Call, b: Call) -> bool:
+        """Compare two calls; False if nothing after them can be compared."""
+        origins = (self._origins(a, 0), self._origins(b, 1))
+        one, other = a.pattern.program, b.pattern.program
+        if one.name != other.name or one.shapes != other.shapes:
+            what = f"{one.called} in one run, {other.called} in the other"
+            self._root("path", a, what, (), b)
+            return False
+        if (a.error, len(a.results)) != (b.error, len(b.results)):
+            self._root("error", a, a.error or b.error or "another number of results", (), b)
+            return False
+        host, passed = self._inputs(a, b, *origins)
+        results = [i for i, (x, y) in enumerate(zip(a.results, b.results, strict=True)) if x != y]
+        self._differing.update(_Origin(self._name, a.number, "r", place) for place in results)
+        if host:
+            self._root("host", a, "", tuple(one.argument(i) for i in host), b)
+        if one.text != other.text:
+            same = one.constants == other.constants
+            self._root("program", a, "another constant in it" if same else "another program", (), b)
+        elif results and not host and not passed:
+            names = tuple(one.result(i) for i in results)
+            self._root("program", a, "the same program", names, b)
+        self._found.differing += bool(host or passed or results or one.text != other.text)
+        return True
+
+    def _inputs(
+        self, a: Call, b: Call, mine: list[_Origin | None], theirs: list[_Origin | None]
+    ) -> tuple[list[int], list[int]]:
+        """Return which arguments differ and come from the host, and which pass a difference on."""
+        one, other = a.entered(), b.entered()
+        host, passed = [], []
+        for place, (x, y) in enumerate(zip_longest(mine, theirs)):
+            if x == y and x is not None:
+                if x in self._differing:
+                    passed.append(place)
+                continue
+            # From the host, from a pool's worker, or from another call: equal if the values are.
+            left = one.get(place) if x is None else self._sides[0].value(x)
+            right = other.get(place) if y is None else self._sides[1].value(y)
+            if left is None or left != right:
+                host.append(place)
+                self._differing.add(_Origin(self._name, a.number, "i", place))
+        return host, passed
+
+    def _origins(self, call: Call, side: int) -> list[_Origin | None]:
+        """Return where each argument comes from, in absolute numbers; None if from the host."""
+        pattern = call.pattern
+        key = (pattern.program, pattern.site)
+        before = self._last[side].get(key, [])
+        found: list[_Origin | None] = []
+        for place, word in enumerate(pattern.references):
+            if word == "=":
+                found.append(before[place])
+            elif word in ("e", "n", "s", "m", "x"):
+                found.append(None)
+            else:
+                found.append(self._origin(word, call.number, side))
+        self._last[side][key] = found
+        return found
+
+    def _origin(self, word: str, number: int, side: int) -> _Origin:
+        kind, (away, _, place) = word[0], word[1:].partition(".")
+        if kind in "ri":
+            return _Origin(self._name, number - int(away), kind, int(place))
+        thread, _, away = away.partition(":")
+        name = self._sides[side].names[int(thread)]
+        return _Origin(name, number - int(away), "r" if kind == "t" else "i", int(place))
+
+    def _root(
+        self,
+        kind: RootKind,
+        a: Call | None,
+        what: str,
+        names: tuple[str, ...] = (),
+        b: Call | None = None,
+    ) -> None:
+        assert a is not None
+        other_site = b.pattern.site if b else ()
+        called = a.pattern.program.called
+        self._found.roots.append(
+            Root(
+                kind,
+                what,
+                names,
+                called,
+                a.pattern.site,
+                other_site,
+                self._process,
+                self._name,
+                a.number,
+            )
+        )

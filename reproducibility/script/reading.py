@@ -1,0 +1,295 @@
+"""A record of a script, read again: what was started, every call, and how it ended.
+
+The rule: reading executes nothing, follows no link out of the record, and believes no byte that no
+digest covers.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reproducibility.errors import RecordDamagedError, RecordError
+from reproducibility.watch.writing import FORMAT
+
+
+@dataclass(frozen=True)
+class CalledProgram:
+    """A compiled program, as a record names it."""
+
+    name: str
+    text: str
+    constants: str
+    shapes: tuple[str, ...]
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    where: str
+
+    @property
+    def called(self) -> str:
+        """The name of the user's function."""
+        return self.name.removeprefix("jit(").removesuffix(")")
+
+    def argument(self, place: int) -> str:
+        """Return the name of an argument."""
+        return self.arguments[place] if place < len(self.arguments) else f"argument {place}"
+
+    def result(self, place: int) -> str:
+        """Return the name of a result, without the word for the whole."""
+        name = self.results[place] if place < len(self.results) else f"result {place}"
+        return name.removeprefix("result") or "result"
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A line of source."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What repeats from call to call: the program, the place, and where the arguments come from."""
+
+    program: CalledProgram
+    site: tuple[SourceLine, ...]
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: `values` has a token for each argument that no recorded call made."""
+
+    number: int
+    pattern: Pattern
+    values: tuple[str, ...]
+    results: tuple[str, ...]
+    error: str = ""
+
+    def entered(self) -> dict[int, str]:
+        """Return the tokens by the place of their argument."""
+        lines = iter(self.values)
+        order = [i for i, kind in enumerate(self.pattern.references) if kind in ("n", "s", "x")]
+        order += [i for i, kind in enumerate(self.pattern.references) if kind in ("e", "m")]
+        return dict(zip(order, lines, strict=False))
+
+
+@dataclass
+class Thread:
+    """The calls of a thread."""
+
+    path: Path
+    name: str
+    programs: dict[int, CalledProgram] = field(default_factory=dict)
+    sites: dict[int, tuple[SourceLine, ...]] = field(default_factory=dict)
+    patterns: dict[int, Pattern] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """What other threads of the record call it."""
+        return int(self.path.stem.partition("-")[2])
+
+    def calls(self) -> Iterator[Call]:
+        """Give each call, in the order of their lines."""
+        number = 0
+        with open(self.path, encoding="utf-8") as file:
+            next(file)
+            for text in file:
+                text = text.rstrip("\n")
+                first, _, rest = text.partition(" ")
+                if first == "#":
+                    continue
+                if first in ("program", "site", "pattern"):
+                    self._define(first, rest)
+                    continue
+                call = self._call(number, text)
+                number = call.number + 1
+                yield call
+
+    def _define(self, what: str, text: str) -> None:
+        name, _, rest = text.partition(" ")
+        if what == "pattern":
+            program, site, *references = rest.split(" ")
+            words = tuple(references[0].split(",")) if references and references[0] else ()
+            self.patterns[int(name)] = Pattern(
+                self.programs[int(program)], self.sites[int(site)], words
+            )
+        elif what == "site":
+            self.sites[int(name)] = tuple(SourceLine(*each) for each in json.loads(rest))
+        else:
+            facts = json.loads(rest)
+            self.programs[int(name)] = CalledProgram(
+                facts["name"],
+                facts["text"],
+                facts["constants"],
+                tuple(facts["shapes"]),
+                tuple(facts["arguments"]),
+                tuple(facts["results"]),
+                facts["where"],
+            )
+
+    def _call(self, number: int, text: str) -> Call:
+        if text.startswith("@"):
+            place, _, text = text.partition(" ")
+            number = int(place[1:])
+        name, _, rest = text.partition(" ")
+        host, _, rest = rest.partition(";")
+        rest, _, error = rest.partition("!")
+        device, _, results = rest.partition(">")
+        return Call(
+            number,
+            self.patterns[int(name)],
+            _tokens(host) + _tokens(device),
+            _tokens(results),
+            error,
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the script asked of the machine, after how many calls of its thread."""
+
+    after: int
+    kind: str
+    what: str
+    site: tuple[SourceLine, ...]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a record: how it began, how it ended, and its threads."""
+
+    path: Path
+    start: dict[str, Any]
+    end: dict[str, Any] | None
+    problems: tuple[str, ...]
+    threads: tuple[Thread, ...]
+
+    def events(self) -> Iterator[Event]:
+        """Give what the script asked of the machine, in order."""
+        path = self.path / "host.txt"
+        if not path.exists():
+            return
+        with open(path, encoding="utf-8") as file:
+            for text in file:
+                if not text.startswith("#"):
+                    each = json.loads(text)
+                    lines = tuple(SourceLine(*line) for line in each["lines"])
+                    yield Event(each["after"], each["kind"], each["what"], lines)
+
+
+def processes_of(record: Path) -> list[Process]:
+    """Read a record, all of whose bytes are those that were written.
+
+    Raises:
+        RecordError: the directory is no record.
+        RecordDamagedError: a file of it is not as it was written.
+    """
+    if not record.is_dir():
+        got = "a file" if record.exists() else "no such directory"
+        do = "Make one with reproducibility record."
+        raise RecordError("read", "a record", path=record, expected=_RECORD, got=got, do=do)
+    folders = _numbered(record.glob("process-*"))
+    if not folders:
+        raise RecordError(
+            "read",
+            "a record",
+            path=record,
+            expected=_RECORD,
+            got="one without a process",
+            do="See whether the command starts Python, and not with -E, -I or -S.",
+        )
+    return [_process(folder) for folder in folders]
+
+
+def _process(folder: Path) -> Process:
+    start = _document(folder / "start.json")
+    if start is None or start.get("format") != FORMAT:
+        raise RecordError(
+            "read",
+            "a record",
+            path=folder,
+            expected=f"start.json of format {FORMAT}",
+            got="none" if start is None else f"format {start.get('format')}",
+            do="Record the script again.",
+        )
+    end = _document(folder / "end.json")
+    digests = end.get("files") if end else {}
+    if not isinstance(digests, dict):
+        raise _damaged(folder / "end.json", "something else")
+    threads = []
+    for path in _numbered(folder.glob("thread-*.txt")):
+        _check(path, digests.get(path.name))
+        with open(path, encoding="utf-8") as file:
+            threads.append(Thread(path, json.loads(file.readline())["thread"]))
+    host = folder / "host.txt"
+    if host.exists():
+        _check(host, digests.get(host.name))
+    missing = set(digests) - {thread.path.name for thread in threads} - {host.name}
+    if missing or (host.name in digests and not host.exists()):
+        raise _damaged(folder, f"no {min(missing, default=host.name)}")
+    problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
+    return Process(folder, start, end, tuple(problems), tuple(threads))
+
+
+def _numbered(paths: Iterable[Path]) -> list[Path]:
+    """Sort files by the number at the end of their names."""
+    found = {}
+    for path in paths:
+        number = path.stem.partition("-")[2]
+        if not number.isdecimal() or path.is_symlink():
+            raise _damaged(path, "something else")
+        found[int(number)] = path
+    return [path for _, path in sorted(found.items())]
+
+
+def _check(path: Path, whole: str | None) -> None:
+    """Compare a file with the digests in it, and with that of the whole."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for line in file:
+            if line.startswith(b"# ") and line[2:].strip().decode() != digest.hexdigest():
+                raise _damaged(path, "something else")
+            digest.update(line)
+    if whole is not None and whole != digest.hexdigest():
+        raise _damaged(path, "something else")
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    if not path.is_file() or path.is_symlink():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise _damaged(path, "no JSON") from None
+    if not isinstance(found, dict):
+        raise _damaged(path, "something else")
+    return found
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+def _damaged(path: Path, what: str) -> RecordDamagedError:
+    return RecordDamagedError(
+        "read",
+        "a record",
+        path=path,
+        expected="what was written",
+        got=what,
+        do="Record the script again.",
+    )
+
+
+_RECORD = "a record of a script"

@@ -1,0 +1,200 @@
+"""Run a script twice, name where the runs diverge, and confirm the cause by holding it fixed.
+
+The rule: nothing is pinned in the two runs that decide. A cause is confirmed if the runs agree once
+only that is held; otherwise it is called likely.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reproducibility.errors import ExitCode
+from reproducibility.script.align import Alignment, RecordVerdict, Root, compare_records
+from reproducibility.script.reading import Event, processes_of
+from reproducibility.script.start import Finished, check_command, new_directory, start
+
+# What can be held fixed, and what it is called; the salt of hash() is held by a variable.
+HOLDS = {
+    "entropy": "a fixed stream for the system's entropy",
+    "hash": "PYTHONHASHSEED=0",
+    "listing": "folders listed in the order of names",
+    "clock": "a fixed clock",
+}
+# Which of them each kind of host event makes a suspect.
+SUSPECTS = {"entropy": "entropy", "draws": "entropy", "clock": "clock", "listing": "listing"}
+
+
+@dataclass
+class Twice:
+    """What came of running a script twice.
+
+    `cause` is the suspect of `HOLDS` with which the runs agreed (`confirmed`), or that is likely;
+    `source` is what the script asked of the machine, with its line.
+    """
+
+    verdict: RecordVerdict
+    reason: str
+    compared: Alignment
+    cause: str = ""
+    confirmed: bool = False
+    source: Event | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command ends with."""
+        return ExitCode.of(self.verdict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        source = self.source
+        return {
+            **self.compared.to_json(),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "cause": self.cause or None,
+            "confirmed": self.confirmed,
+            "source": source
+            and {"what": source.what, "lines": [str(line) for line in source.site]},
+        }
+
+
+def twice(
+    command: Sequence[str],
+    *,
+    keep: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    calls: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> Twice:
+    """Run a command twice, each in a fresh process, and compare every call of JAX.
+
+    **Same bits:** the verdict is about these runs on this machine. What two runs on one machine
+    cannot vary (devices, versions, the processor) is not tried.
+
+    Args:
+        command: what to run, as it would be typed; `{run}` (1 or 2) and `{dir}` (a fresh directory)
+            are replaced in it.
+        keep: a new directory for the records; they are deleted if this is None.
+        variables: environment variables that are added; `{run}` and `{dir}` are replaced in them.
+        calls: end each run before the call after so many; 0 for the end of the script.
+        say: is told what is being done.
+
+    Raises:
+        ConfigError: the command cannot be run, or the directory holds something.
+    """
+    check_command(command)
+    with contextlib.ExitStack() as stack:
+        if keep is None:
+            keep = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twice-")))
+        new_directory(keep)
+        folders = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dirs-")))
+        runs = _Runs(command, keep, folders, variables or {}, say or (lambda text: None))
+        compared, finished = runs.pair("", calls)
+        found = _found(compared, finished)
+        if compared.roots and compared.roots[0].kind in ("host", "path"):
+            _look_for_the_cause(found, runs)
+        elif found.verdict == "same" and not calls:
+            _look_without_the_recorder(found, runs, finished)
+        return found
+
+
+class _Runs:
+    """Runs the command, each time with new directories."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        records: Path,
+        folders: Path,
+        variables: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._command, self._records, self._folders = command, records, folders
+        self._variables, self._say = variables, say
+
+    def pair(self, hold: str, calls: int) -> tuple[Alignment, list[Finished]]:
+        """Run it twice, with one thing held or nothing, and compare the records."""
+        finished = []
+        for number in (1, 2):
+            what = f", with {HOLDS[hold]}" if hold else ""
+            self._say(
+                f"Run {number} of 2{what}, until call {calls}." if calls else f"Run {number}."
+            )
+            finished.append(self.one(number, hold=hold, calls=calls))
+        records = [self.record(number, hold) for number in (1, 2)]
+        if not all(any(record.iterdir()) for record in records):
+            return Alignment(
+                problems=["the command starts no Python that can be watched"]
+            ), finished
+        return compare_records(*records), finished
+
+    def record(self, number: int, hold: str) -> Path:
+        """Return where a run's record is."""
+        return self._records / (f"{hold}-{number}" if hold else f"run-{number}")
+
+    def one(self, number: int, *, hold: str = "", calls: int = 0, watched: bool = True) -> Finished:
+        """Run it once."""
+        place = tempfile.mkdtemp(prefix=f"dir-{number}-", dir=self._folders)
+
+        def filled(text: str) -> str:
+            return text.replace("{run}", str(number)).replace("{dir}", place)
+
+        variables = {name: filled(value) for name, value in self._variables.items()}
+        if hold == "hash":
+            variables["PYTHONHASHSEED"] = "0"
+        elif hold:
+            variables["REPRODUCIBILITY_HOLD"] = hold
+        if calls:
+            variables["REPRODUCIBILITY_CALLS"] = str(calls)
+        record = self.record(number, hold) if watched else None
+        command = [filled(word) for word in self._command]
+        return start(command, record=record, variables=variables, keep=True)
+
+
+def _found(compared: Alignment, finished: Sequence[Finished]) -> Twice:
+    """Say what two runs and the comparison of their records amount to."""
+    found = Twice(compared.verdict, compared.reason, compared)
+    failed = [f"exit code {run.code}, {run.last_words!r}" for run in finished if run.code]
+    if len(failed) == 1:
+        found.verdict, found.reason = "different", f"Only one of the runs failed: {failed[0]}."
+    elif failed and not compared.roots:
+        found.verdict = "cannot be told"
+        found.reason = f"The script failed in both runs: {'; '.join(failed)}."
+    return found
+
+
+def _look_for_the_cause(found: Twice, runs: _Runs) -> None:
+    """Hold what may be the cause, one thing at a time, and look whether the runs agree."""
+    root = found.compared.roots[0]
+    events = _events_until(root, runs.record(1, ""))
+    suspects = {SUSPECTS[event.kind] for event in events if event.kind in SUSPECTS}
+    for hold in sorted(HOLDS, key=lambda name: name not in suspects):
+        compared, finished = runs.pair(hold, root.call + 1)
+        if compared.verdict == "same" and not any(run.code for run in finished):
+            found.cause, found.confirmed = hold, True
+            break
+    else:
+        found.cause = next((name for name in HOLDS if name in suspects), "")
+    of_cause = (event for event in events if SUSPECTS.get(event.kind) == found.cause)
+    found.source = next(of_cause, None)
+
+
+def _events_until(root: Root, record: Path) -> list[Event]:
+    """Return what the script asked of the machine before a call, the latest first."""
+    process = next(each for each in processes_of(record) if each.path.name == root.process)
+    return [event for event in process.events() if event.after <= root.call][::-1]
+
+
+def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Finished]) -> None:
+    """Run the script once more, without the recorder: does it print the same?"""
+    if finished[0].output == finished[1].output:
+        plain = runs.one(1, watched=False)
+        if plain.output != finished[0].output or plain.code != finished[0].code:
+            found.verdict = "cannot be told"
+            found.reason = "Watching changes this script: without, it prints something else."

@@ -1,0 +1,150 @@
+"""Begin to watch: at once in a notebook, after the script's own `import jax` otherwise.
+
+The rule: nothing is imported that the script has not imported, and no backend is started.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import hook
+from .calls import Calls
+from .hold import hold
+from .host import Host
+from .writing import Writing
+
+# Variables that are known to change what is computed; others are not written down.
+TELLING = (
+    "JAX_",
+    "XLA_",
+    "PYTHONHASHSEED",
+    "NPROC",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "CUDA_VISIBLE",
+    "TF_",
+)
+
+
+class Session:
+    """One process being watched."""
+
+    def __init__(self, directory: str) -> None:
+        self.writing = Writing(Path(directory), _facts())
+        self.calls = Calls(self.writing)
+        self.host = Host(self.writing, self.calls)
+        self._tested = False
+        self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or 0)
+
+    def install(self) -> None:
+        """Watch JAX, which has been imported."""
+        try:
+            hook.install(self._first, self.calls.entered, self.calls.describe)
+        except Exception as error:
+            self.writing.problem(f"this JAX cannot be watched: {type(error).__name__}: {error}")
+
+    def _first(self, program: Any, execute: Callable[..., Any], arguments: Any) -> Any:
+        """Test the hooks at the first call, when the script has started its backend itself."""
+        if not self._tested:
+            self._tested = True
+            try:
+                lacking = hook.self_test()
+            except Exception as error:
+                lacking = f"{type(error).__name__}: {error}"
+            if lacking:
+                self.writing.problem(f"the recorder does not see every call: {lacking}")
+        if self._most and self.calls.number >= self._most:
+            self.end(ended_at=self._most)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+        return self.calls(program, execute, arguments)
+
+    def end(self, **facts: Any) -> None:
+        """Write what waits, and leave JAX alone."""
+        jax = sys.modules.get("jax")
+        if jax is not None and not self._tested and _has_backend():
+            self.writing.problem("JAX has started and no call was seen")
+        hook.uninstall()
+        self.writing.end(versions=_versions(), **facts)
+
+
+def with_the_script(directory: str) -> None:
+    """Watch the process that is starting."""
+    for name in filter(None, os.environ.get("REPRODUCIBILITY_HOLD", "").split(",")):
+        hold(name)
+    session = Session(directory)
+    session.host.watch_python()
+    # What is registered first runs last: the script's own functions at exit may call JAX.
+    atexit.register(session.end)
+    for module, do in (("numpy.random", session.host.watch_numpy), ("jax", session.install)):
+        if module in sys.modules:
+            do()
+        else:
+            sys.meta_path.insert(0, _After(module, do))
+
+
+class _After(importlib.abc.MetaPathFinder):
+    """Do something when a module has been imported."""
+
+    def __init__(self, name: str, do: Callable[[], None]) -> None:
+        self._name, self._do = name, do
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != self._name:
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            find: Any = getattr(finder, "find_spec", None)
+            spec: importlib.machinery.ModuleSpec | None = find and find(fullname, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        if spec.loader is not None:
+            execute, do = spec.loader.exec_module, self._do
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                do()
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _facts() -> dict[str, Any]:
+    telling = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(TELLING)}
+    return {
+        "command": list(sys.orig_argv),
+        "folder": os.getcwd(),
+        "python": sys.version.split()[0],
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "variables": telling,
+        "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+    }
+
+
+def _versions() -> dict[str, str]:
+    names: Sequence[str] = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox")
+    found = {}
+    for name in names:
+        module = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if version is not None:
+            found[name] = str(version)
+    return found
+
+
+def _has_backend() -> bool:
+    bridge: Any = sys.modules.get("jax._src.xla_bridge")
+    return bool(getattr(bridge, "_backends", None))

@@ -1,0 +1,181 @@
+"""The files of a record: a folder for each process, a file for each thread that calls JAX.
+
+The rule: a line is on disk soon after its call, nobody but the owner can read it, and every byte
+is covered by a digest. What is not ended says so by lacking `end.json`.
+Chapter: docs/guide/any_script.md
+
+    DIR/process-1/start.json     what was started: command, folder, versions
+    DIR/process-1/thread-1.txt   its calls, in order; lines that begin with # seal those before
+    DIR/process-1/host-1.txt     what that thread asked of the machine, and after which call
+    DIR/process-1/end.json       how it ended, and the digest of every file
+
+A line of a thread, apart from its first, is one of
+
+    program ID JSON              a compiled program that is called for the first time
+    site ID JSON                 three lines of source, innermost first
+    pattern ID PROGRAM SITE REF,REF,...
+    PATTERN TOKEN,...;FINGERPRINT,...>FINGERPRINT,...      a call
+    PATTERN TOKEN,...!ERROR      a call that raised an error
+    @N ...                       the same of call N, if that is not the one after the last
+    # SHA256                     of all bytes of this file before this line
+
+A pattern's references say where each argument comes from: `rD.I` is result I of the call D calls
+ago, `iD.I` its argument I, `=` the array that stood there when this program was called from here
+before; `tK:D.I` (and `uK:D.I`) is that of another thread, counted likewise. `e` is an array of the
+device that no recorded call made, `n` one of NumPy, `s` a number of Python, `m` a mutable array. A
+call's line has a token for each `n` and `s`, then a fingerprint for each `e` and `m`, and after `>`
+one for each result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from . import hook
+
+FORMAT = 1
+SEAL_EVERY = 0.5  # seconds between two writes to disk
+PENDING = 20_000  # lines that may wait for their fingerprints before the script waits
+
+
+class Writing:
+    """The folder of one process; lines are completed and written by a thread of its own."""
+
+    def __init__(self, directory: Path, start: dict[str, Any]) -> None:
+        self.directory = _new_folder(directory)
+        self._files: dict[str, _File] = {}
+        self._queue: queue.Queue[Any] = queue.Queue(PENDING)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._plain = False
+        self._settings: Any = None
+        self.problems: list[str] = []
+        self.remarks: list[str] = []
+        self.counts: dict[str, int] = {}
+        _write_json(self.directory / "start.json", {"format": FORMAT, **start})
+
+    def problem(self, what: str) -> None:
+        """Note what could not be seen; nothing is "the same" with a problem."""
+        if what not in self.problems and len(self.problems) < 20:
+            self.problems.append(what)
+            _write_json(self.directory / "problems.json", {"problems": self.problems})
+
+    def remark(self, what: str) -> None:
+        """Note what decides nothing."""
+        if what not in self.remarks and len(self.remarks) < 20:
+            self.remarks.append(what)
+
+    def count(self, what: str) -> None:
+        """Count something that has no line."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def line(self, name: str, text: str, *pending: tuple[Any, int]) -> None:
+        """Add a line to a file; fingerprints that are still computed come at its end."""
+        if os.getpid() != self._owner:
+            return  # a fork: its parent writes
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, daemon=True)
+                    self._thread.start()
+        self._queue.put((name, text, pending))
+
+    def end(self, **facts: Any) -> None:
+        """Write what waits, and the last file."""
+        if os.getpid() != self._owner:
+            return
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+        files = {name: file.close() for name, file in sorted(self._files.items())}
+        facts["problems"], facts["remarks"] = self.problems, self.remarks
+        facts["counts"], facts["files"] = self.counts, files
+        _write_json(self.directory / "end.json", facts)
+
+    def _work(self) -> None:
+        with hook.unseen(), contextlib.ExitStack() as self._settings:
+            written = time.monotonic()
+            while True:
+                try:
+                    item = self._queue.get(timeout=SEAL_EVERY)
+                except queue.Empty:
+                    self._flush()
+                    continue
+                if item is None:
+                    return
+                try:
+                    self._write(*item)
+                    if time.monotonic() - written > SEAL_EVERY:
+                        self._flush()
+                        written = time.monotonic()
+                except Exception as error:  # never the script's
+                    self.problem(f"a line could not be written: {type(error).__name__}: {error}")
+
+    def _write(self, name: str, text: str, pending: tuple[tuple[Any, int], ...]) -> None:
+        file = self._files.get(name)
+        if file is None:
+            file = self._files[name] = _File(self.directory / name)
+        if pending and not self._plain:  # JAX is imported by now: not before the script does it
+            self._plain = True
+            self._settings.enter_context(hook.plain_settings())
+        for number, (prints, count) in enumerate(pending):
+            text += (">" if number else "") + (",".join(prints.texts(count)) if count else "")
+        file.write(text + "\n")
+
+    def _flush(self) -> None:
+        for file in self._files.values():
+            file.flush()
+
+
+class _File:
+    """A text file that knows the digest of what it holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        self._digest = hashlib.sha256()
+        self._sealed = True
+
+    def write(self, text: str) -> None:
+        data = text.encode()
+        self._file.write(data)
+        self._digest.update(data)
+        self._sealed = False
+
+    def flush(self) -> None:
+        if not self._sealed:
+            self.write(f"# {self._digest.hexdigest()}\n")
+            self._file.flush()
+            self._sealed = True
+
+    def close(self) -> str:
+        self.flush()
+        self._file.close()
+        return self._digest.hexdigest()
+
+
+def _new_folder(directory: Path) -> Path:
+    """Make the next free folder for a process."""
+    for number in range(1, 10_000):
+        path = directory / f"process-{number}"
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return path
+    raise OSError(f"too many processes in {directory}")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file, sort_keys=True)
+        file.write("\n")

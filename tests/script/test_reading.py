@@ -1,0 +1,126 @@
+"""A record is read as it was written, or refused; reading follows no link and executes nothing."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reproducibility import RecordDamagedError, RecordError, compare_records, record
+from reproducibility.script.reading import processes_of
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of a few calls."""
+    place = tmp_path_factory.mktemp("records") / "whole"
+    step = jax.jit(lambda w, x: w * 0.9 + x)
+    with record(place):
+        w = jnp.zeros(3)
+        for i in range(5):
+            w = step(w, np.float32(i))
+    return place
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    """A copy that may be spoilt."""
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def test_what_was_written_is_read(whole: Path) -> None:
+    """Each call has its number, program, arguments and results."""
+    (process,) = processes_of(whole)
+    (thread,) = process.threads
+    calls = list(thread.calls())
+    steps = [call for call in calls if call.pattern.program.called == "<lambda>"]
+    assert [call.number for call in calls] == list(range(len(calls)))
+    assert [call.values for call in steps] != [steps[0].values] * 5
+    assert thread.name == "MainThread"
+    assert process.problems == ()
+
+
+def test_every_byte_counts(copy: Path, whole: Path) -> None:
+    """A byte that is changed anywhere is found, in whatever file; the record is never the same."""
+    for path in sorted(copy.rglob("*.txt")):
+        data = path.read_bytes()
+        for place in range(0, len(data), max(1, len(data) // 40)):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            with pytest.raises(RecordDamagedError):
+                compare_records(whole, copy)
+        path.write_bytes(data)
+    assert compare_records(whole, copy).verdict == "same"
+
+
+def test_what_is_cut_short(copy: Path, whole: Path) -> None:
+    """A file that ends early is found."""
+    (path,) = copy.rglob("thread-1.txt")
+    data = path.read_bytes()
+    for size in range(0, len(data), max(1, len(data) // 20)):
+        path.write_bytes(data[:size])
+        with pytest.raises(RecordDamagedError):
+            compare_records(whole, copy)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda folder: (folder / "thread-1.txt").unlink(), RecordDamagedError),
+        (lambda folder: (folder / "start.json").unlink(), RecordError),
+        (lambda folder: (folder / "start.json").write_text("{"), RecordDamagedError),
+        (lambda folder: (folder / "start.json").write_text('{"format": 2}'), RecordError),
+        (lambda folder: (folder / "end.json").write_text("[]"), RecordDamagedError),
+        (lambda folder: (folder / "end.json").write_text('{"files": 7}'), RecordDamagedError),
+        (lambda folder: (folder / "thread-x.txt").write_text("?"), RecordDamagedError),
+        (lambda folder: shutil.rmtree(folder), RecordError),
+    ],
+)
+def test_what_is_no_record(
+    copy: Path, whole: Path, spoil: Callable[[Path], None], error: type[Exception]
+) -> None:
+    """A file that lacks, or holds something else, is one sentence."""
+    spoil(copy / "process-1")
+    with pytest.raises(error, match="Cannot read a record"):
+        compare_records(whole, copy)
+
+
+def test_a_link_is_not_followed(copy: Path, whole: Path) -> None:
+    """A file that is a link is no file of a record."""
+    path = copy / "process-1" / "thread-1.txt"
+    path.unlink()
+    path.symlink_to(whole / "process-1" / "thread-1.txt")
+    with pytest.raises(RecordDamagedError):
+        compare_records(whole, copy)
+
+
+def test_a_record_without_an_end(copy: Path, whole: Path) -> None:
+    """A process that was killed leaves a record that can be read, and is never the same."""
+    (copy / "process-1" / "end.json").unlink()
+    compared = compare_records(whole, copy)
+    assert compared.verdict == "cannot be told"
+    assert "has no end" in compared.problems[0]
+
+
+def test_what_the_recorder_could_not_see(copy: Path, whole: Path) -> None:
+    """A problem that the recorder wrote down is never "the same"."""
+    path = copy / "process-1" / "end.json"
+    end = json.loads(path.read_text())
+    path.write_text(json.dumps({**end, "problems": ["a call was missed"]}))
+    compared = compare_records(whole, copy)
+    assert (compared.verdict, compared.problems) == (
+        "cannot be told",
+        ["in the second run, a call was missed"],
+    )
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    """What does not exist, is a file, or is empty is refused."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "file", "empty"):
+        with pytest.raises(RecordError, match="a record of a script"):
+            processes_of(tmp_path / name)

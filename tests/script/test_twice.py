@@ -1,0 +1,244 @@
+"""Scripts that were not prepared, as somebody would run them: fresh processes, and a verdict."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# A training that repeats; what is wrong with it is put into its empty lines.
+TRAINING = """\
+import os, random, sys, threading, time
+import numpy as np
+{first}
+import jax
+import jax.numpy as jnp
+
+rng = np.random.default_rng({seed})
+{before}
+step = jax.jit(lambda w, x: (w * 0.9 + x, (w * x).sum()))
+w = jnp.zeros(3)
+for i in range(4):
+    x = np.float32(rng.normal(size=3))
+    {inside}
+    w, loss = step(w, x)
+print("loss", float(loss))
+{last}
+"""
+
+
+def training(folder: Path, **lines: str) -> Path:
+    """Write the training with some lines."""
+    path = folder / "train.py"
+    empty = dict.fromkeys(("first", "before", "inside", "last"), "pass")
+    path.write_text(TRAINING.format(**{**empty, "seed": "7", **lines}))
+    return path
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours in a folder, without the test session's own settings of JAX."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    command = [sys.executable, "-m", "reproducibility", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=kept, timeout=240
+    )
+
+
+def twice(folder: Path, *options: str, script: str = "train.py") -> dict[str, Any]:
+    """Return what `twice --json` says of a script, with its exit code and stderr."""
+    done = run("twice", "--json", *options, "--", sys.executable, script, folder=folder)
+    found = json.loads(done.stdout) if done.stdout else {}
+    return {**found, "code": done.returncode, "stderr": done.stderr}
+
+
+def test_a_script_that_repeats(tmp_path: Path) -> None:
+    """Two runs that agree are the same, and the script's output is on stderr."""
+    training(tmp_path)
+    found = twice(tmp_path)
+    assert (found["code"], found["verdict"], found["roots"]) == (0, "same", [])
+    assert found["stderr"].count("loss ") == 3  # twice with the recorder, once without
+
+
+def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> None:
+    """The line of the call, the argument, and the line where the generator was made."""
+    training(tmp_path, seed="")
+    found = twice(tmp_path)
+    root = found["roots"][0]
+    assert (found["code"], root["kind"], root["names"]) == (1, "host", ["x"])
+    assert "train.py:14" in root["lines"][0]
+    assert (found["cause"], found["confirmed"]) == ("entropy", True)
+    assert "train.py:7" in found["source"]["lines"][0]
+
+
+# What is planted, and how it is named: its kind, and the cause that is confirmed.
+PLANTED = {
+    "global_numpy": ({"inside": "x = x + np.float32(np.random.rand())"}, "host", "entropy"),
+    "python_random": ({"inside": "x = x * np.float32(random.random())"}, "host", "entropy"),
+    "clock": ({"inside": "x = x + np.float32(time.time() % 1)"}, "host", "clock"),
+    "salt": (
+        {"before": "salt = np.float32(hash('a') % 97)", "inside": "x = x + salt"},
+        "host",
+        "hash",
+    ),
+    "entropy": ({"inside": "x = x + np.float32(os.urandom(1)[0])"}, "host", "entropy"),
+    "key": ({"before": "k = jax.random.key(time.time_ns() % 2**31)"}, "host", "clock"),
+    "constant": (
+        {"before": "c = np.full(9, random.random(), 'f'); jax.jit(lambda v: v + c)(jnp.ones(9))"},
+        "program",
+        None,
+    ),
+    "path": ({"inside": "x = x if random.random() < 0.5 else np.tile(x, 1)[None]"}, "path", None),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_is_planted_is_named(tmp_path: Path, name: str) -> None:
+    """A fault of each kind is named at its line, and its cause is confirmed."""
+    lines, kind, cause = PLANTED[name]
+    training(tmp_path, **lines)
+    found = twice(tmp_path)
+    assert (found["code"], found["verdict"]) == (1, "different")
+    assert found["roots"][0]["kind"] == kind
+    if cause:
+        assert (found["cause"], found["confirmed"]) == (cause, True)
+
+
+@pytest.mark.long
+def test_the_order_of_a_folder(tmp_path: Path) -> None:
+    """Files that are listed in another order are seen, and the listing is confirmed."""
+    (tmp_path / "data").mkdir()
+    lines = {
+        "before": "names = os.listdir('data') if os.environ['RUN'] == '1' "
+        "else os.listdir('data')[::-1]\nfor n in '', 'a', 'b', 'c': open('data/' + n + '_', 'w')",
+        "inside": "x = x + np.float32(sum(ord(c) * 3**i for i, c in enumerate(''.join(names))))",
+    }
+    training(tmp_path, **lines)
+    found = twice(tmp_path, "--env", "RUN={run}")
+    assert (found["code"], found["roots"][0]["kind"]) == (1, "host")
+
+
+@pytest.mark.long
+def test_a_script_that_fails(tmp_path: Path) -> None:
+    """If both runs fail nothing can be told; both exit codes are said. If one does, they differ."""
+    training(tmp_path, last="sys.exit('no such data')")
+    found = twice(tmp_path)
+    assert found["code"] == 3
+    assert found["stderr"].count("exit code 1, 'no such data'") == 2
+    training(tmp_path, last="sys.exit(int(os.environ['RUN']) - 1)")
+    found = twice(tmp_path, "--env", "RUN={run}")
+    assert (found["code"], found["verdict"]) == (1, "different")
+
+
+@pytest.mark.long
+def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
+    """What is printed decides nothing: times differ in each run."""
+    training(tmp_path, last="print(time.perf_counter())")
+    assert twice(tmp_path)["verdict"] == "same"
+
+
+@pytest.mark.long
+def test_a_script_that_sees_the_recorder(tmp_path: Path) -> None:
+    """If it prints something else without, nothing can be told."""
+    training(tmp_path, last="print('REPRODUCIBILITY_RECORD' in os.environ)")
+    found = twice(tmp_path)
+    assert (found["code"], found["verdict"]) == (3, "cannot be told")
+    assert "Watching changes this script" in found["stderr"]
+
+
+@pytest.mark.long
+def test_settings_before_the_import_still_hold(tmp_path: Path) -> None:
+    """What a script sets before it imports JAX is what JAX sees: the recorder imports nothing."""
+    training(
+        tmp_path,
+        first="os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'; "
+        "assert 'jax' not in sys.modules",
+        last="assert len(jax.devices()) == 3",
+    )
+    assert twice(tmp_path)["verdict"] == "same"
+
+
+@pytest.mark.long
+def test_arrays_on_several_devices(tmp_path: Path) -> None:
+    """Shardings, moves between them, and shard_map: the same twice, and another value is seen."""
+    training(
+        tmp_path,
+        first="os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'",
+        last="""
+from jax.sharding import NamedSharding as N, PartitionSpec as P
+mesh = jax.make_mesh((2, 2), ("a", "b"))
+v = np.arange(32, dtype=np.float32).reshape(8, 4) + WRONG
+v = jax.device_put(v, N(mesh, P("a", "b")))
+y = jax.jit(lambda v: v * 2 + v.sum())(v)
+z = jax.device_put(y, N(mesh, P("b")))
+f = jax.shard_map(lambda v: jax.lax.psum(v, "b"), mesh=mesh, in_specs=P("a", "b"), out_specs=P("a"))
+print(np.asarray(jax.jit(f)(y)).sum(), np.asarray(z).sum())
+""".replace("WRONG", "float(os.environ.get('WRONG', '0'))"),
+    )
+    assert twice(tmp_path)["verdict"] == "same"
+    assert twice(tmp_path, "--env", "WRONG={run}")["roots"][0]["kind"] == "host"
+
+
+@pytest.mark.long
+def test_a_call_that_does_not_repeat(tmp_path: Path) -> None:
+    """Equal inputs and other results: a callback that draws is a fault of the program's call."""
+    training(
+        tmp_path,
+        last="""
+shape = jax.ShapeDtypeStruct((), np.float32)
+draw = jax.jit(lambda v: jax.pure_callback(lambda v: np.float32(random.random()), shape, v))
+print(draw(jnp.float32(1)))
+""",
+    )
+    root = twice(tmp_path)["roots"][0]
+    assert (root["kind"], root["program"]) == ("program", "<lambda>")
+
+
+def test_record_passes_everything_on(tmp_path: Path) -> None:
+    """Output, errors and the exit code are the script's; two records can be compared later."""
+    training(tmp_path, last="print('to stderr', file=sys.stderr); sys.exit(5)")
+    plain = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    for name in ("a", "b"):
+        done = run("record", name, "--", sys.executable, "train.py", folder=tmp_path)
+        assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout)
+        assert done.stderr == plain.stderr
+    compared = run("compare", "a", "b", folder=tmp_path)
+    assert (compared.returncode, compared.stdout.splitlines()[0]) == (0, "same")
+    assert oct((tmp_path / "a").stat().st_mode & 0o777) == "0o700"
+    assert {oct(p.stat().st_mode & 0o77) for p in (tmp_path / "a").rglob("*")} == {"0o0"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("twice",), "expected a command after --, got none"),
+        (("twice", "--", "no-such-program"), "got none of that name"),
+        (("twice", "--calls", "-1", "--", "python"), "expected 0 or more, got -1"),
+        (("twice", "--env", "A", "--", "python"), "expected NAME=VALUE, got 'A'"),
+        (("record", "here", "--", "true"), "expected a new or empty directory"),
+        (("compare", "here", "nowhere"), "no such path"),
+    ],
+)
+def test_what_cannot_be_run(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    """A mistake in the command is one sentence and code 2, and nothing was run."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.txt").write_text("mine")
+    done = run(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["here", "mine.txt"]
+
+
+def test_a_command_that_is_no_python(tmp_path: Path) -> None:
+    """It runs, nothing is recorded, and that is said; twice it cannot be told."""
+    done = run("record", "a", "--", "echo", "hello", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    assert "Nothing was recorded" in done.stderr
+    found = run("twice", "--", "echo", "hello", folder=tmp_path)
+    assert found.returncode == 3

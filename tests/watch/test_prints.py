@@ -1,0 +1,50 @@
+"""64 bits of an array: the same wherever it lies, and another for each change."""
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from reproducibility.same import fingerprint
+from reproducibility.watch import hook, prints
+
+
+@pytest.mark.parametrize("name", ["float32", "int8", "bool", "bfloat16", "complex64"])
+def test_fingerprints_on_host_and_device_agree(name: str) -> None:
+    """NumPy and a device give the same 64 bits."""
+    dtype = getattr(ml_dtypes, name, None) or np.dtype(name)
+    array = (np.arange(48).reshape(8, 6) % 7).astype(dtype)
+    with hook.unseen():
+        assert prints.Prints().of([jnp.asarray(array)]).texts(1) == [prints.of_host(array)]
+
+
+def test_bits_that_change_change_the_fingerprint() -> None:
+    """A sign, a place, and the last bit are seen; so are two signs that change together."""
+    array = np.arange(1, 9, dtype=np.float32)
+    others = [array.copy() for _ in range(4)]
+    others[0][3] *= -1
+    others[1][[0, 1]] = array[[1, 0]]
+    others[2][7] = np.nextafter(array[7], np.float32(9))
+    others[3][[0, 1]] *= -1
+    found = {prints.of_host(each) for each in (array, *others)}
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 1023, 2**14, 2**14 + 5, 2**20 + 3])
+def test_every_size(size: int) -> None:
+    """However an array is cut for adding up, the sum is that of NumPy."""
+    array = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
+    shapes = [(size,)] + [(8, size // 8), (size // 8, 8)] * (size % 8 == 0 and size > 0)
+    with hook.unseen():
+        arrays = [jnp.asarray(array.reshape(shape)) for shape in shapes]
+        found = prints.Prints().of(arrays).texts(len(arrays))
+    assert set(found) == {prints.of_host(array)}
+
+
+def test_the_mixing_is_that_of_the_fingerprint() -> None:
+    """The numbers stand twice, because this room imports nothing of the package."""
+    assert (prints.FIRST_MIX, prints.SECOND_MIX, prints.ODD) == (
+        fingerprint.MURMUR,
+        fingerprint.LOWBIAS,
+        fingerprint.GOLDEN,
+    )
