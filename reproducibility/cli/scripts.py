@@ -34,6 +34,8 @@ class TwiceCommand:
     """End both runs after so many calls of JAX; 0 is the end of the script."""
     env: tuple[str, ...] = ()
     """Environment variables of the runs, each as NAME=VALUE; `{run}` and `{dir}` are replaced."""
+    strict_output: bool = False
+    """Runs that print something else are different; times and names of temporary files pass."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -45,7 +47,12 @@ class TwiceCommand:
             raise ConfigError("use", "--calls", expected="0 or more", got=self.calls, do="Try 100.")
         variables = dict(_name_and_value(text) for text in self.env)
         found = twice(
-            command, keep=self.keep, variables=variables, calls=self.calls, say=say_on_stderr
+            command,
+            keep=self.keep,
+            variables=variables,
+            calls=self.calls,
+            strict_output=self.strict_output,
+            say=say_on_stderr,
         )
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_script_report, reasons, as_json=self.json)

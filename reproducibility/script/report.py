@@ -44,6 +44,7 @@ def report_of(found: Twice | Alignment) -> str:
         lines.append(f"{passed:,} more calls only pass it on")
     if isinstance(found, Twice):
         lines += _cause(found)
+        lines += [f"note: {found.remark}"] if found.remark else []
     lines += [f"note: {problem}" for problem in compared.problems[:ROOTS_SHOWN]]
     if found.verdict == "same":
         lines.append(found.reason)

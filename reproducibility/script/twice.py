@@ -8,9 +8,11 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ HOLDS = {
 }
 # Which of them each kind of host event makes a suspect.
 SUSPECTS = {"entropy": "entropy", "draws": "entropy", "clock": "clock", "listing": "listing"}
+SHOWN_OF_A_LINE = 60  # characters
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Twice:
     cause: str = ""
     confirmed: bool = False
     source: Event | None = None
+    remark: str = ""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -59,6 +63,7 @@ class Twice:
             "reason": self.reason,
             "cause": self.cause or None,
             "confirmed": self.confirmed,
+            "remark": self.remark or None,
             "source": source
             and {"what": source.what, "lines": [str(line) for line in source.site]},
         }
@@ -70,6 +75,7 @@ def twice(
     keep: Path | None = None,
     variables: Mapping[str, str] | None = None,
     calls: int = 0,
+    strict_output: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Twice:
     """Run a command twice, each in a fresh process, and compare every call of JAX.
@@ -83,6 +89,8 @@ def twice(
         keep: a new directory for the records; they are deleted if this is None.
         variables: environment variables that are added; `{run}` and `{dir}` are replaced in them.
         calls: end each run before the call after so many; 0 for the end of the script.
+        strict_output: whether runs that print something else are different; times, dates and names
+            of temporary files do not count.
         say: is told what is being done.
 
     Raises:
@@ -97,9 +105,12 @@ def twice(
         runs = _Runs(command, keep, folders, variables or {}, say or (lambda text: None))
         compared, finished = runs.pair("", calls)
         found = _found(compared, finished)
+        if calls and compared.verdict == "same":
+            found.reason = f"{found.reason[:-1]}, up to call {calls:,} at most."
+        _compare_output(found, finished, folders, strict=strict_output)
         if compared.roots and compared.roots[0].kind in ("host", "path"):
             _look_for_the_cause(found, runs)
-        elif found.verdict == "same" and not calls:
+        elif found.verdict == "same" and not calls and not found.remark:
             _look_without_the_recorder(found, runs, finished)
         return found
 
@@ -169,6 +180,32 @@ def _found(compared: Alignment, finished: Sequence[Finished]) -> Twice:
     return found
 
 
+# What two runs may print differently though they are the same: times, dates, addresses, numbers of
+# processes, names of temporary files.
+_PASSING = re.compile(
+    r"\d{4}-\d\d-\d\d|\d+:\d\d(:\d\d)?([.,]\d+)?|0x[0-9a-f]{6,}"
+    r"|(?i:\bpid\W*)\d+|/tmp/\S+|[\d.,]+ ?(ns|us|µs|ms|s|sec|seconds|min|it/s|s/it)\b"
+)
+
+
+def _compare_output(
+    found: Twice, finished: Sequence[Finished], folders: Path, *, strict: bool
+) -> None:
+    """Say whether the runs printed the same, beside what passes."""
+    texts = [run.output.decode(errors="replace") for run in finished]
+    lines = [
+        [_PASSING.sub("…", line.replace(str(folders), "…")) for line in text.splitlines()]
+        for text in texts
+    ]
+    for number, pair in enumerate(zip_longest(*lines, fillvalue=""), start=1):
+        if pair[0] != pair[1]:
+            shown = " and ".join(repr(text[:SHOWN_OF_A_LINE]) for text in pair)
+            found.remark = f"line {number} of what they print differs: {shown}"
+            break
+    if found.remark and strict and found.verdict == "same":
+        found.verdict, found.reason = "different", f"All calls agree, and {found.remark}."
+
+
 def _look_for_the_cause(found: Twice, runs: _Runs) -> None:
     """Hold what may be the cause, one thing at a time, and look whether the runs agree."""
     root = found.compared.roots[0]
@@ -193,8 +230,7 @@ def _events_until(root: Root, record: Path) -> list[Event]:
 
 def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Finished]) -> None:
     """Run the script once more, without the recorder: does it print the same?"""
-    if finished[0].output == finished[1].output:
-        plain = runs.one(1, watched=False)
-        if plain.output != finished[0].output or plain.code != finished[0].code:
-            found.verdict = "cannot be told"
-            found.reason = "Watching changes this script: without, it prints something else."
+    plain = runs.one(1, watched=False)
+    if plain.output != finished[0].output == finished[1].output or plain.code != finished[0].code:
+        found.verdict = "cannot be told"
+        found.reason = "Watching changes this script: without, it prints something else."

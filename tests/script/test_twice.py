@@ -135,9 +135,14 @@ def test_a_script_that_fails(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
-    """What is printed decides nothing: times differ in each run."""
-    training(tmp_path, last="print(time.perf_counter())")
-    assert twice(tmp_path)["verdict"] == "same"
+    """What is printed decides nothing, unless that is asked for; times never do."""
+    training(tmp_path, last="print(f'{time.perf_counter()} s'); print(time.perf_counter())")
+    found = twice(tmp_path)
+    assert found["verdict"] == "same"
+    assert found["remark"].startswith("line 3 of what they print differs")
+    assert twice(tmp_path, "--strict-output")["code"] == 1
+    training(tmp_path, last="print(f'{time.perf_counter()} s')")
+    assert twice(tmp_path, "--strict-output")["code"] == 0
 
 
 @pytest.mark.long
