@@ -164,6 +164,10 @@ class Event:
     what: str
     site: tuple[SourceLine, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"what": self.what, "lines": [str(line) for line in self.site]}
+
 
 @dataclass(frozen=True)
 class Process:

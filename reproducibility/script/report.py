@@ -36,6 +36,9 @@ def report_of(found: Twice | Alignment) -> str:
     compared = found.compared if isinstance(found, Twice) else found
     groups = _groups(compared.roots)
     lines = []
+    if isinstance(found, Twice) and found.inherited:
+        lines.append("the second run reads what the first one wrote; give each its own {dir}:")
+        lines.append(f"    {_event(found.inherited)}")
     for number, group in enumerate(groups[:ROOTS_SHOWN]):
         lines += _root(group, "and with" if number else "begins with")
     if len(groups) > ROOTS_SHOWN:
@@ -44,7 +47,7 @@ def report_of(found: Twice | Alignment) -> str:
         lines.append(f"{passed:,} more calls only pass it on")
     if isinstance(found, Twice):
         lines += _cause(found)
-        lines += [f"note: {found.remark}"] if found.remark else []
+        lines += [f"note: {found.remark}"] if found.remark and found.verdict == "same" else []
     lines += [f"note: {problem}" for problem in compared.problems[:ROOTS_SHOWN]]
     if found.verdict == "same":
         lines.append(found.reason)

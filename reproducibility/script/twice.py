@@ -38,7 +38,8 @@ class Twice:
     """What came of running a script twice.
 
     `cause` is the suspect of `HOLDS` with which the runs agreed (`confirmed`), or that is likely;
-    `source` is what the script asked of the machine, with its line.
+    `source` is what the script asked of the machine, with its line. `inherited` is the first file
+    that the second run reads and the first one wrote.
     """
 
     verdict: RecordVerdict
@@ -48,6 +49,7 @@ class Twice:
     confirmed: bool = False
     source: Event | None = None
     remark: str = ""
+    inherited: Event | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -56,7 +58,6 @@ class Twice:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        source = self.source
         return {
             **self.compared.to_json(),
             "verdict": self.verdict,
@@ -64,8 +65,8 @@ class Twice:
             "cause": self.cause or None,
             "confirmed": self.confirmed,
             "remark": self.remark or None,
-            "source": source
-            and {"what": source.what, "lines": [str(line) for line in source.site]},
+            "inherited": self.inherited and self.inherited.to_json(),
+            "source": self.source and self.source.to_json(),
         }
 
 
@@ -107,6 +108,8 @@ def twice(
         found = _found(compared, finished)
         if calls and compared.verdict == "same":
             found.reason = f"{found.reason[:-1]}, up to call {calls:,} at most."
+        if compared.calls:
+            _look_for_files_in_common(found, runs)
         _compare_output(found, finished, folders, strict=strict_output)
         if compared.roots and compared.roots[0].kind in ("host", "path"):
             _look_for_the_cause(found, runs)
@@ -178,6 +181,20 @@ def _found(compared: Alignment, finished: Sequence[Finished]) -> Twice:
         found.verdict = "cannot be told"
         found.reason = f"The script failed in both runs: {'; '.join(failed)}."
     return found
+
+
+def _look_for_files_in_common(found: Twice, runs: _Runs) -> None:
+    """Say which file the second run reads and the first one wrote: then they are no two starts."""
+    written = {event.what for event in _events(runs.record(1, "")) if event.kind == "writes"}
+    for event in _events(runs.record(2, "")):
+        if event.kind == "reads" and event.what in written and Path(event.what).is_file():
+            found.inherited = event
+            return
+
+
+def _events(record: Path) -> list[Event]:
+    """Return what the processes of a record asked of the machine."""
+    return [event for process in processes_of(record) for event in process.events()]
 
 
 # What two runs may print differently though they are the same: times, dates, addresses, numbers of

@@ -354,25 +354,28 @@ SCRIPT, LIBRARY, PYTHON, JAX = "script", "library", "python", "jax"
 def lines_of_source(frame: Any, *, of_host: bool = False) -> tuple[Any, ...]:
     """Return code and line number: the innermost that is not JAX's, then the script's own.
 
-    For what is asked of the host, nothing if JAX or the recorder asked, or the import of a module.
+    For what is asked of the host the script's own come first, and there are none at all if JAX or
+    the recorder asked, or the import of a module.
     """
-    found: list[Any] = []
+    library: list[Any] = []
+    script: list[Any] = []
     asked = False
-    while frame is not None and len(found) < SITES:
+    while frame is not None and len(script) < SITES:
         code = frame.f_code
         owner = _owners.get(code)
         if owner is None:
             owner = _owners[code] = _owner(code.co_filename)
         if of_host and not asked:
-            if (
-                owner == JAX and not code.co_filename.startswith(_OURS)
-            ) or code.co_filename.startswith("<frozen importlib"):
+            jax = owner == JAX and not code.co_filename.startswith(_OURS)
+            if jax or code.co_filename.startswith("<frozen importlib"):
                 return ()
-            asked = owner != PYTHON
-        if owner == SCRIPT or (owner == LIBRARY and not found):
-            found.append((code, frame.f_lineno))
+            asked = owner in (SCRIPT, LIBRARY)
+        if owner == SCRIPT:
+            script.append((code, frame.f_lineno))
+        elif owner == LIBRARY and not script and not library:
+            library.append((code, frame.f_lineno))
         frame = frame.f_back
-    return tuple(found)
+    return tuple(([*script, *library] if of_host else [*library, *script])[:SITES])
 
 
 def _owner(name: str) -> str:

@@ -96,8 +96,9 @@ class Host:
         if event in ("os.listdir", "os.scandir"):
             self._note("listing", f"{event}({arguments[0]!r})")
         elif event == "open" and isinstance(arguments[0], str):
-            writes = isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-            self._note("writes" if writes else "reads", arguments[0])
+            path, mode, flags = arguments
+            writes = set(mode) & set("wax+") if mode else flags & (os.O_WRONLY | os.O_RDWR)
+            self._note("writes" if writes else "reads", os.path.abspath(path))
 
     def _note(self, kind: str, what: str) -> None:
         if hook.is_unseen() or getattr(self._inside, "now", False):

@@ -122,6 +122,27 @@ def test_the_order_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_file_of_the_first_run(tmp_path: Path) -> None:
+    """A run that goes on from what the one before left is no second start, and that is said."""
+    lines = {
+        "before": "old = np.load('w.npy') if os.path.exists('w.npy') else np.zeros(3, 'f')",
+        "inside": "x = x + old",
+        "last": "np.save('w.npy', np.asarray(w))",
+    }
+    training(tmp_path, **lines)
+    found = twice(tmp_path)
+    assert found["code"] == 1
+    assert found["inherited"]["what"].endswith("w.npy")
+    assert "train.py:8" in found["inherited"]["lines"][0]
+    training(
+        tmp_path,
+        **{n: line.replace("'w.npy'", "sys.argv[1] + '/w.npy'") for n, line in lines.items()},
+    )
+    done = run("twice", "--", sys.executable, "train.py", "{dir}", folder=tmp_path)
+    assert (done.returncode, "give each" in done.stdout) == (0, False)
+
+
+@pytest.mark.long
 def test_a_script_that_fails(tmp_path: Path) -> None:
     """If both runs fail nothing can be told; both exit codes are said. If one does, they differ."""
     training(tmp_path, last="sys.exit('no such data')")
