@@ -100,7 +100,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except ReproducibilityError as error:
         code = _fail(str(error), error, error.exit_code)
     except KeyboardInterrupt as error:
-        reason = "Interrupted; what was saved before is intact. The same command goes on."
+        scripts = ("twice", "record")  # what runs there is not ours to go on with
+        goes_on = "" if set(arguments[:1]) & set(scripts) else " The same command goes on."
+        reason = f"Interrupted; what was saved before is intact.{goes_on}"
         code = _fail(reason, error, ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()

@@ -152,7 +152,7 @@ def print_script_report(found: Twice | Alignment) -> None:
     """Print what was found about two runs of a script."""
     from reproducibility.script.report import report_of
 
-    print(f"{found.verdict}\n{report_of(found)}")
+    print("\n".join(filter(None, (found.verdict, report_of(found)))))
 
 
 def print_versions() -> None:

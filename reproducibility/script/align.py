@@ -65,6 +65,7 @@ class Alignment:
     calls: int = 0
     differing: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> RecordVerdict:
@@ -96,6 +97,7 @@ class Alignment:
             "differing": self.differing,
             "roots": [root.to_json() for root in self.roots],
             "problems": self.problems,
+            "notes": self.notes,
         }
 
 
@@ -123,18 +125,31 @@ def compare_records(a: str | Path, b: str | Path) -> Alignment:
         RecordDamagedError: a file of a record is not as it was written.
     """
     found = Alignment()
-    others = processes_of(Path(b))
-    for one in processes_of(Path(a)):
-        other = next((each for each in others if _command(each) == _command(one)), None)
-        if other is None:
-            found.problems.append(f"only the first run started {_command(one)}")
-        else:
-            others.remove(other)
-            _align_processes(found, one, other)
+    ones, others = processes_of(Path(a)), processes_of(Path(b))
+    for one, other in _pairs(ones, others):
+        ones.remove(one)
+        others.remove(other)
+        _align_processes(found, one, other)
+    found.problems += [f"only the first run started {_command(each)}" for each in ones]
     found.problems += [f"only the second run started {_command(each)}" for each in others]
     if not found.calls:
         found.problems.append("no call of JAX was recorded")
     return found
+
+
+def _pairs(ones: list[Process], others: list[Process]) -> list[tuple[Process, Process]]:
+    """Put together what was started alike; if as many are left over, those in their order."""
+    found = []
+    ones, others = ones.copy(), others.copy()
+    for one in ones.copy():
+        other = next((each for each in others if _command(each) == _command(one)), None)
+        if other is not None:
+            found.append((one, other))
+            ones.remove(one)
+            others.remove(other)
+    if len(ones) == len(others):  # the same with another argument, such as the name of a folder
+        found += zip(ones, others, strict=True)
+    return sorted(found, key=lambda pair: int(pair[0].path.name.partition("-")[2]))
 
 
 def _command(process: Process) -> str:
@@ -147,20 +162,44 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     for process, run in ((a, "first"), (b, "second")):
         found.problems += [f"in the {run} run, {problem}" for problem in process.problems]
         if process.end is None:
-            found.problems.append(f"the record of the {run} run has no end: it was killed")
+            found.problems.append(
+                f"the record of the {run} run has no end: it was killed, or left by os._exit "
+                "or exec"
+            )
         for name, count in sorted((process.end or {}).get("counts", {}).items()):
             found.problems.append(f"in the {run} run, {count} {name} were not recorded")
+    found.notes += [note for note in _unlike(a, b) if note not in found.notes]
     sides = (_RecordSide(a.threads), _RecordSide(b.threads))
     differing: set[_Origin] = set()
     for name, thread in sides[0].threads.items():
         other = sides[1].threads.pop(name, None)
         if other is not None and not POOL.fullmatch(name):
-            _Walk(found, sides, (thread, other), differing, a.path.name).go()
+            ended = (a.end is not None, b.end is not None)
+            _Walk(found, sides, (thread, other), differing, a.path.name, ended).go()
         elif other is None and not POOL.fullmatch(name):
             found.problems.append(f"only the first run called JAX in the thread {name}")
     for name in sides[1].threads:
         if not POOL.fullmatch(name):
             found.problems.append(f"only the second run called JAX in the thread {name}")
+
+
+def _unlike(a: Process, b: Process) -> list[str]:
+    """Say which versions, and which variables that may matter, the two runs had otherwise."""
+    facts = []
+    for process in (a, b):
+        python = {"Python": process.start.get("python")}
+        versions = (process.end or {}).get("versions") or {}
+        variables = process.start.get("variables") or {}
+        facts.append({**python, **versions, **variables})
+    if a.end is None or b.end is None:  # which has the versions
+        facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
+    one, other = facts
+    return [
+        f"{name} is {one.get(name, 'not there')} in the first run, "
+        f"{other.get(name, 'not there')} in the second"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]
 
 
 class _RecordSide:
@@ -195,7 +234,9 @@ class _Walk:
         threads: tuple[Thread, Thread],
         differing: set[_Origin],
         process: str,
+        ended: tuple[bool, bool] = (True, True),
     ) -> None:
+        self._ended = ended
         self._found, self._sides, self._threads = found, sides, threads
         self._differing, self._process, self._name = differing, process, threads[0].name
         self._last: tuple[dict[object, list[_Origin | None]], ...] = ({}, {})
@@ -205,6 +246,8 @@ class _Walk:
         for one, other in zip_longest(*(thread.calls() for thread in self._threads)):
             self._found.calls += 1
             if one is None or other is None:
+                if not self._ended[0 if one is None else 1]:
+                    return  # its record was cut, and nobody knows what it would have called
                 self._root("end", one or other, "the other run made no such call")
                 return
             if not self._compare(one, other):

@@ -90,6 +90,7 @@ class Thread:
 
     path: Path
     name: str
+    size: int
     programs: dict[int, CalledProgram] = field(default_factory=dict)
     sites: dict[int, tuple[SourceLine, ...]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
@@ -102,19 +103,18 @@ class Thread:
     def calls(self) -> Iterator[Call]:
         """Give each call, in the order of their lines."""
         number = 0
-        with open(self.path, encoding="utf-8") as file:
-            next(file)
-            for text in file:
-                text = text.rstrip("\n")
-                first, _, rest = text.partition(" ")
-                if first == "#":
-                    continue
-                if first in ("program", "site", "pattern"):
-                    self._define(first, rest)
-                    continue
-                call = self._call(number, text)
-                number = call.number + 1
-                yield call
+        lines = _lines(self.path, self.size)
+        next(lines)
+        for text in lines:
+            first, _, rest = text.partition(" ")
+            if first == "#":
+                continue
+            if first in ("program", "site", "pattern"):
+                self._define(first, rest)
+                continue
+            call = self._call(number, text)
+            number = call.number + 1
+            yield call
 
     def _define(self, what: str, text: str) -> None:
         name, _, rest = text.partition(" ")
@@ -178,18 +178,17 @@ class Process:
     end: dict[str, Any] | None
     problems: tuple[str, ...]
     threads: tuple[Thread, ...]
+    host_size: int = 0
 
     def events(self) -> Iterator[Event]:
         """Give what the script asked of the machine, in order."""
-        path = self.path / "host.txt"
-        if not path.exists():
+        if not self.host_size:
             return
-        with open(path, encoding="utf-8") as file:
-            for text in file:
-                if not text.startswith("#"):
-                    each = json.loads(text)
-                    lines = tuple(SourceLine(*line) for line in each["lines"])
-                    yield Event(each["after"], each["kind"], each["what"], lines)
+        for text in _lines(self.path / "host.txt", self.host_size):
+            if not text.startswith("#"):
+                each = json.loads(text)
+                lines = tuple(SourceLine(*line) for line in each["lines"])
+                yield Event(each["after"], each["kind"], each["what"], lines)
 
 
 def processes_of(record: Path) -> list[Process]:
@@ -233,17 +232,17 @@ def _process(folder: Path) -> Process:
         raise _damaged(folder / "end.json", "something else")
     threads = []
     for path in _numbered(folder.glob("thread-*.txt")):
-        _check(path, digests.get(path.name))
-        with open(path, encoding="utf-8") as file:
-            threads.append(Thread(path, json.loads(file.readline())["thread"]))
-    host = folder / "host.txt"
+        if size := _covered(path, digests.get(path.name), cut=end is None):
+            name = json.loads(next(_lines(path, size)))["thread"]
+            threads.append(Thread(path, name, size))
+    host, host_size = folder / "host.txt", 0
     if host.exists():
-        _check(host, digests.get(host.name))
+        host_size = _covered(host, digests.get(host.name), cut=end is None)
     missing = set(digests) - {thread.path.name for thread in threads} - {host.name}
     if missing or (host.name in digests and not host.exists()):
         raise _damaged(folder, f"no {min(missing, default=host.name)}")
     problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
-    return Process(folder, start, end, tuple(problems), tuple(threads))
+    return Process(folder, start, end, tuple(problems), tuple(threads), host_size)
 
 
 def _numbered(paths: Iterable[Path]) -> list[Path]:
@@ -257,16 +256,30 @@ def _numbered(paths: Iterable[Path]) -> list[Path]:
     return [path for _, path in sorted(found.items())]
 
 
-def _check(path: Path, whole: str | None) -> None:
-    """Compare a file with the digests in it, and with that of the whole."""
-    digest = hashlib.sha256()
+def _covered(path: Path, whole: str | None, *, cut: bool) -> int:
+    """Compare a file with the digests in it, and with that of the whole; return how many of its
+    bytes these cover. That is all of them, unless the process was killed."""
+    digest, place, covered = hashlib.sha256(), 0, 0
     with open(path, "rb") as file:
         for line in file:
-            if line.startswith(b"# ") and line[2:].strip().decode() != digest.hexdigest():
-                raise _damaged(path, "something else")
+            place += len(line)
+            if line.startswith(b"# ") and line.endswith(b"\n"):
+                if line[2:-1] != digest.hexdigest().encode():
+                    raise _damaged(path, "something else")
+                covered = place
             digest.update(line)
-    if whole is not None and whole != digest.hexdigest():
+    if not cut and (covered != place or whole != digest.hexdigest()):
         raise _damaged(path, "something else")
+    return covered
+
+
+def _lines(path: Path, size: int) -> Iterator[str]:
+    """Give the lines of the first bytes of a file."""
+    with open(path, "rb") as file:
+        while size > 0:
+            line = file.readline(size)
+            size -= len(line)
+            yield line.decode().rstrip("\n")
 
 
 def _document(path: Path) -> dict[str, Any] | None:

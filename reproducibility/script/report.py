@@ -48,10 +48,14 @@ def report_of(found: Twice | Alignment) -> str:
     if isinstance(found, Twice):
         lines += _cause(found)
         lines += [f"note: {found.remark}"] if found.remark and found.verdict == "same" else []
+    lines += [f"note: {note}" for note in compared.notes[:ROOTS_SHOWN]]
     lines += [f"note: {problem}" for problem in compared.problems[:ROOTS_SHOWN]]
     if found.verdict == "same":
         lines.append(found.reason)
-        lines.append(f"Two runs here cannot tell about {NOT_VARIED}.")
+        if isinstance(found, Twice):
+            lines.append(f"Two runs here cannot tell about {NOT_VARIED}.")
+        else:
+            lines.append("Nothing is told about what both runs had: devices, versions, flags.")
     return "\n".join(lines)
 
 
@@ -79,6 +83,11 @@ def _root(group: Sequence[Root], begins: str) -> list[str]:
 
 
 def _cause(found: Twice) -> list[str]:
+    if found.settled:
+        return [
+            "no cause confirmed: two more runs agree with nothing held",
+            "    the first run left something behind (a file, a cache), or it varies by chance",
+        ]
     if not found.cause:
         return []
     if found.confirmed:

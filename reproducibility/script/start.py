@@ -7,12 +7,15 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,7 +23,9 @@ from typing import IO
 from reproducibility.errors import ConfigError
 
 WATCH = Path(__file__).parents[1] / "watch"
-LAST = 5  # lines of a script's errors that are shown when it fails
+WORDS = 200  # characters of a script's last line that are shown when it fails
+# What JAX writes below an error.
+_NO_WORDS = re.compile(r"\s*$|-+$|For simplicity, JAX has removed its internal frames")
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class Finished:
     def last_words(self) -> str:
         """The last line that it wrote to stderr, or else to stdout."""
         lines = (self.errors or self.output).decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else "it printed nothing"
+        while len(lines) > 1 and _NO_WORDS.match(lines[-1]):
+            lines.pop()
+        return lines[-1].strip()[:WORDS] if lines else "it printed nothing"
 
 
 def start(
@@ -44,6 +51,7 @@ def start(
     record: Path | None,
     variables: Mapping[str, str] | None = None,
     keep: bool = False,
+    stdin: int | None = None,
 ) -> Finished:
     """Run a command to its end, and return how it ended.
 
@@ -52,6 +60,7 @@ def start(
         record: a new or empty directory for the record; none is made if this is None.
         variables: environment variables that are added.
         keep: whether what it prints is kept, and shown on stderr, instead of passed on.
+        stdin: what it reads, if that is not what this process reads.
 
     Raises:
         ConfigError: there is no such command, or the directory holds something else.
@@ -64,7 +73,9 @@ def start(
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         environment["REPRODUCIBILITY_RECORD"] = str(record.absolute())
     pipe = subprocess.PIPE if keep else None
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(
+        command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe
+    ) as process:
         kept = [bytearray(), bytearray()]
         try:
             if keep:
@@ -81,6 +92,56 @@ def start(
             process.wait()
             raise
     return Finished(process.returncode, bytes(kept[0]), bytes(kept[1]))
+
+
+class SameInput:
+    """Gives every run the same on stdin: a file from where it stood, or what came through a pipe.
+
+    A terminal is passed on: a run that asks there is answered each time.
+    """
+
+    def __init__(self) -> None:
+        self._place: int | None = None
+        self._kept: bytearray | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+        with contextlib.suppress(OSError):  # it may be closed
+            mode = os.fstat(0).st_mode
+            if stat.S_ISREG(mode):
+                self._place = os.lseek(0, 0, os.SEEK_CUR)
+            elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                self._kept = bytearray()
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator[int | None]:
+        """Yield what the next run reads; None for what this process does."""
+        if self._place is not None:
+            os.lseek(0, self._place, os.SEEK_SET)
+        if self._kept is None:
+            yield None
+            return
+        reads, writes = os.pipe()
+        threading.Thread(target=self._feed, args=(writes,), daemon=True).start()
+        try:
+            yield reads
+        finally:
+            os.close(reads)
+
+    def _feed(self, writes: int) -> None:
+        """Write what came before, then what comes, until nobody reads or nothing comes."""
+        assert self._kept is not None
+        place = 0
+        with open(writes, "wb", buffering=0) as pipe, contextlib.suppress(OSError):
+            while True:
+                with self._lock:
+                    if place == len(self._kept) and not self._ended:
+                        data = os.read(0, 65536)
+                        self._kept += data
+                        self._ended = not data
+                    data = bytes(self._kept[place : place + 65536])
+                if not data:
+                    return
+                place += pipe.write(data)
 
 
 def check_command(command: Sequence[str]) -> None:

@@ -19,7 +19,13 @@ from typing import Any
 from reproducibility.errors import ExitCode
 from reproducibility.script.align import Alignment, RecordVerdict, Root, compare_records
 from reproducibility.script.reading import Event, processes_of
-from reproducibility.script.start import Finished, check_command, new_directory, start
+from reproducibility.script.start import (
+    Finished,
+    SameInput,
+    check_command,
+    new_directory,
+    start,
+)
 
 # What can be held fixed, and what it is called; the salt of hash() is held by a variable.
 HOLDS = {
@@ -28,6 +34,7 @@ HOLDS = {
     "listing": "folders listed in the order of names",
     "clock": "a fixed clock",
 }
+NOTHING = "nothing held"  # of the pair that shows that a held one agrees because it is held
 # Which of them each kind of host event makes a suspect.
 SUSPECTS = {"entropy": "entropy", "draws": "entropy", "clock": "clock", "listing": "listing"}
 SHOWN_OF_A_LINE = 60  # characters
@@ -38,7 +45,8 @@ class Twice:
     """What came of running a script twice.
 
     `cause` is the suspect of `HOLDS` with which the runs agreed (`confirmed`), or that is likely;
-    `source` is what the script asked of the machine, with its line. `inherited` is the first file
+    `source` is what the script asked of the machine, with its line. `settled` says that two more
+    runs with nothing held agreed, so that no cause can be confirmed. `inherited` is the first file
     that the second run reads and the first one wrote.
     """
 
@@ -50,6 +58,7 @@ class Twice:
     source: Event | None = None
     remark: str = ""
     inherited: Event | None = None
+    settled: bool = False
 
     @property
     def exit_code(self) -> ExitCode:
@@ -64,6 +73,7 @@ class Twice:
             "reason": self.reason,
             "cause": self.cause or None,
             "confirmed": self.confirmed,
+            "settled": self.settled,
             "remark": self.remark or None,
             "inherited": self.inherited and self.inherited.to_json(),
             "source": self.source and self.source.to_json(),
@@ -111,7 +121,7 @@ def twice(
         if compared.calls:
             _look_for_files_in_common(found, runs)
         _compare_output(found, finished, folders, strict=strict_output)
-        if compared.roots and compared.roots[0].kind in ("host", "path"):
+        if compared.roots and _may_come_from_the_host(compared.roots[0]):
             _look_for_the_cause(found, runs)
         elif found.verdict == "same" and not calls and not found.remark:
             _look_without_the_recorder(found, runs, finished)
@@ -131,12 +141,13 @@ class _Runs:
     ) -> None:
         self._command, self._records, self._folders = command, records, folders
         self._variables, self._say = variables, say
+        self._stdin = SameInput()
 
     def pair(self, hold: str, calls: int) -> tuple[Alignment, list[Finished]]:
         """Run it twice, with one thing held or nothing, and compare the records."""
         finished = []
         for number in (1, 2):
-            what = f", with {HOLDS[hold]}" if hold else ""
+            what = f", with {HOLDS.get(hold, hold)}" if hold else ""
             self._say(
                 f"Run {number} of 2{what}, until call {calls}." if calls else f"Run {number}."
             )
@@ -144,7 +155,7 @@ class _Runs:
         records = [self.record(number, hold) for number in (1, 2)]
         if not all(any(record.iterdir()) for record in records):
             return Alignment(
-                problems=["the command starts no Python that can be watched"]
+                problems=["the command starts no Python, or one with -E, -I or -S"]
             ), finished
         return compare_records(*records), finished
 
@@ -162,24 +173,25 @@ class _Runs:
         variables = {name: filled(value) for name, value in self._variables.items()}
         if hold == "hash":
             variables["PYTHONHASHSEED"] = "0"
-        elif hold:
+        elif hold in HOLDS:
             variables["REPRODUCIBILITY_HOLD"] = hold
         if calls:
             variables["REPRODUCIBILITY_CALLS"] = str(calls)
         record = self.record(number, hold) if watched else None
         command = [filled(word) for word in self._command]
-        return start(command, record=record, variables=variables, keep=True)
+        with self._stdin.again() as stdin:
+            return start(command, record=record, variables=variables, keep=True, stdin=stdin)
 
 
 def _found(compared: Alignment, finished: Sequence[Finished]) -> Twice:
     """Say what two runs and the comparison of their records amount to."""
     found = Twice(compared.verdict, compared.reason, compared)
-    failed = [f"exit code {run.code}, {run.last_words!r}" for run in finished if run.code]
+    failed = [_how_it_failed(run) for run in finished if run.code]
     if len(failed) == 1:
         found.verdict, found.reason = "different", f"Only one of the runs failed: {failed[0]}."
     elif failed and not compared.roots:
         found.verdict = "cannot be told"
-        found.reason = f"The script failed in both runs: {'; '.join(failed)}."
+        found.reason = f"The script failed in both runs: {'; '.join(dict.fromkeys(failed))}."
     return found
 
 
@@ -197,6 +209,11 @@ def _events(record: Path) -> list[Event]:
     return [event for process in processes_of(record) for event in process.events()]
 
 
+def _how_it_failed(run: Finished) -> str:
+    how = f"exit code {run.code}" if run.code > 0 else f"killed by signal {-run.code}"
+    return f"{how}, {run.last_words!r}"
+
+
 # What two runs may print differently though they are the same: times, dates, addresses, numbers of
 # processes, names of temporary files.
 _PASSING = re.compile(
@@ -209,10 +226,10 @@ def _compare_output(
     found: Twice, finished: Sequence[Finished], folders: Path, *, strict: bool
 ) -> None:
     """Say whether the runs printed the same, beside what passes."""
+    own = re.compile(re.escape(str(folders)) + r"/dir-\d-\w+")
     texts = [run.output.decode(errors="replace") for run in finished]
     lines = [
-        [_PASSING.sub("…", line.replace(str(folders), "…")) for line in text.splitlines()]
-        for text in texts
+        [_PASSING.sub("…", own.sub("…", line)) for line in text.splitlines()] for text in texts
     ]
     for number, pair in enumerate(zip_longest(*lines, fillvalue=""), start=1):
         if pair[0] != pair[1]:
@@ -223,15 +240,27 @@ def _compare_output(
         found.verdict, found.reason = "different", f"All calls agree, and {found.remark}."
 
 
+def _may_come_from_the_host(root: Root) -> bool:
+    """Whether what differs may be a value of the host: an argument, a constant, a way taken."""
+    return root.kind in ("host", "path") or (root.kind == "program" and not root.names)
+
+
+def _runs_agree(compared: Alignment, finished: Sequence[Finished]) -> bool:
+    """Whether two more runs were the same, and neither failed."""
+    return compared.verdict == "same" and not any(run.code for run in finished)
+
+
 def _look_for_the_cause(found: Twice, runs: _Runs) -> None:
     """Hold what may be the cause, one thing at a time, and look whether the runs agree."""
     root = found.compared.roots[0]
     events = _events_until(root, runs.record(1, ""))
     suspects = {SUSPECTS[event.kind] for event in events if event.kind in SUSPECTS}
     for hold in sorted(HOLDS, key=lambda name: name not in suspects):
-        compared, finished = runs.pair(hold, root.call + 1)
-        if compared.verdict == "same" and not any(run.code for run in finished):
-            found.cause, found.confirmed = hold, True
+        if _runs_agree(*runs.pair(hold, root.call + 1)):
+            # Or do the runs agree by now whatever is held, as with a file that the first one left?
+            found.settled = _runs_agree(*runs.pair(NOTHING, root.call + 1))
+            found.confirmed = not found.settled
+            found.cause = hold if found.confirmed else ""
             break
     else:
         found.cause = next((name for name in HOLDS if name in suspects), "")

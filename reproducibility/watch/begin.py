@@ -10,6 +10,7 @@ import atexit
 import importlib.abc
 import importlib.machinery
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ TELLING = (
     "CUDA_VISIBLE",
     "TF_",
 )
+
+# Names whose value is not written down, of a variable or of an argument such as --api-key.
+SECRET = re.compile(r"(?i)passw|pwd$|secret|token([-_.]|$)|credential|(^|[-_.]|api)key$")
+HIDDEN = "…"
 
 
 class Session:
@@ -121,10 +126,28 @@ class _After(importlib.abc.MetaPathFinder):
         return spec
 
 
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """Return a command without the values of what sounds like a password, a key or a token."""
+    found, hide = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if hide and not word.startswith("-"):
+            word = HIDDEN
+        elif equals and SECRET.search(name):
+            word = f"{name}={HIDDEN}"
+        hide = word.startswith("-") and not equals and bool(SECRET.search(word))
+        found.append(re.sub(r"(://[^/@\s:]*:)[^/@\s]+@", rf"\1{HIDDEN}@", word))
+    return found
+
+
 def _facts() -> dict[str, Any]:
-    telling = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(TELLING)}
+    telling = {
+        name: os.environ[name]
+        for name in sorted(os.environ)
+        if name.startswith(TELLING) and not SECRET.search(name)
+    }
     return {
-        "command": list(sys.orig_argv),
+        "command": without_secrets(sys.orig_argv),
         "folder": os.getcwd(),
         "python": sys.version.split()[0],
         "pid": os.getpid(),

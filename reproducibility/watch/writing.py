@@ -34,6 +34,7 @@ import hashlib
 import json
 import os
 import queue
+import sys
 import threading
 import time
 from pathlib import Path
@@ -67,7 +68,8 @@ class Writing:
         """Note what could not be seen; nothing is "the same" with a problem."""
         if what not in self.problems and len(self.problems) < 20:
             self.problems.append(what)
-            _write_json(self.directory / "problems.json", {"problems": self.problems})
+            with contextlib.suppress(OSError):  # a full disk: `end` says so, if only by its lack
+                _write_json(self.directory / "problems.json", {"problems": self.problems})
 
     def remark(self, what: str) -> None:
         """Note what decides nothing."""
@@ -96,10 +98,18 @@ class Writing:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
-        files = {name: file.close() for name, file in sorted(self._files.items())}
-        facts["problems"], facts["remarks"] = self.problems, self.remarks
-        facts["counts"], facts["files"] = self.counts, files
-        _write_json(self.directory / "end.json", facts)
+        try:
+            files = {name: file.close() for name, file in sorted(self._files.items())}
+            facts["problems"], facts["remarks"] = self.problems, self.remarks
+            facts["counts"], facts["files"] = self.counts, files
+            _write_json(self.directory / "end.json", facts)
+        except OSError as error:  # without its end, the record is never "the same"
+            for file in self._files.values():
+                file.abandon()
+            with contextlib.suppress(OSError):
+                (self.directory / "end.json").unlink()
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"reproducibility: the record is not whole: {error}\n")
 
     def _work(self) -> None:
         with hook.unseen(), contextlib.ExitStack() as self._settings:
@@ -108,7 +118,7 @@ class Writing:
                 try:
                     item = self._queue.get(timeout=SEAL_EVERY)
                 except queue.Empty:
-                    self._flush()
+                    self._flush_or_say()
                     continue
                 if item is None:
                     return
@@ -130,6 +140,12 @@ class Writing:
         for number, (prints, count) in enumerate(pending):
             text += (">" if number else "") + (",".join(prints.texts(count)) if count else "")
         file.write(text + "\n")
+
+    def _flush_or_say(self) -> None:
+        try:
+            self._flush()
+        except Exception as error:
+            self.problem(f"a line could not be written: {type(error).__name__}: {error}")
 
     def _flush(self) -> None:
         for file in self._files.values():
@@ -155,6 +171,10 @@ class _File:
             self.write(f"# {self._digest.hexdigest()}\n")
             self._file.flush()
             self._sealed = True
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def close(self) -> str:
         self.flush()

@@ -124,3 +124,25 @@ def test_no_directory(tmp_path: Path) -> None:
     for name in ("nowhere", "file", "empty"):
         with pytest.raises(RecordError, match="a record of a script"):
             processes_of(tmp_path / name)
+
+
+def test_a_record_that_a_kill_cut(copy: Path, whole: Path) -> None:
+    """Wherever a file ends and no end was written, it is read up to its last seal."""
+    (copy / "process-1" / "end.json").unlink()
+    (path,) = copy.rglob("thread-1.txt")
+    data = path.read_bytes()
+    for size in range(0, len(data), max(1, len(data) // 40)):
+        path.write_bytes(data[:size])
+        assert compare_records(whole, copy).verdict == "cannot be told"
+    path.write_bytes(data + b"\xff unfinished")
+    assert compare_records(whole, copy).verdict == "cannot be told"
+
+
+def test_what_two_records_had_otherwise(copy: Path, whole: Path) -> None:
+    """Versions and variables that differ are noted, and decide nothing."""
+    path = copy / "process-1" / "end.json"
+    end = json.loads(path.read_text())
+    path.write_text(json.dumps({**end, "versions": {**end["versions"], "jax": "0.6.2"}}))
+    compared = compare_records(whole, copy)
+    assert compared.verdict == "same"
+    assert compared.notes == [f"jax is {jax.__version__} in the first run, 0.6.2 in the second"]
