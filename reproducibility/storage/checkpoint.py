@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
 from jaxtyping import PyTree
 
 from reproducibility.errors import (
