@@ -51,6 +51,7 @@ HOUSE = {
         "hook",
         "prints",
         "writing",
+        "source",
         "calls",
         "host",
         "hold",
@@ -170,6 +171,16 @@ def test_libraries_enter_through_their_door(module: str) -> None:
     assert theirs <= allowed
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_jax_is_imported_before_its_parts(module: str) -> None:
+    """`import jax` waits for another thread that imports JAX. A part of it does not, and fails."""
+    body = ast.parse(source(module).read_text()).body
+    names = [node.names[0].name for node in body if isinstance(node, ast.Import)]
+    places = [*names, *(str(node.module) for node in body if isinstance(node, ast.ImportFrom))]
+    parts = [name for name in places if name.split(".")[0] in ("jax", "jaxtyping", "flax", "optax")]
+    assert not parts or "jax" in names  # ruff sorts it before them
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("watch.")])
 def test_what_watches_a_script_needs_its_python_only(module: str) -> None:
     """The room `watch` is loaded by another environment's Python: it imports the standard library,
@@ -206,6 +217,7 @@ TESTED_WITH = {
     "watch.hold": "script.twice",
     "watch.hook": "script.record",
     "watch.host": "script.twice",
+    "watch.source": "script.record",
     "watch.sitecustomize": "script.twice",
     "watch.writing": "script.reading",
     "cli.terminal": "cli.runs",

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from reproducibility.errors import ConfigError
+from reproducibility.errors import ConfigError, RunError, and_more
 
 DATASETS = ("synthetic", "digits")
 RESUME = ("auto", "never", "require")
@@ -160,7 +160,19 @@ def identity_of(settings: Mapping[str, Any]) -> Identity:
 
     Args:
         settings: JSON values by name.
+
+    Raises:
+        RunError: a setting is not among them: another version wrote them.
     """
+    lacking = [field.name for field in dataclasses.fields(Identity) if field.name not in settings]
+    if lacking:
+        raise RunError(
+            "use",
+            "a run",
+            expected=f"settings with {and_more(lacking)}",
+            got="those of another version",
+            do="Use the version that wrote it.",
+        )
     return select_settings(Identity, settings)
 
 

@@ -39,6 +39,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
 import numpy as np
 from jaxtyping import PyTree
 

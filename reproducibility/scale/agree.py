@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 

@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
 from jaxtyping import PyTree
 
 from reproducibility.errors import (
@@ -74,6 +75,7 @@ from reproducibility.storage.seal import (
     unread_error,
 )
 
+THREADS_AT_EXIT = (3, 12, 3)  # the first Python that starts threads while a script ends
 _unfinished: set[CheckpointStore] = set()  # those that were not asked whether their save succeeded
 os.register_at_fork(after_in_child=_unfinished.clear)  # a child has no threads to wait for
 
@@ -135,6 +137,9 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
     def save(self, step: int, tree: PyTree, *, chain: Callable[[], str] | None = None) -> None:
         """Start to save a tree as checkpoint `step`; wait only for the previous save.
 
+        Python 3.12.0 to 3.12.2 start no thread once a script has come to its end (CPython issue
+        113964), and Orbax needs one: there it waits for this save.
+
         Same bits: every leaf is stored exactly, NaN payloads and -0.0 included.
 
         Args:
@@ -172,6 +177,8 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         self._pending = self._commits.submit(self._finish, commit, ticket())
         _unfinished.add(self)
         _wait_at_exit()
+        if sys.version_info < THREADS_AT_EXIT:
+            self.wait()
 
     def wait(self) -> None:
         """Return when the last save is committed.

@@ -4,7 +4,8 @@ The rule: standard library, NumPy and JAX only, from Python 3.10 on; the script 
 and what goes wrong in here is written down and ends the watching, not the script.
 
 `hook` is where every program passes that JAX executes, and the only file that knows private names
-of JAX; `prints` turns arrays into fingerprints, `writing` has the files, `calls` turns calls into
+of JAX; `prints` turns arrays into fingerprints, `writing` has the files, `source` finds the
+script's line, `calls` turns calls into
 lines, `host` sees what the script asks of the machine, `hold` fixes one thing that varies, `begin`
 puts them together, and `sitecustomize` is what Python imports when it starts.
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import hook
-from .calls import Calls, lines_of_source
+from .calls import Calls
+from .source import lines_of_source
 from .writing import Writing
 
 ENOUGH = 200  # events of one kind from one line that are written; more are counted

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -319,3 +321,29 @@ def test_a_child_that_comes_too_late_is_ended(
     with pytest.raises(KeyError):
         side_by_side(one, ("a", "b"))
     assert set(psutil.Process().children()) - before == set()
+
+
+@pytest.mark.parametrize("load", ["reproducibility.explain.trace", "reproducibility.same.distance"])
+def test_a_side_may_import_while_this_process_loads(load: str) -> None:
+    """One thread is in the middle of importing JAX, and the one of a side needs a part of it."""
+    program = f"""
+import builtins, threading, time
+from reproducibility.explain.child import side_by_side
+begun, original = threading.Event(), builtins.__import__
+
+def slow(name, *more):
+    if name.startswith("jax.") and not begun.is_set():  # JAX is half imported
+        begun.set()
+        time.sleep(1)
+    return original(name, *more)
+
+def one(side):
+    begun.wait()
+    from reproducibility.storage.checkpoint import CheckpointStore
+    return CheckpointStore.__name__
+
+builtins.__import__ = slow
+print(side_by_side(one, ["a"], load="{load}"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("['CheckpointStore']\n", "")

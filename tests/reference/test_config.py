@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from reproducibility import ConfigError, Execution, Identity, TrainConfig
+from reproducibility import ConfigError, Execution, Identity, RunError, TrainConfig
+from reproducibility.reference.config import identity_of
 
 REFUSED = [
     ("seed", -1, "a whole number from 0 to 2**32-1"),
@@ -102,3 +103,12 @@ print(sorted({"jax", "numpy", "flax"} & {*sys.modules}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_settings_of_another_version_are_refused() -> None:
+    """A run whose settings lack one of ours was written by another version, and that is said."""
+    settings = dataclasses.asdict(TrainConfig(seed=7).identity)
+    assert identity_of(settings) == TrainConfig(seed=7).identity
+    del settings["dropout"]
+    with pytest.raises(RunError, match="settings with dropout, got those of another version"):
+        identity_of(settings)

@@ -189,3 +189,17 @@ def test_nothing_compiled_under_other_settings_is_used() -> None:
     settings = {"steps": 2, **SMALL}
     plain = [train(TrainConfig(seed=seed, **settings)).digest for seed in (7, 8)]
     assert plain != alone
+
+
+def test_every_part_of_the_state_is_in_a_stage(small: Small) -> None:
+    """A part of the state that no stage showed would let two ledgers agree where it differs.
+
+    The step and the key are in each line by the step's number and by what is drawn.
+    """
+    state = programs_of(small().identity).start
+    fields = {field.name for field in dataclasses.fields(state)} - {"step", "key"}
+    shown = {id(leaf) for leaf in jax.tree.leaves(Programs.stages(state))}
+    lacking = {
+        f for f in fields for leaf in jax.tree.leaves(getattr(state, f)) if id(leaf) not in shown
+    }
+    assert lacking == set()

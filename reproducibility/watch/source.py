@@ -1,0 +1,55 @@
+"""Which line of the script is at work: where a call is made, or something is asked of the machine.
+
+The rule: files of JAX and of the recorder are passed over; the script's own lines count most.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+SITES = 3  # lines of source for each call
+_OURS = os.path.dirname(os.path.abspath(__file__))
+_PYTHON = os.path.dirname(os.__file__)
+
+# Whose a file is, by code object.
+_owners: dict[Any, str] = {}
+SCRIPT, LIBRARY, PYTHON, JAX = "script", "library", "python", "jax"
+
+
+def lines_of_source(frame: Any, *, of_host: bool = False) -> tuple[Any, ...]:
+    """Return code and line number: the innermost that is not JAX's, then the script's own.
+
+    For what is asked of the host the script's own come first, and there are none at all if JAX or
+    the recorder asked, or the import of a module.
+    """
+    library: list[Any] = []
+    script: list[Any] = []
+    asked = False
+    while frame is not None and len(script) < SITES:
+        code = frame.f_code
+        owner = _owners.get(code)
+        if owner is None:
+            owner = _owners[code] = _owner(code.co_filename)
+        if of_host and not asked:
+            jax = owner == JAX and not code.co_filename.startswith(_OURS)
+            if jax or code.co_filename.startswith("<frozen importlib"):
+                return ()
+            asked = owner in (SCRIPT, LIBRARY)
+        if owner == SCRIPT:
+            script.append((code, frame.f_lineno))
+        elif owner == LIBRARY and not script and not library:
+            library.append((code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(([*script, *library] if of_host else [*library, *script])[:SITES])
+
+
+def _owner(name: str) -> str:
+    parts = name.replace("\\", "/").split("/")
+    installed = "site-packages" in parts or "dist-packages" in parts
+    if name.startswith(_OURS) or (installed and {"jax", "jaxlib"} & set(parts[:-1])):
+        return JAX
+    if installed:
+        return LIBRARY
+    return PYTHON if name.startswith(("<frozen", _PYTHON)) else SCRIPT
