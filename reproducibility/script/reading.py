@@ -7,9 +7,10 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ class Thread:
 
     path: Path
     name: str
+    pool: bool  # whether it works for a pool
+    size: int  # bytes that a digest covers: after them comes what a killed process was writing
     programs: dict[int, CalledProgram] = field(default_factory=dict)
     sites: dict[int, tuple[SourceLine, ...]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
@@ -102,10 +105,10 @@ class Thread:
     def calls(self) -> Iterator[Call]:
         """Give each call, in the order of their lines."""
         number = 0
-        with open(self.path, encoding="utf-8") as file:
-            next(file)
-            for text in file:
-                text = text.rstrip("\n")
+        lines = _lines(self.path, self.size)
+        next(lines, None)
+        with contextlib.closing(lines):
+            for text in lines:
                 first, _, rest = text.partition(" ")
                 if first == "#":
                     continue
@@ -174,18 +177,18 @@ class Process:
     end: dict[str, Any] | None
     problems: tuple[str, ...]
     threads: tuple[Thread, ...]
+    hosts: int  # bytes of `host.txt` that a digest covers
+    called: bool  # whether it called JAX
+    pool: bool  # whether it works for a pool of processes, which hands out tasks as they come
 
     def events(self) -> Iterator[Event]:
         """Give what the script asked of the machine, in order."""
-        path = self.path / "host.txt"
-        if not path.exists():
-            return
-        with open(path, encoding="utf-8") as file:
-            for text in file:
+        with contextlib.closing(_lines(self.path / "host.txt", self.hosts)) as lines:
+            for text in lines:
                 if not text.startswith("#"):
                     each = json.loads(text)
-                    lines = tuple(SourceLine(*line) for line in each["lines"])
-                    yield Event(each["after"], each["kind"], each["what"], lines)
+                    site = tuple(SourceLine(*line) for line in each["lines"])
+                    yield Event(each["after"], each["kind"], each["what"], site)
 
 
 def processes_of(record: Path) -> list[Process]:
@@ -228,18 +231,22 @@ def _process(folder: Path) -> Process:
     if not isinstance(digests, dict):
         raise _damaged(folder / "end.json", "something else")
     threads = []
-    for path in _numbered(folder.glob("thread-*.txt")):
-        _check(path, digests.get(path.name))
-        with open(path, encoding="utf-8") as file:
-            threads.append(Thread(path, json.loads(file.readline())["thread"]))
+    paths = _numbered(folder.glob("thread-*.txt"))
+    for path in paths:
+        if size := _check(path, digests.get(path.name)):
+            header = json.loads(next(_lines(path, size)))
+            threads.append(Thread(path, header["thread"], header.get("pool", False), size))
     host = folder / "host.txt"
-    if host.exists():
-        _check(host, digests.get(host.name))
-    missing = set(digests) - {thread.path.name for thread in threads} - {host.name}
+    hosts = _check(host, digests.get(host.name)) if host.exists() else 0
+    missing = set(digests) - {path.name for path in paths} - {host.name}
     if missing or (host.name in digests and not host.exists()):
         raise _damaged(folder, f"no {min(missing, default=host.name)}")
     problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
-    return Process(folder, start, end, tuple(problems), tuple(threads))
+    if _document(folder / "forked.json") is not None:
+        problems = [*problems, "a fork of the process called JAX, which was not recorded"]
+    task = _document(folder / "called.json")
+    called, pool = task is not None or bool(paths), bool(task and task.get("pool"))
+    return Process(folder, start, end, tuple(problems), tuple(threads), hosts, called, pool)
 
 
 def _numbered(paths: Iterable[Path]) -> list[Path]:
@@ -253,16 +260,28 @@ def _numbered(paths: Iterable[Path]) -> list[Path]:
     return [path for _, path in sorted(found.items())]
 
 
-def _check(path: Path, whole: str | None) -> None:
-    """Compare a file with the digests in it, and with that of the whole."""
-    digest = hashlib.sha256()
+def _check(path: Path, whole: str | None) -> int:
+    """Compare a file with the digests in it, and with that of the whole; return what they cover."""
+    digest, size, covered = hashlib.sha256(), 0, 0
     with open(path, "rb") as file:
         for line in file:
-            if line.startswith(b"# ") and line[2:].strip().decode() != digest.hexdigest():
-                raise _damaged(path, "something else")
+            size += len(line)
+            if line.startswith(b"# ") and line.endswith(b"\n"):
+                if line[2:-1] != digest.hexdigest().encode():
+                    raise _damaged(path, "something else")
+                covered = size
             digest.update(line)
     if whole is not None and whole != digest.hexdigest():
         raise _damaged(path, "something else")
+    return covered if whole is None else size
+
+
+def _lines(path: Path, size: int) -> Generator[str]:
+    """Give the lines of a file's first bytes."""
+    if size:
+        with open(path, "rb") as file:
+            while file.tell() < size:
+                yield file.readline().decode().rstrip("\n")
 
 
 def _document(path: Path) -> dict[str, Any] | None:

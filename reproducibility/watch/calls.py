@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import hook, prints
-from .writing import Writing
+from .writing import Writing, works_for_a_pool
 
 FOR_A_DEVICE = 1 << 16  # bytes of a NumPy array that a device looks at faster
 SITES = 3  # lines of source for each call
@@ -135,6 +135,8 @@ class Calls:
         known = self._known.get(id(base))
         if known is not None and known[0]() is base and id(base) not in self._shared:
             return "", known[1]
+        if base.is_deleted():
+            return "x", "deleted"  # the call itself will say so
         fresh.append(base)
         self._remember(base, _Source(line.thread.index, line.number, "i", place))
         return "e", None
@@ -183,8 +185,9 @@ class Calls:
                 thread = _Thread(len(self._threads) + 1)
                 self._threads.append(thread)
             self._local.thread = thread
-            header = json.dumps({"thread": threading.current_thread().name})
-            self._writing.line(thread.file, header)
+            mine = threading.current_thread()
+            header = {"thread": mine.name, "pool": works_for_a_pool(mine)}
+            self._writing.line(thread.file, json.dumps(header))
         return thread
 
 
@@ -322,7 +325,8 @@ def _python_number(value: Any) -> str:
 def _base(value: Any) -> Any:
     """Return the array of numbers behind a JAX array or a typed key; None if it is neither."""
     base = getattr(value, "_base_array", value)
-    return base if hasattr(base, "sharding") and hasattr(base, "addressable_shards") else None
+    kind = type(base)  # of an array that was deleted, the shards themselves raise an error
+    return base if hasattr(kind, "sharding") and hasattr(kind, "addressable_shards") else None
 
 
 def _buffer(mutable: Any) -> Any:

@@ -7,6 +7,8 @@ Chapter: docs/guide/any_script.md
     DIR/process-1/start.json     what was started: command, folder, versions
     DIR/process-1/thread-1.txt   its calls, in order; lines that begin with # seal those before
     DIR/process-1/host-1.txt     what that thread asked of the machine, and after which call
+    DIR/process-1/called.json    is there as soon as it calls JAX
+    DIR/process-1/forked.json    is there as soon as a fork of it does, whose calls are not recorded
     DIR/process-1/end.json       how it ended, and the digest of every file
 
 A line of a thread, apart from its first, is one of
@@ -29,11 +31,13 @@ one for each result.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import hashlib
 import json
 import os
 import queue
+import sys
 import threading
 import time
 from pathlib import Path
@@ -43,6 +47,7 @@ from . import hook
 
 FORMAT = 1
 SEAL_EVERY = 0.5  # seconds between two writes to disk
+POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
 PENDING = 20_000  # lines that may wait for their fingerprints before the script waits
 
 
@@ -53,10 +58,10 @@ class Writing:
         self.directory = _new_folder(directory)
         self._files: dict[str, _File] = {}
         self._queue: queue.Queue[Any] = queue.Queue(PENDING)
-        self._thread: threading.Thread | None = None
+        self._started, self._done = False, threading.Event()
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._plain = False
+        self._plain = self._closing = self._forked = False
         self._settings: Any = None
         self.problems: list[str] = []
         self.remarks: list[str] = []
@@ -78,24 +83,43 @@ class Writing:
         """Count something that has no line."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
+    def is_owner(self) -> bool:
+        """Whether this is the process that is watched, and no fork of it."""
+        return os.getpid() == self._owner
+
+    def called(self) -> None:
+        """Note, before anything else can happen, that JAX is called."""
+        if self.is_owner():
+            _write_json(self.directory / "called.json", _task())
+
     def line(self, name: str, text: str, *pending: tuple[Any, int]) -> None:
         """Add a line to a file; fingerprints that are still computed come at its end."""
-        if os.getpid() != self._owner:
-            return  # a fork: its parent writes
-        if self._thread is None:
+        if not self.is_owner():  # a fork, whose parent writes
+            if name.startswith("thread-") and not self._forked:
+                self._forked = True
+                _write_json(self.directory / "forked.json", {})
+            return
+        if not self._started:
             with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, daemon=True)
-                    self._thread.start()
+                if not self._started:
+                    self._started = True
+                    # Not of `threading`: a script numbers, lists and counts its threads there.
+                    _thread.start_new_thread(self._work, ())
         self._queue.put((name, text, pending))
 
-    def end(self, **facts: Any) -> None:
-        """Write what waits, and the last file."""
-        if os.getpid() != self._owner:
+    def end(self, *, patience: float | None = None, **facts: Any) -> None:
+        """Write what waits, and the last file; without it if that takes longer than `patience`.
+
+        With patience no lock is taken, for the script may be anywhere, even in a signal's handler.
+        """
+        if not self.is_owner():
             return
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        if self._started:
+            if patience is None:
+                self._queue.put(None)
+            self._closing = True
+            if not self._done.wait(patience):
+                return
         files = {name: file.close() for name, file in sorted(self._files.items())}
         facts["problems"], facts["remarks"] = self.problems, self.remarks
         facts["counts"], facts["files"] = self.counts, files
@@ -103,22 +127,28 @@ class Writing:
 
     def _work(self) -> None:
         with hook.unseen(), contextlib.ExitStack() as self._settings:
-            written = time.monotonic()
-            while True:
-                try:
-                    item = self._queue.get(timeout=SEAL_EVERY)
-                except queue.Empty:
-                    self._flush()
-                    continue
-                if item is None:
+            self._write_lines()
+        self._done.set()
+
+    def _write_lines(self) -> None:
+        written = time.monotonic()
+        while True:
+            try:
+                item = self._queue.get(timeout=SEAL_EVERY)
+            except queue.Empty:
+                if self._closing:
                     return
-                try:
-                    self._write(*item)
-                    if time.monotonic() - written > SEAL_EVERY:
-                        self._flush()
-                        written = time.monotonic()
-                except Exception as error:  # never the script's
-                    self.problem(f"a line could not be written: {type(error).__name__}: {error}")
+                self._flush()
+                continue
+            if item is None:
+                return
+            try:
+                self._write(*item)
+                if time.monotonic() - written > SEAL_EVERY:
+                    self._flush()
+                    written = time.monotonic()
+            except Exception as error:  # never the script's
+                self.problem(f"a line could not be written: {type(error).__name__}: {error}")
 
     def _write(self, name: str, text: str, pending: tuple[tuple[Any, int], ...]) -> None:
         file = self._files.get(name)
@@ -172,6 +202,17 @@ def _new_folder(directory: Path) -> Path:
             continue
         return path
     raise OSError(f"too many processes in {directory}")
+
+
+def _task() -> dict[str, Any]:
+    """Return whether this process works for a pool, which hands out tasks as they come."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    return {"pool": bool(process) and works_for_a_pool(process.current_process())}
+
+
+def works_for_a_pool(worker: Any) -> bool:
+    """Return whether a thread or process was started by a pool, whatever its name."""
+    return getattr(getattr(worker, "_target", None), "__module__", "") in POOLS
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

@@ -188,6 +188,31 @@ def guarded(wrong: float) -> Any:
     return x
 
 
+@script
+def no_new_trace(wrong: float) -> Any:
+    """Calls where JAX may trace nothing; a new shape is still refused."""
+    step = jax.jit(lambda w: w * 0.9 + 1)
+    w = step(step(jnp.full(3, wrong)))
+    with jax.no_tracing():
+        for _ in range(3):
+            w = step(w)
+        with pytest.raises(RuntimeError, match="re-tracing"):
+            step(np.zeros(2, np.float32))
+    return w
+
+
+@script
+def deleted_arrays(wrong: float) -> Any:
+    """Arrays that were donated, and are used all the same."""
+    step = jax.jit(lambda w: w * 0.9 + 1, donate_argnums=0)
+    for w in (jnp.full(3, wrong), jax.device_put(np.zeros(3, np.float32))):
+        step(w)
+        for again in (step, lambda w: w + 1):
+            with pytest.raises((RuntimeError, ValueError), match="deleted"):
+                again(w)
+    return step(jnp.full(3, wrong))
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, Any, Alignment]]:
     """Give what a script returns alone and recorded, and the comparison of two records."""
