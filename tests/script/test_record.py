@@ -189,19 +189,6 @@ def guarded(wrong: float) -> Any:
 
 
 @script
-def no_new_trace(wrong: float) -> Any:
-    """Calls where JAX may trace nothing; a new shape is still refused."""
-    step = jax.jit(lambda w: w * 0.9 + 1)
-    w = step(step(jnp.full(3, wrong)))
-    with jax.no_tracing():
-        for _ in range(3):
-            w = step(w)
-        with pytest.raises(RuntimeError, match="re-tracing"):
-            step(np.zeros(2, np.float32))
-    return w
-
-
-@script
 def deleted_arrays(wrong: float) -> Any:
     """Arrays that were donated, and are used all the same."""
     step = jax.jit(lambda w: w * 0.9 + 1, donate_argnums=0)

@@ -209,6 +209,20 @@ def test_threads_are_those_of_the_script(tmp_path: Path) -> None:
     assert twice(tmp_path)["verdict"] == "same"
 
 
+def test_where_nothing_may_be_traced(tmp_path: Path) -> None:
+    """Under `jax.no_tracing` a watched call is none that is traced anew; another shape is."""
+    lines = """
+with jax.no_tracing():
+    print(step(w, x))
+    try:
+        step(x[:2], x[:2])
+    except RuntimeError as error:
+        print("re-tracing" in str(error))
+"""
+    training(tmp_path, last=lines)
+    assert twice(tmp_path)["verdict"] == "same"
+
+
 def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
     """What is printed decides nothing: times differ in each run."""
     training(tmp_path, last="print(time.perf_counter())")
