@@ -34,7 +34,7 @@ TELLING = (
     "TF_",
 )
 
-PATIENCE = 20  # seconds that `os._exit` waits for the record
+WAIT_AT_OS_EXIT = 20  # seconds that `os._exit` waits for the record
 
 
 class Session:
@@ -106,7 +106,7 @@ def _end_with_os_exit(session: Session) -> None:
 
     def _exit(status: int) -> NoReturn:
         try:
-            session.end(patience=PATIENCE)
+            session.end(patience=WAIT_AT_OS_EXIT)
         finally:
             leave(status)
 

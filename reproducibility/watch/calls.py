@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import hook, prints
-from .writing import Writing, works_for_a_pool
+from .writing import Writing
 
 FOR_A_DEVICE = 1 << 16  # bytes of a NumPy array that a device looks at faster
 SITES = 3  # lines of source for each call
@@ -182,12 +182,9 @@ class Calls:
         thread: _Thread | None = getattr(self._local, "thread", None)
         if thread is None:
             with self._lock:
-                thread = _Thread(len(self._threads) + 1)
+                self._local.thread = thread = _Thread(len(self._threads) + 1)
                 self._threads.append(thread)
-            self._local.thread = thread
-            mine = threading.current_thread()
-            header = {"thread": mine.name, "pool": works_for_a_pool(mine)}
-            self._writing.line(thread.file, json.dumps(header))
+            self._writing.begin_thread(thread.file)
         return thread
 
 
@@ -301,7 +298,7 @@ class _Line:
 
     def raised(self, writing: Writing, error: str) -> None:
         """Add a line that says that the call failed."""
-        writing.line(self.thread.file, f"{self._text(writing)}!{error}")
+        writing.line(self.thread.file, self._text(writing), self.fresh, error=error)
 
 
 def _named(program: hook.Compiled) -> list[int]:

@@ -17,7 +17,7 @@ A line of a thread, apart from its first, is one of
     site ID JSON                 three lines of source, innermost first
     pattern ID PROGRAM SITE REF,REF,...
     PATTERN TOKEN,...;FINGERPRINT,...>FINGERPRINT,...      a call
-    PATTERN TOKEN,...!ERROR      a call that raised an error
+    PATTERN TOKEN,...;FINGERPRINT,...!ERROR      a call that raised an error
     @N ...                       the same of call N, if that is not the one after the last
     # SHA256                     of all bytes of this file before this line
 
@@ -90,9 +90,14 @@ class Writing:
     def called(self) -> None:
         """Note, before anything else can happen, that JAX is called."""
         if self.is_owner():
-            _write_json(self.directory / "called.json", _task())
+            _write_json(self.directory / "called.json", _kind_of_process())
 
-    def line(self, name: str, text: str, *pending: tuple[Any, int]) -> None:
+    def begin_thread(self, name: str) -> None:
+        """Write the first line of the file of the thread that asks."""
+        mine = threading.current_thread()
+        self.line(name, json.dumps({"thread": mine.name, "pool": _works_for_a_pool(mine)}))
+
+    def line(self, name: str, text: str, *pending: tuple[Any, int], error: str = "") -> None:
         """Add a line to a file; fingerprints that are still computed come at its end."""
         if not self.is_owner():  # a fork, whose parent writes
             if name.startswith("thread-") and not self._forked:
@@ -105,7 +110,7 @@ class Writing:
                     self._started = True
                     # Not of `threading`: a script numbers, lists and counts its threads there.
                     _thread.start_new_thread(self._work, ())
-        self._queue.put((name, text, pending))
+        self._queue.put((name, text, pending, error))
 
     def end(self, *, patience: float | None = None, **facts: Any) -> None:
         """Write what waits, and the last file; without it if that takes longer than `patience`.
@@ -150,7 +155,9 @@ class Writing:
             except Exception as error:  # never the script's
                 self.problem(f"a line could not be written: {type(error).__name__}: {error}")
 
-    def _write(self, name: str, text: str, pending: tuple[tuple[Any, int], ...]) -> None:
+    def _write(
+        self, name: str, text: str, pending: tuple[tuple[Any, int], ...], error: str
+    ) -> None:
         file = self._files.get(name)
         if file is None:
             file = self._files[name] = _File(self.directory / name)
@@ -158,8 +165,15 @@ class Writing:
             self._plain = True
             self._settings.enter_context(hook.plain_settings())
         for number, (prints, count) in enumerate(pending):
-            text += (">" if number else "") + (",".join(prints.texts(count)) if count else "")
-        file.write(text + "\n")
+            try:
+                found = prints.texts(count) if count else []
+            except Exception as late:  # a call that fails where its results are used first
+                error = type(late).__name__
+                first = str(late).partition("\n")[0]
+                self.problem(f"a call has no result that can be read: {error}: {first}")
+                break
+            text += (">" if number else "") + ",".join(found)
+        file.write(f"{text}!{error}\n" if error else f"{text}\n")
 
     def _flush(self) -> None:
         for file in self._files.values():
@@ -204,13 +218,13 @@ def _new_folder(directory: Path) -> Path:
     raise OSError(f"too many processes in {directory}")
 
 
-def _task() -> dict[str, Any]:
+def _kind_of_process() -> dict[str, Any]:
     """Return whether this process works for a pool, which hands out tasks as they come."""
     process: Any = sys.modules.get("multiprocessing.process")
-    return {"pool": bool(process) and works_for_a_pool(process.current_process())}
+    return {"pool": bool(process) and _works_for_a_pool(process.current_process())}
 
 
-def works_for_a_pool(worker: Any) -> bool:
+def _works_for_a_pool(worker: Any) -> bool:
     """Return whether a thread or process was started by a pool, whatever its name."""
     return getattr(getattr(worker, "_target", None), "__module__", "") in POOLS
 

@@ -341,6 +341,33 @@ def test_an_error_of_the_script_is_its_own(tmp_path: Path) -> None:
     assert compare_records(tmp_path / "record", tmp_path / "record").calls > 0
 
 
+def test_a_call_that_fails_while_it_runs(tmp_path: Path) -> None:
+    """Whether an error comes at once or where the result is used is chance, and no difference."""
+    blocked = threading.Event()
+
+    def refuse(x: Any) -> Any:
+        blocked.wait(10)
+        raise ValueError("no")
+
+    def run(place: Path, *, late: bool) -> Alignment:
+        (blocked.clear if late else blocked.set)()
+        step = jax.jit(lambda x: jax.pure_callback(refuse, x, x) * 2)
+
+        def use() -> None:
+            result = step(jax.device_put(np.ones(3, np.float32)))
+            blocked.set()
+            jax.block_until_ready(result)
+
+        with record(place), pytest.raises(jax.errors.JaxRuntimeError):
+            use()
+        return compare_records(tmp_path / "once", place)
+
+    for name, late in (("once", False), ("again", False), ("late", True)):
+        found = run(tmp_path / name, late=late)
+        assert found.roots == []
+        assert all("\n" not in problem for problem in found.problems)
+
+
 def test_an_error_of_the_recorder_is_not_the_scripts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
