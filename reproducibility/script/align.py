@@ -8,6 +8,7 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -19,8 +20,7 @@ from reproducibility.script.reading import Call, Process, SourceLine, Thread, pr
 
 type RootKind = Literal["host", "program", "path", "end", "error"]
 type RecordVerdict = Literal["same", "different", "cannot be told"]
-# Whose workers take tasks in any order: what they do is compared where another thread uses it.
-POOL = re.compile(r"ThreadPoolExecutor-\d+_\d+|Thread-\d+ \(_worker\)|asyncio_\d+")
+RUNS = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,19 @@ def compare_records(a: str | Path, b: str | Path) -> Alignment:
     """
     found = Alignment()
     ones, others = processes_of(Path(a)), processes_of(Path(b))
+    pools = [[each for each in processes if each.pool] for processes in (ones, others)]
+    for processes, pool, run in zip((ones, others), pools, RUNS, strict=True):
+        for process in pool:
+            processes.remove(process)
+            _what_was_not_seen(found, process, run)
+    _compare_pools(found, *([t for each in pool for t in each.threads] for pool in pools))
     for one, other in _pairs(ones, others):
         ones.remove(one)
         others.remove(other)
         _align_processes(found, one, other)
-    found.problems += [f"only the first run started {_command(each)}" for each in ones]
-    found.problems += [f"only the second run started {_command(each)}" for each in others]
+    for processes, run in zip((ones, others), RUNS, strict=True):
+        for each in processes:
+            _alone(found, each, run)
     if not found.calls:
         found.problems.append("no call of JAX was recorded")
     return found
@@ -158,28 +165,55 @@ def _command(process: Process) -> str:
     return re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", command)[:200]
 
 
+def _alone(found: Alignment, process: Process, run: str) -> None:
+    """Note a process without a counterpart, if JAX was called in it."""
+    if process.called or process.problems:
+        found.problems.append(f"only the {run} run started {_command(process)}")
+
+
+def _compare_pools(found: Alignment, one: Sequence[Thread], other: Sequence[Thread]) -> None:
+    """Compare what the workers of pools did, whichever did it: how often each result came."""
+    counts: list[Counter[object]] = [Counter(), Counter()]
+    for threads, count in zip((one, other), counts, strict=True):
+        for call in (call for thread in threads for call in thread.calls()):
+            program = call.pattern.program
+            count[program.name, program.text, call.results, call.error] += 1
+    found.calls += counts[0].total()
+    if counts[0] != counts[1]:
+        found.problems.append("the workers of a pool did not find the same results in both runs")
+
+
+def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
+    found.problems += [f"in the {run} run, {problem}" for problem in process.problems]
+    if process.end is None and process.called:
+        found.problems.append(
+            f"the record of the {run} run has no end: it was killed, or left by os._exit or exec"
+        )
+    for name, count in sorted((process.end or {}).get("counts", {}).items()):
+        found.problems.append(f"in the {run} run, {count} {name} were not recorded")
+
+
 def _align_processes(found: Alignment, a: Process, b: Process) -> None:
-    for process, run in ((a, "first"), (b, "second")):
-        found.problems += [f"in the {run} run, {problem}" for problem in process.problems]
-        if process.end is None:
-            found.problems.append(
-                f"the record of the {run} run has no end: it was killed, or left by os._exit "
-                "or exec"
-            )
-        for name, count in sorted((process.end or {}).get("counts", {}).items()):
-            found.problems.append(f"in the {run} run, {count} {name} were not recorded")
+    for process, run in zip((a, b), RUNS, strict=True):
+        _what_was_not_seen(found, process, run)
     found.notes += [note for note in _unlike(a, b) if note not in found.notes]
+    ended = (a.end is not None, b.end is not None)
     sides = (_RecordSide(a.threads), _RecordSide(b.threads))
+    # Which worker of a pool does a task is chance; so is which of several threads has which name.
+    pools = [{each.name for each in side.threads.values() if each.pool} for side in sides]
+    pooled = pools[0] | pools[1] | sides[0].doubled | sides[1].doubled
+    _compare_pools(found, *([t for t in each.threads if t.name in pooled] for each in (a, b)))
     differing: set[_Origin] = set()
     for name, thread in sides[0].threads.items():
+        if thread.name in pooled:
+            continue
         other = sides[1].threads.pop(name, None)
-        if other is not None and not POOL.fullmatch(name):
-            ended = (a.end is not None, b.end is not None)
-            _Walk(found, sides, (thread, other), differing, a.path.name, ended).go()
-        elif other is None and not POOL.fullmatch(name):
+        if other is not None:
+            _Walk(found, sides, (thread, other), differing, a.path.name).go(ended)
+        else:
             found.problems.append(f"only the first run called JAX in the thread {name}")
-    for name in sides[1].threads:
-        if not POOL.fullmatch(name):
+    for name, thread in sides[1].threads.items():
+        if thread.name not in pooled:
             found.problems.append(f"only the second run called JAX in the thread {name}")
 
 
@@ -206,13 +240,18 @@ class _RecordSide:
     """The threads of one run, and the values of what one thread may take from another."""
 
     def __init__(self, threads: Sequence[Thread]) -> None:
-        self.threads = {thread.name: thread for thread in threads}
-        self.names = {thread.number: thread.name for thread in threads}
+        times = Counter(thread.name for thread in threads)
+        self.doubled = {name for name, count in times.items() if count > 1}
+        self.names = {
+            thread.number: thread.name + f" {thread.number}" * (thread.name in self.doubled)
+            for thread in threads
+        }
+        self.threads = {self.names[thread.number]: thread for thread in threads}
         self._values: dict[tuple[str, int], Call] = {}
         if len(threads) > 1:
             for thread in threads:
                 for call in thread.calls():
-                    self._values[thread.name, call.number] = call
+                    self._values[self.names[thread.number], call.number] = call
 
     def value(self, origin: _Origin | None) -> str | None:
         """Return the fingerprint of an array, if it can be looked up."""
@@ -234,20 +273,18 @@ class _Walk:
         threads: tuple[Thread, Thread],
         differing: set[_Origin],
         process: str,
-        ended: tuple[bool, bool] = (True, True),
     ) -> None:
-        self._ended = ended
         self._found, self._sides, self._threads = found, sides, threads
         self._differing, self._process, self._name = differing, process, threads[0].name
         self._last: tuple[dict[object, list[_Origin | None]], ...] = ({}, {})
 
-    def go(self) -> None:
-        """Compare them until one takes another path."""
+    def go(self, ended: tuple[bool, bool]) -> None:
+        """Compare them until one takes another path, or until the record of a killed one stops."""
         for one, other in zip_longest(*(thread.calls() for thread in self._threads)):
+            if (one is None and not ended[0]) or (other is None and not ended[1]):
+                return
             self._found.calls += 1
             if one is None or other is None:
-                if not self._ended[0 if one is None else 1]:
-                    return  # its record was cut, and nobody knows what it would have called
                 self._root("end", one or other, "the other run made no such call")
                 return
             if not self._compare(one, other):

@@ -7,9 +7,10 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ class Thread:
 
     path: Path
     name: str
-    size: int
+    pool: bool  # whether it works for a pool
+    size: int  # bytes that a digest covers: after them comes what a killed process was writing
     programs: dict[int, CalledProgram] = field(default_factory=dict)
     sites: dict[int, tuple[SourceLine, ...]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
@@ -104,17 +106,18 @@ class Thread:
         """Give each call, in the order of their lines."""
         number = 0
         lines = _lines(self.path, self.size)
-        next(lines)
-        for text in lines:
-            first, _, rest = text.partition(" ")
-            if first == "#":
-                continue
-            if first in ("program", "site", "pattern"):
-                self._define(first, rest)
-                continue
-            call = self._call(number, text)
-            number = call.number + 1
-            yield call
+        next(lines, None)
+        with contextlib.closing(lines):
+            for text in lines:
+                first, _, rest = text.partition(" ")
+                if first == "#":
+                    continue
+                if first in ("program", "site", "pattern"):
+                    self._define(first, rest)
+                    continue
+                call = self._call(number, text)
+                number = call.number + 1
+                yield call
 
     def _define(self, what: str, text: str) -> None:
         name, _, rest = text.partition(" ")
@@ -178,17 +181,18 @@ class Process:
     end: dict[str, Any] | None
     problems: tuple[str, ...]
     threads: tuple[Thread, ...]
-    host_size: int = 0
+    hosts: int  # bytes of `host.txt` that a digest covers
+    called: bool  # whether it called JAX
+    pool: bool  # whether it works for a pool of processes, which hands out tasks as they come
 
     def events(self) -> Iterator[Event]:
         """Give what the script asked of the machine, in order."""
-        if not self.host_size:
-            return
-        for text in _lines(self.path / "host.txt", self.host_size):
-            if not text.startswith("#"):
-                each = json.loads(text)
-                lines = tuple(SourceLine(*line) for line in each["lines"])
-                yield Event(each["after"], each["kind"], each["what"], lines)
+        with contextlib.closing(_lines(self.path / "host.txt", self.hosts)) as lines:
+            for text in lines:
+                if not text.startswith("#"):
+                    each = json.loads(text)
+                    site = tuple(SourceLine(*line) for line in each["lines"])
+                    yield Event(each["after"], each["kind"], each["what"], site)
 
 
 def processes_of(record: Path) -> list[Process]:
@@ -231,18 +235,22 @@ def _process(folder: Path) -> Process:
     if not isinstance(digests, dict):
         raise _damaged(folder / "end.json", "something else")
     threads = []
-    for path in _numbered(folder.glob("thread-*.txt")):
-        if size := _covered(path, digests.get(path.name), cut=end is None):
-            name = json.loads(next(_lines(path, size)))["thread"]
-            threads.append(Thread(path, name, size))
-    host, host_size = folder / "host.txt", 0
-    if host.exists():
-        host_size = _covered(host, digests.get(host.name), cut=end is None)
-    missing = set(digests) - {thread.path.name for thread in threads} - {host.name}
-    if missing or (host.name in digests and not host.exists()):
-        raise _damaged(folder, f"no {min(missing, default=host.name)}")
+    paths = _numbered(folder.glob("thread-*.txt"))
+    for path in paths:
+        if size := _check(path, digests.get(path.name)):
+            header = json.loads(next(_lines(path, size)))
+            threads.append(Thread(path, header["thread"], header.get("pool", False), size))
+    host = folder / "host.txt"
+    hosts = _check(host, digests.get(host.name)) if host.exists() else 0
+    files = {path.name for path in (*paths, host) if path.exists()}
+    if end and files != set(digests):
+        raise _damaged(folder, f"not its files: {', '.join(sorted(files ^ set(digests)))}")
     problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
-    return Process(folder, start, end, tuple(problems), tuple(threads), host_size)
+    if _document(folder / "forked.json") is not None:
+        problems = [*problems, "a fork of the process called JAX, which was not recorded"]
+    task = _document(folder / "called.json")
+    called, pool = task is not None or bool(paths), bool(task and task.get("pool"))
+    return Process(folder, start, end, tuple(problems), tuple(threads), hosts, called, pool)
 
 
 def _numbered(paths: Iterable[Path]) -> list[Path]:
@@ -256,30 +264,28 @@ def _numbered(paths: Iterable[Path]) -> list[Path]:
     return [path for _, path in sorted(found.items())]
 
 
-def _covered(path: Path, whole: str | None, *, cut: bool) -> int:
-    """Compare a file with the digests in it, and with that of the whole; return how many of its
-    bytes these cover. That is all of them, unless the process was killed."""
-    digest, place, covered = hashlib.sha256(), 0, 0
+def _check(path: Path, whole: str | None) -> int:
+    """Compare a file with the digests in it, and with that of the whole; return what they cover."""
+    digest, size, covered = hashlib.sha256(), 0, 0
     with open(path, "rb") as file:
         for line in file:
-            place += len(line)
+            size += len(line)
             if line.startswith(b"# ") and line.endswith(b"\n"):
                 if line[2:-1] != digest.hexdigest().encode():
                     raise _damaged(path, "something else")
-                covered = place
+                covered = size
             digest.update(line)
-    if not cut and (covered != place or whole != digest.hexdigest()):
+    if whole is not None and (covered != size or whole != digest.hexdigest()):
         raise _damaged(path, "something else")
-    return covered
+    return covered if whole is None else size
 
 
-def _lines(path: Path, size: int) -> Iterator[str]:
-    """Give the lines of the first bytes of a file."""
-    with open(path, "rb") as file:
-        while size > 0:
-            line = file.readline(size)
-            size -= len(line)
-            yield line.decode().rstrip("\n")
+def _lines(path: Path, size: int) -> Generator[str]:
+    """Give the lines of a file's first bytes."""
+    if size:
+        with open(path, "rb") as file:
+            while file.tell() < size:
+                yield file.readline().decode().rstrip("\n")
 
 
 def _document(path: Path) -> dict[str, Any] | None:

@@ -10,9 +10,9 @@ lines, `host` sees what the script asks of the machine, `hold` fixes one thing t
 puts them together, and `sitecustomize` is what Python imports when it starts.
 
 This folder imports nothing of the package around it: it is loaded under another name, by a Python
-that may not have the package. What is changed in the process: three functions of JAX, which are put
-back at the end, and in a process that is recorded from its start those of Python and NumPy that ask
-for entropy, the time, a listing or a draw.
+that may not have the package. What is changed in the process: three functions of JAX and where it
+reads one setting, which are put back at the end, and in a process that is recorded from its start
+those of Python and NumPy that ask for entropy, the time, a listing or a draw, and `os._exit`.
 
 Chapter: docs/guide/any_script.md
 """

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import hook
 from .calls import Calls
@@ -38,6 +38,7 @@ TELLING = (
 # Names whose value is not written down, of a variable or of an argument such as --api-key.
 SECRET = re.compile(r"(?i)passw|pwd$|secret|token([-_.]|$)|credential|(^|[-_.]|api)key$")
 HIDDEN = "…"
+WAIT_AT_OS_EXIT = 20  # seconds that `os._exit` waits for the record
 
 
 class Session:
@@ -47,7 +48,7 @@ class Session:
         self.writing = Writing(Path(directory), _facts())
         self.calls = Calls(self.writing)
         self.host = Host(self.writing, self.calls)
-        self._tested = False
+        self._tested = self._ended = False
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or 0)
 
     def install(self) -> None:
@@ -61,6 +62,7 @@ class Session:
         """Test the hooks at the first call, when the script has started its backend itself."""
         if not self._tested:
             self._tested = True
+            self.writing.called()
             try:
                 lacking = hook.self_test()
             except Exception as error:
@@ -76,6 +78,9 @@ class Session:
 
     def end(self, **facts: Any) -> None:
         """Write what waits, and leave JAX alone."""
+        if self._ended or not self.writing.is_owner():
+            return
+        self._ended = True
         jax = sys.modules.get("jax")
         if jax is not None and not self._tested and _has_backend():
             self.writing.problem("JAX has started and no call was seen")
@@ -91,11 +96,25 @@ def with_the_script(directory: str) -> None:
     session.host.watch_python()
     # What is registered first runs last: the script's own functions at exit may call JAX.
     atexit.register(session.end)
+    _end_with_os_exit(session)
     for module, do in (("numpy.random", session.host.watch_numpy), ("jax", session.install)):
         if module in sys.modules:
             do()
         else:
             sys.meta_path.insert(0, _After(module, do))
+
+
+def _end_with_os_exit(session: Session) -> None:
+    """Have the record ended by `os._exit` too, which runs no function at exit."""
+    leave = os._exit
+
+    def _exit(status: int) -> NoReturn:
+        try:
+            session.end(patience=WAIT_AT_OS_EXIT)
+        finally:
+            leave(status)
+
+    os._exit = _exit
 
 
 class _After(importlib.abc.MetaPathFinder):

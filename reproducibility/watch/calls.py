@@ -132,6 +132,8 @@ class Calls:
         known = self._known.get(id(base))
         if known is not None and known[0]() is base and id(base) not in self._shared:
             return "", known[1]
+        if base.is_deleted():
+            return "x", "deleted"  # the call itself will say so
         fresh.append(base)
         self._remember(base, _Source(line.thread.index, line.number, "i", place))
         return "e", None
@@ -177,11 +179,9 @@ class Calls:
         thread: _Thread | None = getattr(self._local, "thread", None)
         if thread is None:
             with self._lock:
-                thread = _Thread(len(self._threads) + 1)
+                self._local.thread = thread = _Thread(len(self._threads) + 1)
                 self._threads.append(thread)
-            self._local.thread = thread
-            header = json.dumps({"thread": threading.current_thread().name})
-            self._writing.line(thread.file, header)
+            self._writing.begin_thread(thread.file)
         return thread
 
 
@@ -295,7 +295,7 @@ class _Line:
 
     def raised(self, writing: Writing, error: str) -> None:
         """Add a line that says that the call failed."""
-        writing.line(self.thread.file, f"{self._text(writing)}!{error}")
+        writing.line(self.thread.file, self._text(writing), self.fresh, error=error)
 
 
 def _named(program: hook.Compiled) -> list[int]:
@@ -319,7 +319,8 @@ def _python_number(value: Any) -> str:
 def _base(value: Any) -> Any:
     """Return the array of numbers behind a JAX array or a typed key; None if it is neither."""
     base = getattr(value, "_base_array", value)
-    return base if hasattr(base, "sharding") and hasattr(base, "addressable_shards") else None
+    kind = type(base)  # of an array that was deleted, the shards themselves raise an error
+    return base if hasattr(kind, "sharding") and hasattr(kind, "addressable_shards") else None
 
 
 def _buffer(mutable: Any) -> Any:

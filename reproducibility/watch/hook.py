@@ -12,6 +12,7 @@ import importlib
 import re
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -72,6 +73,22 @@ class _Watched:
         return getattr(self.execute, name)
 
 
+class _SettingsOfCalls:
+    """JAX's settings, as they are read where a call comes by.
+
+    Under `no_tracing` JAX refuses any call that does not take the shortcut, as watched ones do not.
+    Whatever is traced is still refused, where it is traced.
+    """
+
+    no_tracing = types.SimpleNamespace(value=False)
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, name)
+
+
 type_of_watcher = Callable[[Compiled, Callable[..., Any], "tuple[Any, ...]"], Any]
 _watcher: type_of_watcher | None = None  # one in a process
 _originals: dict[str, Any] = {}
@@ -92,7 +109,8 @@ def install(
     unsafe_call: Any = executable.unsafe_call
     from_hlo = pxla.UnloadedMeshExecutable.from_hlo
     put = dispatch._batched_device_put_impl
-    _originals.update(unsafe_call=unsafe_call, from_hlo=from_hlo, put=put)
+    pjit: Any = _private("pjit")
+    _originals.update(unsafe_call=unsafe_call, from_hlo=from_hlo, put=put, config=pjit.config)
 
     def watched(self: Any) -> Any:
         call = unsafe_call.fget(self)
@@ -125,6 +143,7 @@ def install(
     executable.unsafe_call = property(watched)
     pxla.UnloadedMeshExecutable.from_hlo = staticmethod(compiled)
     dispatch._batched_device_put_impl = put_on_devices
+    pjit.config = _SettingsOfCalls(pjit.config)
 
 
 def _private(name: str) -> Any:
@@ -147,6 +166,7 @@ def uninstall() -> None:
     pxla.MeshExecutable.unsafe_call = _originals["unsafe_call"]
     pxla.UnloadedMeshExecutable.from_hlo = staticmethod(_originals["from_hlo"])
     dispatch._batched_device_put_impl = _originals["put"]
+    _private("pjit").config = _originals["config"]
     _originals.clear()
 
 

@@ -7,6 +7,8 @@ Chapter: docs/guide/any_script.md
     DIR/process-1/start.json     what was started: command, folder, versions
     DIR/process-1/thread-1.txt   its calls, in order; lines that begin with # seal those before
     DIR/process-1/host-1.txt     what that thread asked of the machine, and after which call
+    DIR/process-1/called.json    is there as soon as it calls JAX
+    DIR/process-1/forked.json    is there as soon as a fork of it does, whose calls are not recorded
     DIR/process-1/end.json       how it ended, and the digest of every file
 
 A line of a thread, apart from its first, is one of
@@ -15,7 +17,7 @@ A line of a thread, apart from its first, is one of
     site ID JSON                 three lines of source, innermost first
     pattern ID PROGRAM SITE REF,REF,...
     PATTERN TOKEN,...;FINGERPRINT,...>FINGERPRINT,...      a call
-    PATTERN TOKEN,...!ERROR      a call that raised an error
+    PATTERN TOKEN,...;FINGERPRINT,...!ERROR      a call that raised an error
     @N ...                       the same of call N, if that is not the one after the last
     # SHA256                     of all bytes of this file before this line
 
@@ -29,6 +31,7 @@ one for each result.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import hashlib
 import json
@@ -44,6 +47,7 @@ from . import hook
 
 FORMAT = 1
 SEAL_EVERY = 0.5  # seconds between two writes to disk
+POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
 PENDING = 20_000  # lines that may wait for their fingerprints before the script waits
 
 
@@ -54,10 +58,10 @@ class Writing:
         self.directory = _new_folder(directory)
         self._files: dict[str, _File] = {}
         self._queue: queue.Queue[Any] = queue.Queue(PENDING)
-        self._thread: threading.Thread | None = None
+        self._started, self._done = False, threading.Event()
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._plain = False
+        self._plain = self._closing = self._forked = False
         self._settings: Any = None
         self.problems: list[str] = []
         self.remarks: list[str] = []
@@ -80,24 +84,48 @@ class Writing:
         """Count something that has no line."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
-    def line(self, name: str, text: str, *pending: tuple[Any, int]) -> None:
-        """Add a line to a file; fingerprints that are still computed come at its end."""
-        if os.getpid() != self._owner:
-            return  # a fork: its parent writes
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, daemon=True)
-                    self._thread.start()
-        self._queue.put((name, text, pending))
+    def is_owner(self) -> bool:
+        """Whether this is the process that is watched, and no fork of it."""
+        return os.getpid() == self._owner
 
-    def end(self, **facts: Any) -> None:
-        """Write what waits, and the last file."""
-        if os.getpid() != self._owner:
+    def called(self) -> None:
+        """Note, before anything else can happen, that JAX is called."""
+        if self.is_owner():
+            _write_json(self.directory / "called.json", _kind_of_process())
+
+    def begin_thread(self, name: str) -> None:
+        """Write the first line of the file of the thread that asks."""
+        mine = threading.current_thread()
+        self.line(name, json.dumps({"thread": mine.name, "pool": _works_for_a_pool(mine)}))
+
+    def line(self, name: str, text: str, *pending: tuple[Any, int], error: str = "") -> None:
+        """Add a line to a file; fingerprints that are still computed come at its end."""
+        if not self.is_owner():  # a fork, whose parent writes
+            if name.startswith("thread-") and not self._forked:
+                self._forked = True
+                _write_json(self.directory / "forked.json", {})
             return
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    self._started = True
+                    # Not of `threading`: a script numbers, lists and counts its threads there.
+                    _thread.start_new_thread(self._work, ())
+        self._queue.put((name, text, pending, error))
+
+    def end(self, *, patience: float | None = None, **facts: Any) -> None:
+        """Write what waits, and the last file; without it if that takes longer than `patience`.
+
+        With patience no lock is taken, for the script may be anywhere, even in a signal's handler.
+        """
+        if not self.is_owner():
+            return
+        if self._started:
+            if patience is None:
+                self._queue.put(None)
+            self._closing = True
+            if not self._done.wait(patience):
+                return
         try:
             files = {name: file.close() for name, file in sorted(self._files.items())}
             facts["problems"], facts["remarks"] = self.problems, self.remarks
@@ -113,24 +141,32 @@ class Writing:
 
     def _work(self) -> None:
         with hook.unseen(), contextlib.ExitStack() as self._settings:
-            written = time.monotonic()
-            while True:
-                try:
-                    item = self._queue.get(timeout=SEAL_EVERY)
-                except queue.Empty:
-                    self._flush_or_say()
-                    continue
-                if item is None:
-                    return
-                try:
-                    self._write(*item)
-                    if time.monotonic() - written > SEAL_EVERY:
-                        self._flush()
-                        written = time.monotonic()
-                except Exception as error:  # never the script's
-                    self.problem(f"a line could not be written: {type(error).__name__}: {error}")
+            self._write_lines()
+        self._done.set()
 
-    def _write(self, name: str, text: str, pending: tuple[tuple[Any, int], ...]) -> None:
+    def _write_lines(self) -> None:
+        written = time.monotonic()
+        while True:
+            try:
+                item = self._queue.get(timeout=SEAL_EVERY)
+            except queue.Empty:
+                if self._closing:
+                    return
+                self._flush_or_say()
+                continue
+            if item is None:
+                return
+            try:
+                self._write(*item)
+                if time.monotonic() - written > SEAL_EVERY:
+                    self._flush()
+                    written = time.monotonic()
+            except Exception as error:  # never the script's
+                self.problem(f"a line could not be written: {type(error).__name__}: {error}")
+
+    def _write(
+        self, name: str, text: str, pending: tuple[tuple[Any, int], ...], error: str
+    ) -> None:
         file = self._files.get(name)
         if file is None:
             file = self._files[name] = _File(self.directory / name)
@@ -138,8 +174,15 @@ class Writing:
             self._plain = True
             self._settings.enter_context(hook.plain_settings())
         for number, (prints, count) in enumerate(pending):
-            text += (">" if number else "") + (",".join(prints.texts(count)) if count else "")
-        file.write(text + "\n")
+            try:
+                found = prints.texts(count) if count else []
+            except Exception as late:  # a call that fails where its results are used first
+                error = type(late).__name__
+                first = str(late).partition("\n")[0]
+                self.problem(f"a call has no result that can be read: {error}: {first}")
+                break
+            text += (">" if number else "") + ",".join(found)
+        file.write(f"{text}!{error}\n" if error else f"{text}\n")
 
     def _flush_or_say(self) -> None:
         try:
@@ -192,6 +235,17 @@ def _new_folder(directory: Path) -> Path:
             continue
         return path
     raise OSError(f"too many processes in {directory}")
+
+
+def _kind_of_process() -> dict[str, Any]:
+    """Return whether this process works for a pool, which hands out tasks as they come."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    return {"pool": bool(process) and _works_for_a_pool(process.current_process())}
+
+
+def _works_for_a_pool(worker: Any) -> bool:
+    """Return whether a thread or process was started by a pool, whatever its name."""
+    return getattr(getattr(worker, "_target", None), "__module__", "") in POOLS
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

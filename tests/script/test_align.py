@@ -149,3 +149,35 @@ def test_workers_of_a_pool(compared: Callable[..., Alignment], by: float, verdic
             step(batch, np.float32(1))
 
     assert compared(lambda: run(0, 0.0), lambda: run(1, by)).verdict == verdict
+
+
+@pytest.mark.parametrize("prefix", ["", "loader"])
+@pytest.mark.parametrize(("by", "verdict"), [(0.0, "same"), (0.5, "cannot be told")])
+def test_what_only_a_pool_sees(
+    compared: Callable[..., Alignment], prefix: str, by: float, verdict: str
+) -> None:
+    """What a worker finds and no other thread takes counts as well, whatever the worker's name."""
+
+    def run(order: tuple[float, ...]) -> None:
+        train(1)
+        with ThreadPoolExecutor(1, prefix) as pool:
+            for i in order:
+                x = np.full(3, i, np.float32)
+                pool.submit(step, x, x).result()
+
+    assert compared(lambda: run((0, 1)), lambda: run((1 + by, 0))).verdict == verdict
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(0.0, "same"), (0.5, "cannot be told")])
+def test_threads_of_one_name(compared: Callable[..., Alignment], by: float, verdict: str) -> None:
+    """Threads that share a name are all compared, in whatever order they began."""
+
+    def run(order: tuple[float, ...]) -> None:
+        train(1)
+        for i in order:
+            x = np.full(3, i, np.float32)
+            thread = threading.Thread(target=step, args=(x, x), name="worker")
+            thread.start()
+            thread.join()
+
+    assert compared(lambda: run((0, 1, 2)), lambda: run((1 + by, 0, 2))).verdict == verdict

@@ -1,5 +1,6 @@
 """A record is read as it was written, or refused; reading follows no link and executes nothing."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -103,6 +104,34 @@ def test_a_record_without_an_end(copy: Path, whole: Path) -> None:
     compared = compare_records(whole, copy)
     assert compared.verdict == "cannot be told"
     assert "has no end" in compared.problems[0]
+
+
+def test_what_a_killed_process_was_writing(copy: Path, whole: Path) -> None:
+    """Of a process that was killed the calls count that a digest covers; it made the others too."""
+    folder = copy / "process-1"
+    (folder / "end.json").unlink()
+    path = folder / "thread-1.txt"
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    begun = "".join(lines[:-3])
+    seal = f"# {hashlib.sha256(begun.encode()).hexdigest()}\n"
+    for cut in ("", lines[0], begun, begun + seal, begun + seal + lines[-3][:5], text[:-9]):
+        path.write_text(cut)
+        for pair in ((whole, copy), (copy, whole), (copy, copy)):
+            compared = compare_records(*pair)
+            assert (compared.verdict, compared.roots) == ("cannot be told", [])
+
+
+def test_a_killed_process_that_did_not_call(copy: Path, whole: Path) -> None:
+    """A process that never called JAX may be killed: nothing was missed."""
+    for place in (copy, whole):
+        other = place / "process-2"
+        other.mkdir()
+        (other / "start.json").write_text(json.dumps({"format": 1, "command": [place.name]}))
+    assert compare_records(whole, copy).verdict == "same"
+    (copy / "process-2" / "called.json").write_text("{}")
+    assert compare_records(whole, copy).verdict == "cannot be told"
+    shutil.rmtree(whole / "process-2")
 
 
 def test_what_the_recorder_could_not_see(copy: Path, whole: Path) -> None:

@@ -188,6 +188,18 @@ def guarded(wrong: float) -> Any:
     return x
 
 
+@script
+def deleted_arrays(wrong: float) -> Any:
+    """Arrays that were donated, and are used all the same."""
+    step = jax.jit(lambda w: w * 0.9 + 1, donate_argnums=0)
+    for w in (jnp.full(3, wrong), jax.device_put(np.zeros(3, np.float32))):
+        step(w)
+        for again in (step, lambda w: w + 1):
+            with pytest.raises((RuntimeError, ValueError), match="deleted"):
+                again(w)
+    return step(jnp.full(3, wrong))
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, Any, Alignment]]:
     """Give what a script returns alone and recorded, and the comparison of two records."""
@@ -327,6 +339,33 @@ def test_an_error_of_the_script_is_its_own(tmp_path: Path) -> None:
     with record(tmp_path / "record"), pytest.raises(jax.errors.JaxRuntimeError):
         jax.block_until_ready(program(np.float32(1)))
     assert compare_records(tmp_path / "record", tmp_path / "record").calls > 0
+
+
+def test_a_call_that_fails_while_it_runs(tmp_path: Path) -> None:
+    """Whether an error comes at once or where the result is used is chance, and no difference."""
+    blocked = threading.Event()
+
+    def refuse(x: Any) -> Any:
+        blocked.wait(10)
+        raise ValueError("no")
+
+    def run(place: Path, *, late: bool) -> Alignment:
+        (blocked.clear if late else blocked.set)()
+        step = jax.jit(lambda x: jax.pure_callback(refuse, x, x) * 2)
+
+        def use() -> None:
+            result = step(jax.device_put(np.ones(3, np.float32)))
+            blocked.set()
+            jax.block_until_ready(result)
+
+        with record(place), pytest.raises(jax.errors.JaxRuntimeError):
+            use()
+        return compare_records(tmp_path / "once", place)
+
+    for name, late in (("once", False), ("again", False), ("late", True)):
+        found = run(tmp_path / name, late=late)
+        assert found.roots == []
+        assert all("\n" not in problem for problem in found.problems)
 
 
 def test_an_error_of_the_recorder_is_not_the_scripts(

@@ -155,6 +155,95 @@ def test_a_script_that_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_script_that_skips_the_functions_at_exit(tmp_path: Path) -> None:
+    """`os._exit` ends a record too."""
+    training(tmp_path, last="sys.stdout.flush(); os._exit(status=0)")
+    found = twice(tmp_path)
+    assert (found["verdict"], found["problems"]) == ("same", [])
+
+
+# Two processes of a kind call JAX on `numbers`; what they find is printed.
+WORKERS = """\
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+import numpy as np
+
+def numbers(i):
+    import jax.numpy as jnp
+    {work}
+    return float(jnp.sum(jnp.asarray(np.random.default_rng({seed}).normal(size=4)) * i))
+
+def put(queue, i):
+    queue.put(numbers(i))
+
+if __name__ == "__main__":
+    {main}
+    import jax.numpy as jnp
+    print(jnp.ones(2) + 1)
+"""
+FORKS = """\
+context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    workers = [context.Process(target=put, args=(queue, i)) for i in range(2)]
+    [worker.start() for worker in workers]
+    print(sorted(queue.get() for _ in workers))
+    [worker.join() for worker in workers]
+"""
+EXECUTOR = """\
+with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        print(list(pool.map(numbers, range(4))))
+"""
+POOL = """\
+with multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(pool.map(numbers, range(4)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("main", "seed", "work", "verdict", "why"),
+    [
+        (FORKS, "", "pass", "cannot be told", "a fork of the process called JAX"),
+        (EXECUTOR, "", "pass", "cannot be told", "did not find the same results"),
+        (POOL, "0", "pass", "cannot be told", "it was killed"),
+        (POOL, "0", "return i", "same", ""),
+    ],
+    ids=["forks", "an executor that draws", "a pool", "a pool without JAX"],
+)
+def test_other_processes(
+    tmp_path: Path, main: str, seed: str, work: str, verdict: str, why: str
+) -> None:
+    """What other processes do with JAX is compared, or said to be unseen."""
+    script = WORKERS.format(main=main, seed=seed, work=work)
+    if work != "pass":
+        script = script.replace("    import jax.numpy as jnp\n    return", "    return")
+    (tmp_path / "train.py").write_text(script)
+    found = twice(tmp_path)
+    assert (found["verdict"], found["roots"]) == (verdict, [])
+    assert why in str(found["problems"])
+    assert "Traceback" not in found["stderr"]
+
+
+def test_threads_are_those_of_the_script(tmp_path: Path) -> None:
+    """The recorder's own thread is not among those that a script sees and numbers."""
+    last = "print(threading.enumerate()[1:], threading.active_count(), threading.Thread().name)"
+    training(tmp_path, last=last)
+    assert twice(tmp_path)["verdict"] == "same"
+
+
+def test_where_nothing_may_be_traced(tmp_path: Path) -> None:
+    """Under `jax.no_tracing` a watched call is none that is traced anew; another shape is."""
+    lines = """
+with jax.no_tracing():
+    print(step(w, x))
+    try:
+        step(x[:2], x[:2])
+    except RuntimeError as error:
+        print("re-tracing" in str(error))
+"""
+    training(tmp_path, last=lines)
+    assert twice(tmp_path)["verdict"] == "same"
+
+
 def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
     """What is printed decides nothing, unless that is asked for; times never do."""
     training(tmp_path, last="print(f'{time.perf_counter()} s'); print(time.perf_counter())")
