@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import RecordDamagedError, RecordError
-from reproducibility.watch.writing import FORMAT
+from reproducibility.watch.writing import FORMAT, PARTIAL
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def processes_of(record: Path) -> list[Process]:
         got = "a file" if record.exists() else "no such directory"
         do = "Make one with reproducibility record."
         raise RecordError("read", "a record", path=record, expected=_RECORD, got=got, do=do)
-    folders = _numbered(record.glob("process-*"))
+    folders = [each for each in _numbered(record.glob("process-*")) if _has_begun(each)]
     if not folders:
         raise RecordError(
             "read",
@@ -217,6 +217,11 @@ def processes_of(record: Path) -> list[Process]:
             do="See whether the command starts Python, and not with -E, -I or -S.",
         )
     return [_process(folder) for folder in folders]
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a process came as far as its first file: it may have been killed before."""
+    return any(path.suffix != PARTIAL for path in folder.iterdir())
 
 
 def _process(folder: Path) -> Process:

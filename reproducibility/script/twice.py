@@ -159,16 +159,37 @@ class _Runs:
             ), finished
         return compare_records(*records), finished
 
+    def agree(self, hold: str, calls: int) -> bool:
+        """Whether runs with something held are the same up to a call: two, and then a third one.
+
+        Two may agree by chance, and a run that ends before the call says nothing about it.
+        """
+        compared, finished = self.pair(hold, calls)
+        if not _runs_agree(compared, finished, calls):
+            return False
+        self._say(f"Run 3, with {HOLDS.get(hold, hold)}, until call {calls}.")
+        third = self.one(2, hold=hold, calls=calls, place=3)
+        records = (self.record(1, hold), self.record(3, hold))
+        return _runs_agree(compare_records(*records), [third], calls)
+
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""
         return self._records / (f"{hold}-{number}" if hold else f"run-{number}")
 
-    def one(self, number: int, *, hold: str = "", calls: int = 0, watched: bool = True) -> Finished:
-        """Run it once."""
-        place = tempfile.mkdtemp(prefix=f"dir-{number}-", dir=self._folders)
+    def one(
+        self,
+        number: int,
+        *,
+        hold: str = "",
+        calls: int = 0,
+        watched: bool = True,
+        place: int | None = None,
+    ) -> Finished:
+        """Run it once, as run 1 or 2; its record has that number, or another one."""
+        folder = tempfile.mkdtemp(prefix=f"dir-{number}-", dir=self._folders)
 
         def filled(text: str) -> str:
-            return text.replace("{run}", str(number)).replace("{dir}", place)
+            return text.replace("{run}", str(number)).replace("{dir}", folder)
 
         variables = {name: filled(value) for name, value in self._variables.items()}
         if hold == "hash":
@@ -177,7 +198,7 @@ class _Runs:
             variables["REPRODUCIBILITY_HOLD"] = hold
         if calls:
             variables["REPRODUCIBILITY_CALLS"] = str(calls)
-        record = self.record(number, hold) if watched else None
+        record = self.record(place or number, hold) if watched else None
         command = [filled(word) for word in self._command]
         with self._stdin.again() as stdin:
             return start(command, record=record, variables=variables, keep=True, stdin=stdin)
@@ -245,9 +266,10 @@ def _may_come_from_the_host(root: Root) -> bool:
     return root.kind in ("host", "path") or (root.kind == "program" and not root.names)
 
 
-def _runs_agree(compared: Alignment, finished: Sequence[Finished]) -> bool:
-    """Whether two more runs were the same, and neither failed."""
-    return compared.verdict == "same" and not any(run.code for run in finished)
+def _runs_agree(compared: Alignment, finished: Sequence[Finished], calls: int) -> bool:
+    """Whether runs were the same for so many calls, and none failed."""
+    agree = compared.verdict == "same" and compared.calls >= calls
+    return agree and not any(run.code for run in finished)
 
 
 def _look_for_the_cause(found: Twice, runs: _Runs) -> None:
@@ -256,9 +278,10 @@ def _look_for_the_cause(found: Twice, runs: _Runs) -> None:
     events = _events_until(root, runs.record(1, ""))
     suspects = {SUSPECTS[event.kind] for event in events if event.kind in SUSPECTS}
     for hold in sorted(HOLDS, key=lambda name: name not in suspects):
-        if _runs_agree(*runs.pair(hold, root.call + 1)):
+        if runs.agree(hold, root.call + 1):
             # Or do the runs agree by now whatever is held, as with a file that the first one left?
-            found.settled = _runs_agree(*runs.pair(NOTHING, root.call + 1))
+            compared, finished = runs.pair(NOTHING, root.call + 1)
+            found.settled = _runs_agree(compared, finished, root.call + 1)
             found.confirmed = not found.settled
             found.cause = hold if found.confirmed else ""
             break

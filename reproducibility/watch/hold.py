@@ -43,6 +43,7 @@ def _entropy() -> None:
 
 
 def _clock() -> None:
+    import datetime
     import time
 
     # A place in the source sees its own time pass: what others ask meanwhile does not count.
@@ -59,6 +60,24 @@ def _clock() -> None:
     for name in ("time", "perf_counter", "monotonic"):
         setattr(time, name, lambda: now())
         setattr(time, f"{name}_ns", lambda: int(now() * 10**9))
+
+    class Held(datetime.datetime):
+        """A moment; that of now is the held one."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return cls.fromtimestamp(now(), tz)
+
+        @classmethod
+        def today(cls) -> Any:
+            return cls.fromtimestamp(now())
+
+        @classmethod
+        def utcnow(cls) -> Any:
+            utc = datetime.timezone.utc  # noqa: UP017 (Python 3.10)
+            return cls.fromtimestamp(now(), utc).replace(tzinfo=None)
+
+    datetime.datetime = Held  # type: ignore[misc]
 
 
 def _listing() -> None:

@@ -98,8 +98,10 @@ class Host:
             self._note("listing", f"{event}({arguments[0]!r})")
         elif event == "open" and isinstance(arguments[0], str):
             path, mode, flags = arguments
-            writes = set(mode) & set("wax+") if mode else flags & (os.O_WRONLY | os.O_RDWR)
-            self._note("writes" if writes else "reads", os.path.abspath(path))
+            for kind in _what_open_does(mode, flags):
+                self._note(kind, os.path.abspath(path))
+        elif event == "os.rename" and isinstance(arguments[1], str):
+            self._note("writes", os.path.abspath(arguments[1]))
 
     def _note(self, kind: str, what: str) -> None:
         if hook.is_unseen() or getattr(self._inside, "now", False):
@@ -120,3 +122,11 @@ class Host:
             self._writing.remark(f"cannot note {kind}: {type(error).__name__}: {error}")
         finally:
             self._inside.now = False
+
+
+def _what_open_does(mode: Any, flags: Any) -> list[str]:
+    """Return whether a file that is opened so is read, written, or both."""
+    if not isinstance(mode, str):
+        mode = {os.O_WRONLY: "w", os.O_RDWR: "r+"}.get(int(flags or 0) & 3, "r")
+    reads, writes = "r" in mode or "a+" in mode, bool(set(mode) & set("wax+"))
+    return ["reads"] * reads + ["writes"] * writes

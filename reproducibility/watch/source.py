@@ -32,6 +32,8 @@ def lines_of_source(frame: Any, *, of_host: bool = False) -> tuple[Any, ...]:
         owner = _owners.get(code)
         if owner is None:
             owner = _owners[code] = _owner(code.co_filename)
+        if of_host and asked and not script and code.co_filename.startswith("<frozen importlib"):
+            return ()
         if of_host and not asked:
             jax = owner == JAX and not code.co_filename.startswith(_OURS)
             if jax or code.co_filename.startswith("<frozen importlib"):

@@ -46,6 +46,7 @@ from typing import Any
 from . import hook
 
 FORMAT = 1
+PARTIAL = ".partial"  # the end of a file's name until it is whole
 SEAL_EVERY = 0.5  # seconds between two writes to disk
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
 PENDING = 20_000  # lines that may wait for their fingerprints before the script waits
@@ -249,7 +250,9 @@ def _works_for_a_pool(worker: Any) -> bool:
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    partial = path.with_suffix(PARTIAL)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(document, file, sort_keys=True)
         file.write("\n")
+    os.replace(partial, path)
