@@ -5,9 +5,9 @@ and what goes wrong in here is written down and ends the watching, not the scrip
 
 `hook` is where every program passes that JAX executes, and the only file that knows private names
 of JAX; `prints` turns arrays into fingerprints, `writing` has the files, `source` finds the
-script's line, `calls` turns calls into
-lines, `host` sees what the script asks of the machine, `hold` fixes one thing that varies, `begin`
-puts them together, and `sitecustomize` is what Python imports when it starts.
+script's line, `calls` turns calls into lines, `host` sees what the script asks of the machine,
+`hold` fixes one thing that varies, `begin` puts them together, and `sitecustomize` is what Python
+imports when it starts.
 
 This folder imports nothing of the package around it: it is loaded under another name, by a Python
 that may not have the package. What is changed in the process: three functions of JAX and where it

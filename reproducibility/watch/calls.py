@@ -50,11 +50,13 @@ class Calls:
     def describe(self, hlo: Any, name: str) -> hook.Compiled:
         """Return what is known of a program that is being compiled."""
         program = hook.Compiled(name)
-        if hlo is not None:
+        try:
             with hook.unseen():
-                whole = hook.text_of(hlo)
+                whole = hook.text_of(hlo) if hlo is not None else ""
             program.text = _text_digest(whole)
             program.constants = _text_digest(hook.without_constants(whole))
+        except Exception as error:
+            self._failed(f"the program {name}", error)
         return program
 
     def entered(self, arrays: Sequence[Any], arguments: Any) -> None:
@@ -344,11 +346,6 @@ def _arrays_in(tree: Any) -> list[np.ndarray]:
     return []
 
 
-_callbacks = threading.local()
-
-
 def in_callback() -> bool:
-    """Whether this thread runs a callback of a program that is still running."""
-    return getattr(_callbacks, "depth", 0) > 0 or isinstance(
-        threading.current_thread(), threading._DummyThread
-    )
+    """Whether this is a thread that XLA started: it runs a callback of a program at work."""
+    return isinstance(threading.current_thread(), threading._DummyThread)

@@ -8,6 +8,7 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import re
 import sys
@@ -119,8 +120,8 @@ def install(
         program = _by_executable.get(id(self.xla_executable))
         if program is None:  # compiled before anyone watched
             program = describe(None, str(getattr(call, "name", "a program")))
-        program = _with_names(program, self)
-        self._unsafe_call = _Watched(call, program)
+        # One loaded program may serve two functions, which call its arguments otherwise.
+        self._unsafe_call = _Watched(call, _with_names(copy.copy(program), self))
         return self._unsafe_call
 
     def compiled(name: str, hlo: Any, *rest: Any, **more: Any) -> Any:
@@ -219,8 +220,8 @@ def without_constants(text: str) -> str:
 def _with_names(program: Compiled, executable: Any) -> Compiled:
     """Add what the executable knows: the names of arguments and results in the user's function."""
     info: Any = getattr(executable, "_all_args_info", None)
-    debug = getattr(info, "debug_info", None)
-    if debug is not None:
+    debug: Any = getattr(info, "debug_info", None)
+    with contextlib.suppress(Exception):  # names explain a difference; without them it has none
         program.arguments = tuple(str(name) for name in debug.arg_names or ())
         program.results = tuple(str(name) for name in debug.result_paths or ())
         program.where = str(debug.func_src_info or "")

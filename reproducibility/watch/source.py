@@ -21,24 +21,20 @@ SCRIPT, LIBRARY, PYTHON, JAX = "script", "library", "python", "jax"
 def lines_of_source(frame: Any, *, of_host: bool = False) -> tuple[Any, ...]:
     """Return code and line number: the innermost that is not JAX's, then the script's own.
 
-    For what is asked of the host the script's own come first, and there are none at all if JAX or
-    the recorder asked, or the import of a module.
+    For what is asked of the host the script's own come first, and there are none at all if it was
+    asked on behalf of JAX, as for its cache of programs, or while a module is imported.
     """
     library: list[Any] = []
     script: list[Any] = []
-    asked = False
     while frame is not None and len(script) < SITES:
         code = frame.f_code
         owner = _owners.get(code)
         if owner is None:
             owner = _owners[code] = _owner(code.co_filename)
-        if of_host and asked and not script and code.co_filename.startswith("<frozen importlib"):
-            return ()
-        if of_host and not asked:
+        if of_host and not script:
             jax = owner == JAX and not code.co_filename.startswith(_OURS)
             if jax or code.co_filename.startswith("<frozen importlib"):
                 return ()
-            asked = owner in (SCRIPT, LIBRARY)
         if owner == SCRIPT:
             script.append((code, frame.f_lineno))
         elif owner == LIBRARY and not script and not library:

@@ -404,3 +404,30 @@ def _nobody_records() -> Iterator[None]:
     yield
     assert not hook.is_installed()
     time.sleep(0)
+
+
+def test_two_functions_with_one_program(tmp_path: Path) -> None:
+    """Functions that compile to the same text keep each its names, whichever argument it drops."""
+
+    def twofold(dropped: Any, x: Any) -> Any:
+        return x * 2
+
+    one, other = jax.jit(twofold), jax.jit(lambda y: y * 2)
+    with record(tmp_path / "record"):
+        for i in range(2):
+            one(np.ones(5, np.float32), np.full(3, i, np.float32))
+            other(np.full(3, i, np.float32))
+    calls = calls_of(tmp_path / "record")
+    assert [call.pattern.program.arguments for call in calls] == [("x",), ("y",)] * 2
+    assert len({call.values for call in calls}) == 2
+
+
+def test_a_program_that_cannot_be_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong while a program is compiled does not reach the script."""
+    monkeypatch.setattr(hook, "text_of", lambda hlo: 1 / 0)
+    with record(tmp_path / "record"):
+        assert float(jax.jit(lambda x: x + 3)(np.float32(1))) == 4
+    compared = compare_records(tmp_path / "record", tmp_path / "record")
+    assert compared.verdict == "cannot be told"

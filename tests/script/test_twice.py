@@ -122,6 +122,21 @@ def test_the_order_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_cache_of_programs_is_no_file_of_the_script(tmp_path: Path) -> None:
+    """What JAX itself keeps from run to run is not what the script reads."""
+    training(tmp_path)
+    cache = (
+        "JAX_COMPILATION_CACHE_DIR={dir}/../cache",
+        *(
+            f"JAX_PERSISTENT_CACHE_MIN_{name}"
+            for name in ("COMPILE_TIME_SECS=0", "ENTRY_SIZE_BYTES=-1")
+        ),
+    )
+    found = twice(tmp_path, "--env", *cache)
+    assert (found["verdict"], found["inherited"]) == ("same", None)
+
+
+@pytest.mark.long
 def test_a_file_of_the_first_run(tmp_path: Path) -> None:
     """A run that goes on from what the one before left is no second start, and that is said."""
     lines = {
