@@ -186,7 +186,7 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     ]
 
 
-NUMBERS = ["No", "One", "Two", "Three", "Four", "Five"]
+NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]
 
 
 def test_what_a_page_says_is_marked_is_marked() -> None:
