@@ -10,7 +10,6 @@ import pytest
 from bs4 import BeautifulSoup
 from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
-from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 
 from tests import kernels
 from tests.building import ADDRESSES
@@ -91,11 +90,21 @@ def executed(lab: Path, folder: Path) -> list[Cell]:
     """The code cells of a lab, executed in an empty folder by a kernel of its own."""
     notebook = jupytext.read(lab)
     kernels.execute(notebook, folder, 200)
-    # A kernel sends what is printed in pieces, cut by the clock; a reader sees them as one.
-    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "stderr" not in {output.get("name") for output in outputs}
     return cells_as_shown(notebook)
+
+
+def test_what_a_cell_prints_is_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly a lab prints, its output is not cut where some time has passed."""
+    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "MATPLOTLIBRC"):
+        monkeypatch.setenv(variable, "")
+    use_own_settings(tmp_path / "settings")
+    lab = tmp_path / "slow.py"
+    code = "import time\nfor i in range(3):\n    print(i)\n    time.sleep(0.5)\n"
+    lab.write_text(f"# %%\n{code}")
+    (cell,) = executed(lab, tmp_path)
+    assert cell.texts == ("0\n1\n2",)
 
 
 @pytest.mark.parametrize("name", LABS)

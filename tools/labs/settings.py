@@ -14,9 +14,13 @@ from mkdocs.structure.files import File
 SOURCES = ("labs/*.py", "reference/built_with.py")  # from docs/; mkdocs.yml names them too
 MATPLOTLIB = Path(__file__).with_name("matplotlibrc")
 # The kernel listens on this machine only, yet warns at each start that it does not encrypt. And a
-# drawing says neither when it was made nor with what.
+# drawing says neither when it was made nor with what. What a cell prints is sent in one piece, when
+# it ends: otherwise it is cut wherever 0.2 seconds have passed, on each machine elsewhere.
 KERNEL = """\
 c.IPKernelApp.log_level = "ERROR"
+c.IPKernelApp.exec_lines = [
+    "import sys; sys.stdout.flush_interval = sys.stderr.flush_interval = 3600"
+]
 c.InlineBackend.figure_formats = {"svg"}
 c.InlineBackend.print_figure_kwargs = {
     "bbox_inches": None,
