@@ -58,7 +58,7 @@ HOUSE = {
         "begin",
         "sitecustomize",
     ),
-    "script": ("start", "record", "reading", "align", "twice", "report"),
+    "script": ("start", "record", "reading", "align", "cause", "twice", "report"),
     "testing": (),
     "cli": (
         "terminal",
@@ -210,6 +210,7 @@ TESTED_WITH = {
     "cli.arguments": "cli.runs",
     "cli.machines": "reference.doctor",
     "cli.scripts": "script.twice",
+    "script.cause": "script.twice",
     "script.report": "script.twice",
     "script.start": "script.twice",
     "watch.begin": "script.twice",

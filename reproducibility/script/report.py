@@ -11,8 +11,9 @@ import os
 from collections.abc import Sequence
 
 from reproducibility.script.align import Alignment, Root
+from reproducibility.script.cause import HOLDS
 from reproducibility.script.reading import Event, SourceLine
-from reproducibility.script.twice import HOLDS, Twice
+from reproducibility.script.twice import Twice
 
 ROOTS_SHOWN = 5  # places where a difference begins; --json has all
 WIDTH = 60  # characters of a line of source

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ExitCode
-from reproducibility.script.align import Alignment, RecordVerdict, Root, compare_records
+from reproducibility.script.align import Alignment, RecordVerdict, compare_records
+from reproducibility.script.cause import (
+    HOLDS,
+    look_for_the_cause,
+    may_come_from_the_host,
+    variables_that_hold,
+)
 from reproducibility.script.reading import Event, processes_of
 from reproducibility.script.start import (
     Finished,
@@ -27,16 +33,6 @@ from reproducibility.script.start import (
     start,
 )
 
-# What can be held fixed, and what it is called; the salt of hash() is held by a variable.
-HOLDS = {
-    "entropy": "a fixed stream for the system's entropy",
-    "hash": "PYTHONHASHSEED=0",
-    "listing": "folders listed in the order of names",
-    "clock": "a fixed clock",
-}
-NOTHING = "nothing held"  # of the pair that shows that a held one agrees because it is held
-# Which of them each kind of host event makes a suspect.
-SUSPECTS = {"entropy": "entropy", "draws": "entropy", "clock": "clock", "listing": "listing"}
 SHOWN_OF_A_LINE = 60  # characters
 
 
@@ -121,8 +117,10 @@ def twice(
         if compared.calls:
             _look_for_files_in_common(found, runs)
         _compare_output(found, finished, folders, strict=strict_output)
-        if compared.roots and _may_come_from_the_host(compared.roots[0]):
-            _look_for_the_cause(found, runs)
+        if compared.roots and may_come_from_the_host(compared.roots[0]):
+            cause = look_for_the_cause(compared.roots[0], runs)
+            found.cause, found.confirmed = cause.name, cause.confirmed
+            found.source, found.settled = cause.source, cause.settled
         elif found.verdict == "same" and not calls and not found.remark:
             _look_without_the_recorder(found, runs, finished)
         return found
@@ -159,18 +157,10 @@ class _Runs:
             ), finished
         return compare_records(*records), finished
 
-    def agree(self, hold: str, calls: int) -> bool:
-        """Whether runs with something held are the same up to a call: two, and then a third one.
-
-        Two may agree by chance, and a run that ends before the call says nothing about it.
-        """
-        compared, finished = self.pair(hold, calls)
-        if not _runs_agree(compared, finished, calls):
-            return False
+    def third(self, hold: str, calls: int) -> Finished:
+        """Run it once more with the same thing held."""
         self._say(f"Run 3, with {HOLDS.get(hold, hold)}, until call {calls}.")
-        third = self.one(2, hold=hold, calls=calls, place=3)
-        records = (self.record(1, hold), self.record(3, hold))
-        return _runs_agree(compare_records(*records), [third], calls)
+        return self.one(2, hold=hold, calls=calls, place=3)
 
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""
@@ -192,10 +182,7 @@ class _Runs:
             return text.replace("{run}", str(number)).replace("{dir}", folder)
 
         variables = {name: filled(value) for name, value in self._variables.items()}
-        if hold == "hash":
-            variables["PYTHONHASHSEED"] = "0"
-        elif hold in HOLDS:
-            variables["REPRODUCIBILITY_HOLD"] = hold
+        variables |= variables_that_hold(hold)
         if calls:
             variables["REPRODUCIBILITY_CALLS"] = str(calls)
         record = self.record(place or number, hold) if watched else None
@@ -259,42 +246,6 @@ def _compare_output(
             break
     if found.remark and strict and found.verdict == "same":
         found.verdict, found.reason = "different", f"All calls agree, and {found.remark}."
-
-
-def _may_come_from_the_host(root: Root) -> bool:
-    """Whether what differs may be a value of the host: an argument, a constant, a way taken."""
-    return root.kind in ("host", "path") or (root.kind == "program" and not root.names)
-
-
-def _runs_agree(compared: Alignment, finished: Sequence[Finished], calls: int) -> bool:
-    """Whether runs were the same for so many calls, and none failed."""
-    agree = compared.verdict == "same" and compared.calls >= calls
-    return agree and not any(run.code for run in finished)
-
-
-def _look_for_the_cause(found: Twice, runs: _Runs) -> None:
-    """Hold what may be the cause, one thing at a time, and look whether the runs agree."""
-    root = found.compared.roots[0]
-    events = _events_until(root, runs.record(1, ""))
-    suspects = {SUSPECTS[event.kind] for event in events if event.kind in SUSPECTS}
-    for hold in sorted(HOLDS, key=lambda name: name not in suspects):
-        if runs.agree(hold, root.call + 1):
-            # Or do the runs agree by now whatever is held, as with a file that the first one left?
-            compared, finished = runs.pair(NOTHING, root.call + 1)
-            found.settled = _runs_agree(compared, finished, root.call + 1)
-            found.confirmed = not found.settled
-            found.cause = hold if found.confirmed else ""
-            break
-    else:
-        found.cause = next((name for name in HOLDS if name in suspects), "")
-    of_cause = (event for event in events if SUSPECTS.get(event.kind) == found.cause)
-    found.source = next(of_cause, None)
-
-
-def _events_until(root: Root, record: Path) -> list[Event]:
-    """Return what the script asked of the machine before a call, the latest first."""
-    process = next(each for each in processes_of(record) if each.path.name == root.process)
-    return [event for event in process.events() if event.after <= root.call][::-1]
 
 
 def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Finished]) -> None:
