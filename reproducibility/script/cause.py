@@ -70,7 +70,7 @@ def look_for_the_cause(root: Root, runs: CanRun) -> Cause:
     events = _events_until(root, runs.record(1, ""))
     suspects = {SUSPECTS[event.kind] for event in events if event.kind in SUSPECTS}
     for hold in sorted(HOLDS, key=lambda name: name not in suspects):
-        if _agree(runs, hold, root.call + 1):
+        if _three_agree(runs, hold, root.call + 1):
             # Or do the runs agree by now whatever is held, as with a file that the first one left?
             compared, finished = runs.pair(NOTHING, root.call + 1)
             found.settled = _runs_agree(compared, finished, root.call + 1)
@@ -95,7 +95,7 @@ def variables_that_hold(hold: str) -> dict[str, str]:
     return {"REPRODUCIBILITY_HOLD": hold} if hold in HOLDS else {}
 
 
-def _agree(runs: CanRun, hold: str, calls: int) -> bool:
+def _three_agree(runs: CanRun, hold: str, calls: int) -> bool:
     """Whether runs with something held are the same up to a call: two, and then a third one.
 
     Two may agree by chance, and a run that ends before the call says nothing about it.
