@@ -107,6 +107,6 @@ def test_the_command_is_copied_with_one_click(visit: Callable[..., Page]) -> Non
     box.get_by_role("button").click()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.strip() == shown.strip()
-    [listed] = [block["text"] for block in console_list() if "doctor" in block["text"]]
+    [listed] = [block["text"] for block in console_list() if "twice" in block["text"]]
     commands = [text for text in listed.splitlines() if "REPO_" not in text]
     assert copied.strip().splitlines()[-len(commands) :] == commands
