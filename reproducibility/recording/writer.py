@@ -149,8 +149,8 @@ class Writer:
         if not self.path.exists() or not self.path.stat().st_size:
             return
         ledger = Ledger(self.path, self.run)
-        self.begins = ledger.header.first
         for step, _ in ledger:
+            self.begins = ledger.header.first if self.begins is None else self.begins
             if step >= first:
                 break
             self.header, self.last = ledger.header, step

@@ -12,6 +12,7 @@ bfloat16 when the target asks for it, and does not store arrays of size zero.
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from reproducibility.errors import LeafError
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import NamedLeaves, is_numpy, path_string
+from reproducibility.storage.files import files_below
 from reproducibility.storage.seal import SealedLeaf
 
 ARRAYS = "arrays"  # the directory of them in that of the checkpoint
@@ -110,11 +112,22 @@ def changed_leaves(folder: Path, sealed: Mapping[str, SealedLeaf]) -> list[str]:
         folder: of the checkpoint.
         sealed: what its seal says of them.
     """
-    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
     stored = {name: leaf for name, leaf in sealed.items() if math.prod(leaf.shape)}
+    if any(map(_may_wait, files_below(folder))):
+        return list(stored)
+    orbax = ocp.PyTreeCheckpointHandler()  # alone: other processes may find nothing to explain
     names = [name for name, leaf in stored.items() if not _is_intact(orbax, folder, name, leaf)]
     orbax.close()
     return names
+
+
+def _may_wait(path: Path) -> bool:
+    """Whether to read this is to wait for somebody, as with a pipe in the place of a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # a link to nothing
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_intact(

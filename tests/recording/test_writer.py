@@ -52,6 +52,18 @@ def test_a_resume_that_stops_earlier_leaves_the_rest(whole: Path) -> None:
     assert whole.read_bytes() == before
 
 
+def test_a_ledger_of_which_only_the_header_is_left(tmp_path: Path, small: Small) -> None:
+    """A run whose checkpoint is whole goes on from it, and its lines begin there."""
+    run = tmp_path / "run"
+    train(small(steps=2), run_dir=run)
+    ledger = run / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().splitlines(keepends=True)[0])
+    with pytest.warns(SetAsideWarning, match="recorded in another form"):
+        result = train(small(steps=4), run_dir=run)
+    assert result.digest == train(small(steps=4)).digest
+    assert [step for step, _ in Ledger(ledger)] == [3, 4]
+
+
 NAMES = [*STAGES, "loss", "step", "chain", "run", "a", "stepping", "weights", "~", "", "\u00e9"]
 
 

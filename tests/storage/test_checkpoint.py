@@ -120,6 +120,12 @@ def largest(folder: Path) -> Path:
     return max((folder / "arrays").rglob("d/*"), key=lambda path: path.stat().st_size)
 
 
+def piped(path: Path) -> None:
+    """Put a pipe in the place of a file: who reads it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGE = {
     "no seal": lambda folder: (folder / "seal.json").unlink(),
     "empty seal": lambda folder: (folder / "seal.json").write_text(""),
@@ -139,6 +145,7 @@ DAMAGE = {
         largest(folder).rename(folder.parent / "elsewhere"),
         (folder / "arrays" / "link").symlink_to(folder.parent / "elsewhere"),
     ],
+    "a pipe in the place of a file": lambda folder: piped(largest(folder)),
 }
 
 
