@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording lint bench chaos lock clean
+.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording lint bench chaos faults lock clean
 BIN := .venv/bin
 HOST ?= 127.0.0.1:8000
 
@@ -60,6 +60,11 @@ update-outputs: setup ## Rewrite every output that pages show to what their bloc
 
 site: setup      ## Build the site into site/, strictly.
 	$(BIN)/mkdocs build --strict
+
+FAULTS ?= --table docs/reference/planted_faults.md
+faults: setup    ## Plant faults in scripts, see whether `twice` names them: an hour or two.
+	@tools/faults.sh
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 recording: setup ## Record the terminal session of the home page again, and draw it.
 	$(BIN)/python -m tools.session

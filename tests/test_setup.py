@@ -79,7 +79,7 @@ class Machine:
         self.shell = (shutil.which(program) or pytest.fail(f"no {program}"), *rest)
         for made in (self.repository / "tools", self.bin, self.home):
             made.mkdir(parents=True)
-        for name in ("find_python.sh", "setup.sh"):
+        for name in ("find_python.sh", "index.sh", "setup.sh"):
             shutil.copy(ROOT / "tools" / name, self.repository / "tools")
         shutil.copy(ROOT / "Makefile", self.repository)
         (self.repository / "requirements.lock").write_text(LOCK)

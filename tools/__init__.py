@@ -1,8 +1,8 @@
 """What builds and checks the site, called by `make`, MkDocs and pytest.
 
-At the top is what is called by name: `setup.sh` with `find_python.sh`, and `lock.sh`, which make
-the environment; `hooks`, which MkDocs calls; `serve`; `api`, which writes the API pages and the map
-in CONTRIBUTING; and `known_across_versions`. The rooms do the work. Each answers one question, and
-a file imports only what is listed before it: `guard`, `session`, `labs`, `look`, `takeaway`,
-`reuse`.
+At the top is what is called by name: `setup.sh` with `find_python.sh` and `index.sh`, `lock.sh`
+and `faults.sh`, which make the environments; `hooks`, which MkDocs calls; `serve`; `api`, which
+writes the API pages and the map in CONTRIBUTING; and `known_across_versions`. The rooms do the
+work. Each answers one question, and a file imports only what is listed before it: `guard`,
+`session`, `labs`, `look`, `takeaway`, `reuse`.
 """

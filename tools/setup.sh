@@ -27,11 +27,7 @@ if [ -n "$why" ]; then
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
     -r .venv/uv.txt
 
-  # uv does not read pip's configuration: hand on the index that pip was told to use.
-  index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
-  if [ -n "${PIP_INDEX_URL:-$index}" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then
-    export UV_DEFAULT_INDEX="${PIP_INDEX_URL:-$index}"
-  fi
+  . tools/index.sh
   .venv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
   printf '%s\n' "$packages" > .venv/packages
 fi

@@ -1,0 +1,157 @@
+"""Plant faults in scripts, and see whether `reproducibility twice` names them: `make faults`.
+
+Prints what came of each, and ends with 1 if one is missed or wrongly confirmed, or if a clean
+script is not the same. What was tried with this package already is not tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tests.faults import attempt as trying
+from tests.faults.attempt import Attempt
+from tests.faults.judge import FATAL
+from tests.faults.planted import (
+    Planted,
+    all_faults,
+    faults_of,
+    needs_only_the_tests_libraries,
+    script_names,
+    text_of_script,
+)
+from tests.faults.running import BUILD
+from tests.faults.table import read_results, write_page, write_results
+
+QUICK = 30  # seconds that a fault of the sample may have taken
+# Of the sample: what varies in every run, so that it is found in every run.
+STEADY = {"entropy", "clock", "hash", "pid", "listing", "files"}
+VENV = BUILD / "venv" / "bin" / "python"
+
+
+def main() -> int:
+    """Try what was asked for."""
+    asked = _arguments()
+    items = _sample(asked.sample, asked.seed) if asked.sample else _chosen(asked.only)
+    found, todo = [], []
+    for item in items:
+        known = None if asked.again else trying.kept(item)
+        settled = known and (
+            known.is_current or asked.known or (asked.wrong_only and _is_well(known))
+        )
+        found.append(known) if known and settled else todo.append(item)
+    print(f"{len(items)} to try, {len(found)} of them known.", flush=True)
+    if asked.known:
+        todo = []
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        jobs = {pool.submit(trying.attempt, item, asked.python): item for item in todo}
+        for number, job in enumerate(as_completed(jobs), 1):
+            done = job.result()
+            found.append(done)
+            line = f"{done.id}: {done.outcome} ({done.seconds} s): {done.got}"
+            print(f"[{number}/{len(todo)}] {line}", flush=True)
+            if asked.list:
+                _write_list(asked.list, found)
+    if asked.table:
+        by_id = {item if isinstance(item, str) else item.id: item for item in items}
+        write_results((done, trying.kept(by_id[done.id], first=True)) for done in found)
+        write_page(asked.table, read_results())
+    return _say(found, sample=bool(asked.sample))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    add = parser.add_argument
+    add("--sample", type=int, default=0, help="draw so many faults, and one clean script")
+    add("--seed", type=int, default=0, help="of the sample")
+    add("--only", action="append", default=[], help="SCRIPT, SCRIPT.clean or SCRIPT.FAULT")
+    add("--jobs", type=int, default=2, help="how many at a time")
+    add("--python", type=Path, default=VENV, help="the Python of the scripts")
+    add("--again", action="store_true", help="also what is known")
+    add("--wrong-only", action="store_true", help="of what is known from before, what was not well")
+    add("--known", action="store_true", help="try nothing: write down what is known")
+    add("--table", type=Path, help="a page: write the tables into it, and results.json")
+    add("--list", type=Path, help="write each fault, what was expected, and what was answered")
+    return parser.parse_args()
+
+
+def _chosen(only: list[str]) -> list[Planted | str]:
+    """Return clean scripts and faults: all, or those that were named."""
+    found: list[Planted | str] = []
+    for script in script_names():
+        faults = faults_of(script)
+        found += [script] if not only or {script, f"{script}.clean"} & set(only) else []
+        found += [f for f in faults if not only or {script, f.id} & set(only)]
+    if only and not found:
+        sys.exit(f"Nothing is called {', '.join(only)}.")
+    return found
+
+
+def _sample(number: int, seed: int) -> list[Planted | str]:
+    """Draw faults that are named right, quickly and in every run; and a clean script."""
+    results, draw = read_results(), random.Random(seed)
+    scripts = [s for s in script_names() if needs_only_the_tests_libraries(text_of_script(s))]
+    known = results["faults"]
+    faults = [
+        f
+        for f in all_faults()
+        if f.script in scripts
+        and set(f.causes) <= STEADY
+        and known.get(f.id, {}).get("outcome") == "right"
+        and int(str(known[f.id]["seconds"])) <= QUICK
+    ]
+    quick = [
+        s
+        for s in scripts
+        if results["scripts"].get(s, {}).get("outcome") == "same"
+        and int(str(results["scripts"][s]["seconds"])) <= QUICK
+    ]
+    return [*draw.sample(quick, min(1, len(quick))), *draw.sample(faults, min(number, len(faults)))]
+
+
+def _is_well(done: Attempt) -> bool:
+    return done.outcome in ("right", "same")
+
+
+def _write_list(path: Path, found: list[Attempt]) -> None:
+    """Write each fault, what was expected, and what was answered; what is wrong comes first.
+
+    What stands in the file above the first of them stays.
+    """
+    faults = {fault.id: fault for fault in all_faults()}
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = [before.partition("* **")[0].rstrip(), ""] if before else []
+    for done in sorted(found, key=lambda each: (_is_well(each), each.id)):
+        fault = faults.get(done.id)
+        stale = "" if done.is_current else " (with an earlier package)"
+        lines.append(f"* **{done.id}**: {done.outcome}{stale}")
+        if fault:
+            lines.append(
+                f"    * expected {'/'.join(fault.classes)}, {'/'.join(fault.causes)}; cause"
+                f" `{fault.cause}`; enters `{fault.enters}`; argument {fault.argument or 'none'}"
+            )
+        lines.append(f"    * got {done.got}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _say(found: list[Attempt], *, sample: bool) -> int:
+    """Print the count of each outcome, and what is not as it must be."""
+    outcomes = [done.outcome for done in found]
+    for outcome in sorted(set(outcomes)):
+        print(f"{outcome}: {outcomes.count(outcome)}")
+    bad = [
+        done
+        for done in found
+        if done.outcome in FATAL or (("." not in done.id or sample) and not _is_well(done))
+    ]
+    for done in bad:
+        print(f"not as it must be: {done.id}: {done.outcome}: {done.got}")
+    print(f"{len(found) - len(bad)} passed, {len(bad)} failed")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

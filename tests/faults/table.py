@@ -1,0 +1,129 @@
+"""What was tried, as a file that is committed and as tables for the page.
+
+The rule: the outcome of the first attempt at a fault is written down once, and never again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from tests.faults.attempt import NOT_COUNTED, Attempt
+from tests.faults.planted import HERE, Planted, all_faults, script_names
+
+RESULTS = HERE / "results.json"
+type Results = dict[str, dict[str, dict[str, object]]]
+HEADING = "## What was found\n\n"  # of the page: the tables come after it, to the end
+
+
+def read_results(path: Path = RESULTS) -> Results:
+    """Return the outcomes that are committed: of clean scripts, and of faults."""
+    if not path.exists():
+        return {"scripts": {}, "faults": {}}
+    found: Results = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path = RESULTS) -> None:
+    """Write down the last attempts, each with the first one, if that was here.
+
+    A first attempt that was somewhere else, and is written down already, stays.
+    """
+    found = read_results(path)
+    for last, first in attempts:
+        group = "faults" if "." in last.id else "scripts"
+        before = found[group].get(last.id, {})
+        named = first.outcome if first else before.get("first", last.outcome)
+        found[group][last.id] = {
+            "first": named,
+            "outcome": last.outcome,
+            "confirmed": last.confirmed,
+            "seconds": last.seconds,
+            "got": last.got,
+        }
+    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def tables(results: Results) -> str:
+    """Return the tables of the page: all, by kind, by script, and what was not right."""
+    faults = [f for f in all_faults() if f.id in results["faults"]]
+    counted = [f for f in faults if results["faults"][f.id]["outcome"] not in NOT_COUNTED]
+    return "\n\n".join(
+        [
+            _summary(counted, results),
+            "### By kind\n\n" + _by(counted, results["faults"], "kind", lambda f: f.kind),
+            "### By script\n\n"
+            + _by(counted, results["faults"], "script", lambda f: f"`{f.script}`"),
+            "### What was not right\n\n" + _not_right(faults, results["faults"]),
+            "### Clean scripts\n\n" + _clean(results["scripts"]),
+        ]
+    )
+
+
+def write_page(page: Path, results: Results) -> None:
+    """Write the tables into the page."""
+    text, heading, _ = page.read_text(encoding="utf-8").partition(HEADING)
+    page.write_text(text + heading + tables(results) + "\n", encoding="utf-8")
+
+
+def _summary(faults: list[Planted], results: Results) -> str:
+    rows = [_row("all", faults, results["faults"])]
+    for author, called in (("stranger", "by people who had not seen the tool"), ("house", "ours")):
+        rows.append(_row(called, [f for f in faults if f.author == author], results["faults"]))
+    return _table("faults", rows)
+
+
+def _by(
+    faults: list[Planted],
+    results: Mapping[str, Mapping[str, object]],
+    what: str,
+    key: Callable[[Planted], str],
+) -> str:
+    names = sorted({key(fault) for fault in faults})
+    return _table(what, [_row(n, [f for f in faults if key(f) == n], results) for n in names])
+
+
+def _table(what: str, rows: list[str]) -> str:
+    head = (
+        f"| {what} | number | right at the first attempt | right | missed | cannot be told |"
+        " wrong | confirmed | wrongly confirmed |"
+    )
+    return "\n".join([head, "|---|" + "---|" * 8, *rows])
+
+
+def _row(name: str, faults: list[Planted], results: Mapping[str, Mapping[str, object]]) -> str:
+    found = [results[fault.id] for fault in faults]
+    now = Counter(str(each["outcome"]) for each in found)
+    first = sum(each["first"] == "right" for each in found)
+    wrong = len(found) - now["right"] - now["missed"] - now["cannot be told"]
+    wrong -= now["wrongly confirmed"]
+    sure = sum(bool(each["confirmed"]) for each in found)
+    numbers = (len(found), first, now["right"], now["missed"], now["cannot be told"], wrong, sure)
+    return f"| {name} | {' | '.join(str(n) for n in numbers)} | {now['wrongly confirmed']} |"
+
+
+def _not_right(faults: list[Planted], results: Mapping[str, Mapping[str, object]]) -> str:
+    rows = ["| fault | outcome | answered |", "|---|---|---|"]
+    for fault in faults:
+        outcome, got = results[fault.id]["outcome"], str(results[fault.id]["got"])
+        if outcome != "right":
+            rows.append(f"| `{fault.id}` | {outcome} | {_cell(got)} |")
+    return "\n".join(rows)
+
+
+def _clean(results: Mapping[str, Mapping[str, object]]) -> str:
+    rows = ["| script | twice | calls |", "|---|---|---|"]
+    for name in script_names():
+        if name in results:
+            found, got = results[name]["outcome"], str(results[name]["got"])
+            rows.append(f"| `{name}` | {found} | {_cell(got)} |")
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays within its cell, and in which nothing is markup."""
+    quoted = text.replace("|", "\\|").replace("`", "'")
+    return re.sub(r"([*_<>\[\]])", r"\\\1", quoted)
