@@ -119,7 +119,8 @@ def _perform(arguments: list[str]) -> int:
         print_versions()
         return ExitCode.SAME
     arguments, another = split_arguments(arguments, COMMANDS)
-    code: int = parse_arguments(arguments, COMMANDS)(*another)
+    command = parse_arguments(arguments, COMMANDS, another=any(another))
+    code: int = command(*another)
     return code
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Union
 
 from reproducibility.cli.terminal import say_on_stderr
@@ -30,8 +31,20 @@ class Subcommand:
     instance is called with it, as a list of words; `--` itself is left out."""
 
 
-def parse_arguments(arguments: list[str], commands: Mapping[str, Subcommand]) -> Any:
-    """Read the command line into one of the commands; refuse it in one sentence."""
+def named(name: str, what: str) -> Any:
+    """Give a field another name on the command line, and its value a word in the help."""
+    import tyro
+
+    return tyro.conf.arg(name=name, metavar=what)
+
+
+def parse_arguments(
+    arguments: list[str], commands: Mapping[str, Subcommand], *, another: bool = True
+) -> Any:
+    """Read the command line into one of the commands; refuse it in one sentence.
+
+    `another` says whether a command was given for those that run another.
+    """
     import tyro
 
     kinds = []
@@ -39,10 +52,11 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, Subcommand]) ->
         positional = (tyro.conf.PositionalRequiredArgs,) if command.positional else ()
         subcommand = tyro.conf.subcommand(name, prefix_name=False)
         kinds.append(Annotated[command.cls, subcommand, *positional])
-    complaint = io.StringIO()
+    complaint, known = io.StringIO(), commands.get(arguments[0]) if arguments else None
+    runs_any = known is not None and known.runs_from == ("--",)
     cli: Any = tyro.cli  # typed for one class, and given a union made at run time
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _usage(" -- COMMAND" if runs_any else ""):
             return cli(
                 Union[tuple(kinds)],  # noqa: UP007
                 prog="reproducibility",
@@ -56,9 +70,35 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, Subcommand]) ->
         if end.code:
             command_line = ["reproducibility", *(a for a in arguments[:1] if a in commands)]
             problem = _first_paragraph(complaint.getvalue())
+            if runs_any and not another:
+                problem += ". What to run comes after --, as in: -- python train.py"
             help_text = f"See {' '.join(command_line)} --help."
             say_on_stderr(f"Cannot read the command line: {problem}. {help_text}")
         raise
+
+
+@contextlib.contextmanager
+def _usage(more: str) -> Iterator[None]:
+    """Add words to the first line of the help: that a command follows, tyro does not know."""
+    shown = _Help()
+    try:
+        with contextlib.redirect_stdout(shown) if more else contextlib.nullcontext():
+            yield
+    finally:
+        usage, end, rest = shown.getvalue().partition("\n")
+        print(usage + more * bool(usage) + end + rest, end="")
+
+
+class _Help(io.StringIO):
+    """Takes the help, which has colours if it is for a terminal."""
+
+    def isatty(self) -> bool:
+        return sys.__stdout__ is not None and sys.__stdout__.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of the terminal: with it, tyro draws other boxes."""
+        return getattr(sys.__stdout__, "encoding", None) or "utf-8"
 
 
 def split_arguments(

@@ -8,6 +8,7 @@ Chapter: docs/guide/using_the_project.md
 | loggers `absl` and `asyncio`, `sys.unraisablehook` | `quiet_orbax` | no: Orbax speaks at the end |
 | filters of warnings, `warnings.showwarning` | `warnings_as_sentences` | after the command |
 | what SIGINT and SIGTERM do | `stop_on_signal`, in `train` | after the training |
+| what SIGTERM and SIGHUP do | `terminated_as_interrupted`, in `twice` | after the runs |
 | `sys.stdout` and file descriptor 1 | `keep_stdout`, in `train` with several processes | no |
 
 `main` also closes stderr when the reader of a pipe has gone: Python would complain there at its
@@ -90,6 +91,24 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     previous = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, do what Ctrl-C does: what runs is ended with us."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous: dict[int, Any] = {}
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup has it
+            previous[each] = signal.signal(each, interrupt)
+    try:
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -6,9 +6,14 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from pathlib import Path
+from typing import Annotated
 
+from reproducibility.cli.parse import named
+from reproducibility.cli.process_state import terminated_as_interrupted
 from reproducibility.cli.terminal import print_outcome, print_script_report, say_on_stderr
 from reproducibility.errors import ConfigError
 
@@ -28,10 +33,15 @@ class TwiceCommand:
     Example: reproducibility twice -- python train.py --seed 0 --workdir {dir}
     """
 
-    keep: Path | None = None
-    """Keep the records in this new directory."""
+    keep: Annotated[Path | None, named("keep", "DIR")] = None
+    """Keep the records, and what the runs printed, in this new directory."""
     calls: int = 0
     """End both runs after so many calls of JAX; 0 is the end of the script."""
+    for_: Annotated[str, named("for", "TIME")] = ""
+    """End the first run after this time, such as 90s, 10m or 1h, at the call that it has reached,
+    and the second one at the same call."""
+    to_the_end: bool = False
+    """Let the second run go on when it has diverged; without, it is ended within seconds."""
     env: tuple[str, ...] = ()
     """Environment variables of the runs, each as NAME=VALUE; `{run}` and `{dir}` are replaced."""
     strict_output: bool = False
@@ -43,17 +53,21 @@ class TwiceCommand:
         """Run it twice, print the verdict and the line."""
         from reproducibility.script.twice import twice
 
+        seconds = _seconds(self.for_)
         if self.calls < 0:
             raise ConfigError("use", "--calls", expected="0 or more", got=self.calls, do="Try 100.")
         variables = dict(_name_and_value(text) for text in self.env)
-        found = twice(
-            command,
-            keep=self.keep,
-            variables=variables,
-            calls=self.calls,
-            strict_output=self.strict_output,
-            say=say_on_stderr,
-        )
+        with terminated_as_interrupted():
+            found = twice(
+                command,
+                keep=self.keep,
+                variables=variables,
+                calls=self.calls,
+                seconds=seconds,
+                to_the_end=self.to_the_end,
+                strict_output=self.strict_output,
+                say=say_on_stderr,
+            )
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_script_report, reasons, as_json=self.json)
 
@@ -78,11 +92,24 @@ class RecordCommand:
         from reproducibility.script.start import start
 
         finished = start(command, record=self.directory)
-        if not any(self.directory.iterdir()):
+        if not any(self.directory.glob("process-*")):
             say_on_stderr(
                 "Nothing was recorded: the command starts no Python, or one with -E, -I or -S."
             )
         return finished.code if finished.code >= 0 else 128 - finished.code
+
+
+def _seconds(text: str) -> float:
+    """Return a time such as 90s, 10m, 1h or 1h30m in seconds; 0 for none."""
+    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text)
+    with contextlib.suppress(ValueError):  # of a number with two points
+        parts = [float(part or 0) for part in found.groups()] if found else [0.0]
+        seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+        if seconds or not text:
+            return seconds
+    raise ConfigError(
+        "use", "--for", expected="a time such as 90s, 10m or 1h", got=repr(text), do="Try 10m."
+    )
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

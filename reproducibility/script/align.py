@@ -64,6 +64,7 @@ class Alignment:
     roots: list[Root] = field(default_factory=list)
     calls: int = 0
     differing: int = 0
+    of: int = 0  # calls of the first run, if not all of them were compared
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -83,7 +84,7 @@ class Alignment:
     def reason(self) -> str:
         """The verdict in a sentence."""
         if self.roots:
-            return f"They diverge at call {self.roots[0].call + 1:,} of {self.calls:,}."
+            return f"They diverge at call {self.roots[0].call + 1:,} of {self.of or self.calls:,}."
         if self.problems:
             return f"{self.problems[0][0].upper()}{self.problems[0][1:]}."
         return f"All {self.calls:,} calls of JAX agree."
@@ -185,7 +186,7 @@ def _compare_pools(found: Alignment, one: Sequence[Thread], other: Sequence[Thre
 
 def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
     found.problems += [f"in the {run} run, {problem}" for problem in process.problems]
-    if process.end is None and process.called:
+    if process.end is None and process.called and not process.stopped:
         found.problems.append(
             f"the record of the {run} run has no end: it was killed, or left by os._exit or exec"
         )
@@ -197,7 +198,8 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     for process, run in zip((a, b), RUNS, strict=True):
         _what_was_not_seen(found, process, run)
     found.notes += [note for note in _unlike(a, b) if note not in found.notes]
-    ended = (a.end is not None, b.end is not None)
+    # A run that was ended at a call might have made more.
+    ended = (_came_to_its_end(a), _came_to_its_end(b))
     sides = (_RecordSide(a.threads), _RecordSide(b.threads))
     # Which worker of a pool does a task is chance; so is which of several threads has which name.
     pools = [{each.name for each in side.threads.values() if each.pool} for side in sides]
@@ -215,6 +217,10 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     for name, thread in sides[1].threads.items():
         if thread.name not in pooled:
             found.problems.append(f"only the second run called JAX in the thread {name}")
+
+
+def _came_to_its_end(process: Process) -> bool:
+    return process.end is not None and "ended_at" not in process.end
 
 
 def _unlike(a: Process, b: Process) -> list[str]:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,7 @@ class Process:
     hosts: int  # bytes of `host.txt` that a digest covers
     called: bool  # whether it called JAX
     pool: bool  # whether it works for a pool of processes, which hands out tasks as they come
+    stopped: bool = False  # whether a process of its run was ended at a call, as was asked for
 
     def events(self) -> Iterator[Event]:
         """Give what the script asked of the machine, in order."""
@@ -216,7 +217,9 @@ def processes_of(record: Path) -> list[Process]:
             got="one without a process",
             do="See whether the command starts Python, and not with -E, -I or -S.",
         )
-    return [_process(folder) for folder in folders]
+    found = [_process(folder) for folder in folders]
+    stopped = any("ended_at" in (each.end or {}) for each in found)
+    return [replace(each, stopped=stopped) for each in found]
 
 
 def _has_begun(folder: Path) -> bool:

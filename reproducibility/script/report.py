@@ -47,6 +47,9 @@ def report_of(found: Twice | Alignment) -> str:
     if (passed := compared.differing - len(compared.roots)) > 0:
         lines.append(f"{passed:,} more calls only pass it on")
     if isinstance(found, Twice):
+        if found.stopped:
+            made = f"its {compared.calls:,} calls until then are compared"
+            lines.append(f"the second run was ended early ({made}; --to-the-end lets it go on)")
         lines += _cause(found)
         lines += [f"note: {found.remark}"] if found.remark and found.verdict == "same" else []
     lines += [f"note: {note}" for note in compared.notes[:ROOTS_SHOWN]]

@@ -11,18 +11,22 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from reproducibility.errors import ConfigError
+from reproducibility.script.ending import ASKED, LOOK_EVERY, end_family
+from reproducibility.script.screen import Screen
 
 WATCH = Path(__file__).parents[1] / "watch"
+PRINTED = ("stdout.txt", "stderr.txt")  # the files of what it prints
+LAST_OF_IT = 2.0  # seconds until a stream that something holds open is left
 WORDS = 200  # characters of a script's last line that are shown when it fails
 # What JAX writes below an error.
 _NO_WORDS = re.compile(r"\s*$|-+$|For simplicity, JAX has removed its internal frames")
@@ -30,16 +34,23 @@ _NO_WORDS = re.compile(r"\s*$|-+$|For simplicity, JAX has removed its internal f
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended, and what it printed if that was asked for."""
+    """How a command ended, and the files with what it printed, if that was kept."""
 
     code: int
-    output: bytes = b""
-    errors: bytes = b""
+    output: Path | None = None
+    errors: Path | None = None
+    stopped: bool = False  # whether we ended it
+    problem: str = ""  # why what it printed was not kept whole
+
+    @property
+    def printed(self) -> tuple[Path | None, Path | None]:
+        """The files of what it wrote to stdout and to stderr."""
+        return self.output, self.errors
 
     @property
     def last_words(self) -> str:
         """The last line that it wrote to stderr, or else to stdout."""
-        lines = (self.errors or self.output).decode(errors="replace").strip().splitlines()
+        lines = _last_lines(self.errors) or _last_lines(self.output)
         while len(lines) > 1 and _NO_WORDS.match(lines[-1]):
             lines.pop()
         return lines[-1].strip()[:WORDS] if lines else "it printed nothing"
@@ -50,8 +61,11 @@ def start(
     *,
     record: Path | None,
     variables: Mapping[str, str] | None = None,
-    keep: bool = False,
+    keep: Path | None = None,
     stdin: int | None = None,
+    screen: Screen | None = None,
+    look: Callable[[], bool] | None = None,
+    limited: bool = False,
 ) -> Finished:
     """Run a command to its end, and return how it ended.
 
@@ -59,39 +73,158 @@ def start(
         command: what to run, as it would be typed.
         record: a new or empty directory for the record; none is made if this is None.
         variables: environment variables that are added.
-        keep: whether what it prints is kept, and shown on stderr, instead of passed on.
+        keep: a directory in which what it prints is kept; it is then shown on the screen, instead
+            of passed on.
         stdin: what it reads, if that is not what this process reads.
+        screen: shows what it prints.
+        look: is called all the time; the command is ended once it returns True.
+        limited: whether it ends itself at a call; what it has started is ended then, too.
 
     Raises:
         ConfigError: there is no such command, or the directory holds something else.
     """
     check_command(command)
     environment = {**os.environ, **(variables or {})}
+    mark = ""
     if record is not None:
         new_directory(record)
         paths = [str(WATCH), *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         environment["REPRODUCIBILITY_RECORD"] = str(record.absolute())
+        mark = f"REPRODUCIBILITY_RECORD={record.absolute()}"
     pipe = subprocess.PIPE if keep else None
-    with subprocess.Popen(
-        command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe
-    ) as process:
-        kept = [bytearray(), bytearray()]
+    try:
+        process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe)
+    except OSError as error:  # such as a script without a line that says who runs it
+        raise _no_such_command(command, error.strerror or str(error)) from error
+    streams = (process.stdout, process.stderr)
+    kept = [
+        _Kept(stream, keep / name, screen or Screen(None))
+        for stream, name in zip(streams, PRINTED, strict=True)
+        if stream is not None and keep is not None
+    ]
+    stopped = False
+    try:
+        if keep:
+            stopped = _wait(process, mark, look)
+            if limited:
+                end_family(process, mark)
+        else:
+            _wait_and_pass_on(process, mark)
+    finally:
+        for each in kept:
+            each.end()
+    problem = next((each.problem for each in kept if each.problem), "")
+    output, errors = (each.path for each in kept) if kept else (None, None)
+    return Finished(process.returncode, output, errors, stopped, problem)
+
+
+def _wait(process: subprocess.Popen[bytes], mark: str, look: Callable[[], bool] | None) -> bool:
+    """Wait for the end, and return whether it is ours; whatever ends this ends the command."""
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY if look else None)
+            if look is not None and process.returncode is None and look():
+                end_family(process, mark)
+                return True
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and _in_the_terminal():  # the command heard it too
+            with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+                process.wait(ASKED)
+        end_family(process, mark)
+        raise
+    return False
+
+
+def _wait_and_pass_on(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Wait for the end; what this process is sent is for the command, which may save something."""
+    with _signals_for(process):
         try:
-            if keep:
-                readers = [
-                    threading.Thread(target=_pass_on, args=(stream, into), daemon=True)
-                    for stream, into in zip((process.stdout, process.stderr), kept, strict=True)
-                ]
-                for reader in readers:
-                    reader.start()
-                for reader in readers:
-                    reader.join()
             process.wait()
-        except KeyboardInterrupt:  # the command has heard it too
+            return
+        except KeyboardInterrupt:
+            if not _in_the_terminal():
+                process.send_signal(signal.SIGINT)
+        try:
             process.wait()
-            raise
-    return Finished(process.returncode, bytes(kept[0]), bytes(kept[1]))
+        except KeyboardInterrupt:  # asked twice
+            end_family(process, mark)
+    if process.returncode:
+        end_family(process, mark)
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _signals_for(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Send on what a scheduler sends, until the process has ended."""
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda n, _: process.send_signal(n))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _in_the_terminal() -> bool:
+    """Whether Ctrl-C in the terminal reaches this process, and so what it started."""
+    with contextlib.suppress(OSError):
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+        finally:
+            os.close(terminal)
+    return False
+
+
+class _Kept:
+    """A stream of the command, shown and kept in a file that only its owner can read."""
+
+    def __init__(self, stream: IO[bytes], path: Path, screen: Screen) -> None:
+        self.path, self.problem, self._size = path, "", 0
+        self._stream, self._screen = stream, screen
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Wait for the last of it, but not for what the command has left running."""
+        seen = -1
+        while self._thread.is_alive() and self._size != seen:
+            seen = self._size
+            self._thread.join(LAST_OF_IT)
+
+    def _pass_on(self) -> None:
+        try:
+            file = open(self.path, "xb", buffering=0, opener=_for_the_owner)  # noqa: SIM115
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            file = None
+        with self._stream, contextlib.closing(file) if file else contextlib.nullcontext():
+            while data := self._stream.read1(65536):  # type: ignore[attr-defined]
+                if file and not self.problem:
+                    try:
+                        file.write(data)
+                    except OSError as error:  # a full disk: the script still runs
+                        self.problem = error.strerror or str(error)
+                self._size += len(data)
+                self._screen.output(data)
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _last_lines(path: Path | None) -> list[str]:
+    """Return the lines at the end of a file."""
+    if path is None or not path.exists():
+        return []
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+        return file.read().decode(errors="replace").strip().splitlines()
 
 
 class SameInput:
@@ -154,13 +287,17 @@ def check_command(command: Sequence[str]) -> None:
         ConfigError: there is no such command.
     """
     if not command or shutil.which(command[0]) is None:
-        raise ConfigError(
-            "run",
-            repr(command[0]) if command else "nothing",
-            expected="a command after --",
-            got="none of that name" if command else "none",
-            do="Put it as you would type it: -- python train.py.",
-        )
+        raise _no_such_command(command, "none of that name" if command else "none")
+
+
+def _no_such_command(command: Sequence[str], got: str) -> ConfigError:
+    return ConfigError(
+        "run",
+        repr(command[0]) if command else "nothing",
+        expected="a command after --",
+        got=got,
+        do="Put it as you would type it: -- python train.py.",
+    )
 
 
 def new_directory(path: Path) -> None:
@@ -193,11 +330,3 @@ def new_directory(path: Path) -> None:
             got=f"one that holds {held.name}",
             do="Choose another one.",
         )
-
-
-def _pass_on(stream: IO[bytes] | None, into: bytearray) -> None:
-    """Show what comes on stderr, and keep it."""
-    while stream and (data := stream.read1(65536)):  # type: ignore[attr-defined]
-        into += data
-        sys.stderr.buffer.write(data)
-        sys.stderr.buffer.flush()

@@ -8,11 +8,10 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,10 @@ from reproducibility.script.cause import (
     may_come_from_the_host,
     variables_that_hold,
 )
+from reproducibility.script.growing import CountedCalls, GrowingComparison
+from reproducibility.script.printed import first_difference, printed_remark
 from reproducibility.script.reading import Event, processes_of
+from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import (
     Finished,
     SameInput,
@@ -33,7 +35,7 @@ from reproducibility.script.start import (
     start,
 )
 
-SHOWN_OF_A_LINE = 60  # characters
+SAY_EVERY = 0.5  # seconds between two looks at a record that grows
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Twice:
     `cause` is the suspect of `HOLDS` with which the runs agreed (`confirmed`), or that is likely;
     `source` is what the script asked of the machine, with its line. `settled` says that two more
     runs with nothing held agreed, so that no cause can be confirmed. `inherited` is the first file
-    that the second run reads and the first one wrote.
+    that the second run reads and the first one wrote. `stopped` says that the second run was ended
+    when it had diverged.
     """
 
     verdict: RecordVerdict
@@ -55,6 +58,7 @@ class Twice:
     remark: str = ""
     inherited: Event | None = None
     settled: bool = False
+    stopped: bool = False
 
     @property
     def exit_code(self) -> ExitCode:
@@ -70,6 +74,7 @@ class Twice:
             "cause": self.cause or None,
             "confirmed": self.confirmed,
             "settled": self.settled,
+            "ended_early": self.stopped,
             "remark": self.remark or None,
             "inherited": self.inherited and self.inherited.to_json(),
             "source": self.source and self.source.to_json(),
@@ -82,6 +87,8 @@ def twice(
     keep: Path | None = None,
     variables: Mapping[str, str] | None = None,
     calls: int = 0,
+    seconds: float = 0,
+    to_the_end: bool = False,
     strict_output: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Twice:
@@ -96,9 +103,12 @@ def twice(
         keep: a new directory for the records; they are deleted if this is None.
         variables: environment variables that are added; `{run}` and `{dir}` are replaced in them.
         calls: end each run before the call after so many; 0 for the end of the script.
+        seconds: end the first run at the call that it has reached after so long, and the second
+            one at the same call; 0 for the end of the script.
+        to_the_end: whether the second run goes on when it has diverged from the first one.
         strict_output: whether runs that print something else are different; times, dates and names
             of temporary files do not count.
-        say: is told what is being done.
+        say: is told what is being done, and how far it is.
 
     Raises:
         ConfigError: the command cannot be run, or the directory holds something.
@@ -106,28 +116,36 @@ def twice(
     check_command(command)
     with contextlib.ExitStack() as stack:
         if keep is None:
-            keep = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twice-")))
+            keep = Path(stack.enter_context(_temporary("twice-")))
         new_directory(keep)
-        folders = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dirs-")))
-        runs = _Runs(command, keep, folders, variables or {}, say or (lambda text: None))
-        compared, finished = runs.pair("", calls)
-        found = _found(compared, finished)
-        if calls and compared.verdict == "same":
-            found.reason = f"{found.reason[:-1]}, up to call {calls:,} at most."
+        folders = Path(stack.enter_context(_temporary("dirs-")))
+        runs = _Runs(command, keep, folders, variables or {}, Screen(say))
+        compared, finished = runs.deciding_pair(calls, seconds, to_the_end=to_the_end)
+        found = _found(compared, finished, runs.reached)
         if compared.calls:
             _look_for_files_in_common(found, runs)
-        _compare_output(found, finished, folders, strict=strict_output)
+        if not finished[1].stopped:
+            _compare_output(found, finished, runs.own, strict=strict_output)
         if compared.roots and may_come_from_the_host(compared.roots[0]):
             cause = look_for_the_cause(compared.roots[0], runs)
             found.cause, found.confirmed = cause.name, cause.confirmed
             found.source, found.settled = cause.source, cause.settled
-        elif found.verdict == "same" and not calls and not found.remark:
+        elif found.verdict == "same" and not runs.reached and not found.remark:
             _look_without_the_recorder(found, runs, finished)
         return found
 
 
+def _temporary(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Make a directory that goes when we do, even if something of the script's still writes."""
+    return tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+
+
 class _Runs:
-    """Runs the command, each time with new directories."""
+    """Runs the command, each time with new directories.
+
+    `reached` is the call before which runs were ended because that was asked for, or 0; `own` are
+    the directories that belong to one run each.
+    """
 
     def __init__(
         self,
@@ -135,31 +153,52 @@ class _Runs:
         records: Path,
         folders: Path,
         variables: Mapping[str, str],
-        say: Callable[[str], None],
+        screen: Screen,
     ) -> None:
         self._command, self._records, self._folders = command, records, folders
-        self._variables, self._say = variables, say
+        self._variables, self._screen = variables, screen
         self._stdin = SameInput()
+        self.reached, self.own = 0, list[str]()
+
+    def deciding_pair(
+        self, calls: int, seconds: float, *, to_the_end: bool
+    ) -> tuple[Alignment, list[Finished]]:
+        """Run it twice with nothing held; the second run is ended once it has diverged."""
+        until = f", for {in_words(seconds)}" if seconds else ""
+        until += f", until call {calls:,}" if calls else ""
+        self._screen.say(f"Run 1 of 2{until}.")
+        first = self.one(1, calls=calls, seconds=seconds)
+        self.reached = _ended_at(self.record(1, ""))
+        until = f", until call {self.reached:,}" if self.reached else ""
+        self._screen.say(f"Run 2 of 2{until}.")
+        second = self.one(2, calls=self.reached or calls, compare=not to_the_end)
+        finished = [first, second]
+        compared = self._compared("", finished)
+        if second.stopped:
+            _say_that_it_was_ended(compared, CountedCalls(self.record(1, "")).count())
+        return compared, finished
 
     def pair(self, hold: str, calls: int) -> tuple[Alignment, list[Finished]]:
         """Run it twice, with one thing held or nothing, and compare the records."""
         finished = []
         for number in (1, 2):
-            what = f", with {HOLDS.get(hold, hold)}" if hold else ""
-            self._say(
-                f"Run {number} of 2{what}, until call {calls}." if calls else f"Run {number}."
-            )
+            what = f"with {HOLDS.get(hold, hold)}"
+            self._screen.say(f"Run {number} of 2, {what}, until call {calls:,}.")
             finished.append(self.one(number, hold=hold, calls=calls))
+        return self._compared(hold, finished), finished
+
+    def _compared(self, hold: str, finished: Sequence[Finished]) -> Alignment:
+        """Compare the records of a pair."""
         records = [self.record(number, hold) for number in (1, 2)]
-        if not all(any(record.iterdir()) for record in records):
-            return Alignment(
-                problems=["the command starts no Python, or one with -E, -I or -S"]
-            ), finished
-        return compare_records(*records), finished
+        if all(any(record.glob("process-*")) for record in records):
+            return compare_records(*records)
+        if any(run.code for run in finished):  # which is said then
+            return Alignment(problems=["nothing was recorded"])
+        return Alignment(problems=["the command starts no Python, or one with -E, -I or -S"])
 
     def third(self, hold: str, calls: int) -> Finished:
         """Run it once more with the same thing held."""
-        self._say(f"Run 3, with {HOLDS.get(hold, hold)}, until call {calls}.")
+        self._screen.say(f"Run 3, with {HOLDS.get(hold, hold)}, until call {calls:,}.")
         return self.one(2, hold=hold, calls=calls, place=3)
 
     def record(self, number: int, hold: str) -> Path:
@@ -172,11 +211,14 @@ class _Runs:
         *,
         hold: str = "",
         calls: int = 0,
+        seconds: float = 0,
         watched: bool = True,
+        compare: bool = False,
         place: int | None = None,
     ) -> Finished:
         """Run it once, as run 1 or 2; its record has that number, or another one."""
         folder = tempfile.mkdtemp(prefix=f"dir-{number}-", dir=self._folders)
+        self.own.append(folder)
 
         def filled(text: str) -> str:
             return text.replace("{run}", str(number)).replace("{dir}", folder)
@@ -185,21 +227,74 @@ class _Runs:
         variables |= variables_that_hold(hold)
         if calls:
             variables["REPRODUCIBILITY_CALLS"] = str(calls)
+        if seconds:
+            variables["REPRODUCIBILITY_UNTIL"] = str(time.monotonic() + seconds)
         record = self.record(place or number, hold) if watched else None
-        command = [filled(word) for word in self._command]
+        keep = record or self._records / "unwatched"
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._stdin.again() as stdin:
-            return start(command, record=record, variables=variables, keep=True, stdin=stdin)
+            return start(
+                [filled(word) for word in self._command],
+                record=record,
+                variables=variables,
+                keep=keep,
+                stdin=stdin,
+                screen=self._screen,
+                look=self._look(record, compare=compare),
+                limited=bool(calls or seconds),
+            )
+
+    def _look(self, record: Path | None, *, compare: bool) -> Callable[[], bool]:
+        """Return what is done while a run goes on: say how far it is, and whether to end it."""
+        began = time.monotonic()
+        counted = CountedCalls(record) if record else None
+        growing = GrowingComparison(self.record(1, ""), record) if record and compare else None
+        last = began
+
+        def look() -> bool:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < SAY_EVERY:
+                return False
+            last = now
+            calls = f"{counted.count():,} calls of JAX, " if counted else ""
+            self._screen.progress(f"… {calls}{in_words(now - began)}")
+            return growing is not None and growing.diverged()
+
+        return look
 
 
-def _found(compared: Alignment, finished: Sequence[Finished]) -> Twice:
+def _ended_at(record: Path) -> int:
+    """Return the call before which a run was ended because that was asked for; 0 if it was not."""
+    if not any(record.glob("process-*")):
+        return 0
+    ends: list[int] = [(each.end or {}).get("ended_at", 0) for each in processes_of(record)]
+    return max(ends)
+
+
+def _say_that_it_was_ended(compared: Alignment, calls: int) -> None:
+    """Leave out what the second run lacks only because we ended it."""
+    compared.problems = [each for each in compared.problems if each.startswith("in the first run")]
+    compared.of = calls
+    if not compared.roots:
+        compared.problems.append("the second run was ended early, and no difference can be read")
+
+
+def _found(compared: Alignment, finished: Sequence[Finished], reached: int) -> Twice:
     """Say what two runs and the comparison of their records amount to."""
-    found = Twice(compared.verdict, compared.reason, compared)
-    failed = [_how_it_failed(run) for run in finished if run.code]
+    found = Twice(compared.verdict, compared.reason, compared, stopped=finished[1].stopped)
+    failed = [_how_it_failed(run) for run in finished if run.code and not run.stopped]
+    if found.stopped:
+        return found
     if len(failed) == 1:
         found.verdict, found.reason = "different", f"Only one of the runs failed: {failed[0]}."
     elif failed and not compared.roots:
         found.verdict = "cannot be told"
-        found.reason = f"The script failed in both runs: {'; '.join(dict.fromkeys(failed))}."
+        agree = f" The {compared.calls:,} calls of JAX before agree." if compared.calls else ""
+        how = "; ".join(dict.fromkeys(failed))
+        found.reason = f"The script failed in both runs: {how}.{agree}"
+    elif reached and found.verdict == "same":
+        found.reason = f"{found.reason[:-1]}, up to call {reached:,}, where both runs were ended."
     return found
 
 
@@ -222,35 +317,27 @@ def _how_it_failed(run: Finished) -> str:
     return f"{how}, {run.last_words!r}"
 
 
-# What two runs may print differently though they are the same: times, dates, addresses, numbers of
-# processes, names of temporary files.
-_PASSING = re.compile(
-    r"\d{4}-\d\d-\d\d|\d+:\d\d(:\d\d)?([.,]\d+)?|0x[0-9a-f]{6,}"
-    r"|(?i:\bpid\W*)\d+|/tmp/\S+|[\d.,]+ ?(ns|us|µs|ms|s|sec|seconds|min|it/s|s/it)\b"
-)
-
-
 def _compare_output(
-    found: Twice, finished: Sequence[Finished], folders: Path, *, strict: bool
+    found: Twice, finished: Sequence[Finished], own: Sequence[str], *, strict: bool
 ) -> None:
     """Say whether the runs printed the same, beside what passes."""
-    own = re.compile(re.escape(str(folders)) + r"/dir-\d-\w+")
-    texts = [run.output.decode(errors="replace") for run in finished]
-    lines = [
-        [_PASSING.sub("…", own.sub("…", line)) for line in text.splitlines()] for text in texts
-    ]
-    for number, pair in enumerate(zip_longest(*lines, fillvalue=""), start=1):
-        if pair[0] != pair[1]:
-            shown = " and ".join(repr(text[:SHOWN_OF_A_LINE]) for text in pair)
-            found.remark = f"line {number} of what they print differs: {shown}"
-            break
-    if found.remark and strict and found.verdict == "same":
-        found.verdict, found.reason = "different", f"All calls agree, and {found.remark}."
+    found.remark = next((_not_kept(run) for run in finished if run.problem), "")
+    if not found.remark:
+        found.remark = printed_remark(finished[0].printed, finished[1].printed, own)
+        if found.remark and strict and found.verdict == "same":
+            found.verdict, found.reason = "different", f"All calls agree, and {found.remark}."
+    elif strict and found.verdict == "same":
+        found.verdict, found.reason = "cannot be told", f"All calls agree, but {found.remark}."
+
+
+def _not_kept(run: Finished) -> str:
+    return f"what the script printed could not be kept whole: {run.problem}"
 
 
 def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Finished]) -> None:
     """Run the script once more, without the recorder: does it print the same?"""
     plain = runs.one(1, watched=False)
-    if plain.output != finished[0].output == finished[1].output or plain.code != finished[0].code:
+    differs = first_difference(plain.output, finished[0].output, runs.own)
+    if differs or plain.code != finished[0].code:
         found.verdict = "cannot be told"
         found.reason = "Watching changes this script: without, it prints something else."

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic  # itself, which nobody holds or watches
 from typing import Any, NoReturn
 
 from . import hook
@@ -49,7 +50,8 @@ class Session:
         self.calls = Calls(self.writing)
         self.host = Host(self.writing, self.calls)
         self._tested = self._ended = False
-        self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or 0)
+        self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
+        self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
 
     def install(self) -> None:
         """Watch JAX, which has been imported."""
@@ -69,8 +71,9 @@ class Session:
                 lacking = f"{type(error).__name__}: {error}"
             if lacking:
                 self.writing.problem(f"the recorder does not see every call: {lacking}")
-        if self._most and self.calls.number >= self._most:
-            self.end(ended_at=self._most)
+        made = self.calls.number
+        if made >= self._most or (made and monotonic() > self._until):
+            self.end(ended_at=self.calls.most)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)

@@ -43,6 +43,11 @@ class Calls:
         return thread.number if thread else 0
 
     @property
+    def most(self) -> int:
+        """How many calls that thread has made that has made the most."""
+        return max((thread.number for thread in self._threads), default=0)
+
+    @property
     def thread(self) -> int:
         """The number of this thread's file."""
         return self._this_thread().index

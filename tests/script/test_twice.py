@@ -1,13 +1,19 @@
 """Scripts that were not prepared, as somebody would run them: fresh processes, and a verdict."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from reproducibility import twice as run_twice
+from reproducibility.script import growing
+from reproducibility.script.reading import processes_of
 
 # A training that repeats; what is wrong with it is put into its empty lines.
 TRAINING = """\
@@ -349,6 +355,8 @@ def test_record_passes_everything_on(tmp_path: Path) -> None:
         (("twice",), "expected a command after --, got none"),
         (("twice", "--", "no-such-program"), "got none of that name"),
         (("twice", "--calls", "-1", "--", "python"), "expected 0 or more, got -1"),
+        (("twice", "--for", "90", "--", "python"), "expected a time such as 90s, 10m or 1h"),
+        (("twice", "python", "train.py"), "What to run comes after --"),
         (("twice", "--env", "A", "--", "python"), "expected NAME=VALUE, got 'A'"),
         (("record", "here", "--", "true"), "expected a new or empty directory"),
         (("compare", "here", "nowhere"), "no such path"),
@@ -430,3 +438,91 @@ def test_a_script_that_is_killed(tmp_path: Path) -> None:
     assert (found["code"], found["verdict"]) == (3, "cannot be told")
     assert "killed by signal 9" in found["reason"]
     assert "Traceback" not in found["stderr"]
+
+
+# Steps that wait for one another's end, so that they can be stopped on the way.
+STEADY = """
+import sys, time
+import jax, jax.numpy as jnp, numpy as np
+step = jax.jit(lambda w, x: (w * 0.9 + x, (w * x).sum()))
+w = jnp.zeros(3)
+print("begins", flush=True)
+for i in range({steps}):
+    w, loss = step(w, np.float32(np.full(3, i % 7 + {wrong})))
+    print(float(loss), flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_both_runs_end_at_the_call_that_the_first_one_reached(tmp_path: Path) -> None:
+    """After a time the first run is ended, and the second one at the same call, not at that time.
+
+    What it has started is ended with it."""
+    child = "import subprocess; c = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
+    steady = STEADY.format(steps=10**6, wrong="0").replace("print(", f"{child}\nprint(", 1)
+    (tmp_path / "train.py").write_text(steady)
+    found = twice(tmp_path, "--for", "8s", "--keep", "kept")
+    ends = [
+        json.loads((tmp_path / f"kept/run-{number}/process-1/end.json").read_text())["ended_at"]
+        for number in (1, 2)
+    ]
+    assert (found["code"], ends[0]) == (0, ends[1])
+    assert found["calls"] == ends[0] > 2
+    assert f"up to call {ends[0]:,}, where both runs were ended" in found["reason"]
+    assert processes_with(str(tmp_path / "kept")) == []
+
+
+def processes_with(words: str) -> list[int]:
+    """Return the processes in whose environment something stands."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            state = (path.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            if words.encode() in path.read_bytes() and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_the_second_run_is_ended_once_it_has_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of hours is not finished for nothing: what agreed and what did not is still said."""
+    monkeypatch.setattr(growing, "BEGINS_AFTER", 0)
+    wrong = "(i == 3) * int(sys.argv[1]) / 8"
+    script = STEADY.format(steps="(400, 10**6)[int(sys.argv[1]) - 1]", wrong=wrong)
+    (tmp_path / "train.py").write_text(script)
+    found = run_twice([sys.executable, str(tmp_path / "train.py"), "{run}"])
+    assert (found.verdict, found.stopped) == ("different", True)
+    assert found.compared.roots[0].kind == "host"
+    assert "They diverge at call" in found.reason
+    assert found.compared.of > 400
+    assert found.compared.problems == []
+    assert not found.remark  # of a run that was ended, what it printed says nothing
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption(tmp_path: Path, number: int) -> None:
+    """One sentence, code 130, what ran is gone, and the record is read up to there."""
+    (tmp_path / "train.py").write_text(STEADY.format(steps=10**6, wrong="0"))
+    command = [sys.executable, "-m", "reproducibility", "twice", "--keep", "kept", "--"]
+    process = subprocess.Popen(
+        [*command, sys.executable, "train.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    while b"begins" not in process.stderr.readline():
+        pass
+    for _ in range(40):  # of the steps
+        process.stderr.readline()
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, b"")
+    assert errors.splitlines()[-1] == b"Interrupted; what was saved before is intact."
+    assert b"Traceback" not in errors.split(b"KeyboardInterrupt")[-1]
+    assert processes_with(str(tmp_path / "kept")) == []
+    (record,) = processes_of(tmp_path / "kept" / "run-1")
+    assert record.end is None
+    done = run("compare", "kept/run-1", "kept/run-1", folder=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (3, "cannot be told")
