@@ -10,9 +10,6 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import jax
 
 from reproducibility.errors import ConfigError
 from reproducibility.script.start import new_directory
@@ -24,9 +21,8 @@ from reproducibility.watch.begin import Session
 def record(directory: str | Path) -> Iterator[None]:
     """Record every compiled call of JAX that is made meanwhile, in this process.
 
-    What was compiled before is compiled again, so that its calls are seen too: JAX's caches are
-    cleared when recording begins, and when it ends. What is asked of the machine (entropy, the
-    clock, folders) is recorded for commands only.
+    Calls of functions that were compiled before are seen too, and nothing is compiled again. What
+    is asked of the machine (entropy, the clock, folders) is recorded for commands only.
 
     **Same bits:** recording changes none: it runs programs of its own on what yours return.
 
@@ -57,11 +53,8 @@ def record(directory: str | Path) -> Iterator[None]:
         )
     new_directory(Path(directory))
     session = Session(str(directory))
-    clear_caches: Any = jax.clear_caches
-    clear_caches()
     session.install()
     try:
         yield
     finally:
         session.end()
-        clear_caches()

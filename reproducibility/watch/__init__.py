@@ -3,16 +3,16 @@
 The rule: standard library, NumPy and JAX only, from Python 3.10 on; the script is never disturbed,
 and what goes wrong in here is written down and ends the watching, not the script.
 
-`hook` is where every program passes that JAX executes, and the only file that knows private names
-of JAX; `prints` turns arrays into fingerprints, `writing` has the files, `source` finds the
-script's line, `calls` turns calls into lines, `host` sees what the script asks of the machine,
-`hold` fixes one thing that varies, `begin` puts them together, and `sitecustomize` is what Python
-imports when it starts.
+`compiled` is what is known of a program, and `hook` is where all pass that JAX executes, and the
+only file that knows private names of JAX. `mixing` and `prints` turn arrays into fingerprints,
+`writing` has the files, `source` finds the script's line, `lines` and `calls` write down the calls,
+`host` sees what the script asks of the machine, `hold` fixes one thing that varies, `begin` puts
+them together, and `sitecustomize` is what Python imports when it starts.
 
 This folder imports nothing of the package around it: it is loaded under another name, by a Python
-that may not have the package. What is changed in the process: three functions of JAX and where it
-reads one setting, which are put back at the end, and in a process that is recorded from its start
-those of Python and NumPy that ask for entropy, the time, a listing or a draw, and `os._exit`.
+that may not have the package. What is changed in the process: eight names of JAX,
+which are put back at the end, and in a process that is recorded from its start those of Python and
+NumPy that ask for entropy, the time, a listing or a draw, and `os._exit`.
 
 Chapter: docs/guide/any_script.md
 """

@@ -56,7 +56,15 @@ class Session:
     def install(self) -> None:
         """Watch JAX, which has been imported."""
         try:
-            hook.install(self._first, self.calls.entered, self.calls.describe)
+            hook.install(
+                hook.Watch(
+                    self._first,
+                    self._before,
+                    self.calls.after,
+                    self.calls.entered,
+                    self.calls.describe,
+                )
+            )
         except Exception as error:
             self.writing.problem(f"this JAX cannot be watched: {type(error).__name__}: {error}")
 
@@ -71,13 +79,22 @@ class Session:
                 lacking = f"{type(error).__name__}: {error}"
             if lacking:
                 self.writing.problem(f"the recorder does not see every call: {lacking}")
+        self._leave_after_the_last()
+        return self.calls(program, execute, arguments)
+
+    def _before(self, arguments: list[Any], likely: bool) -> Any:
+        if likely:
+            self._leave_after_the_last()
+        return self.calls.before(arguments, likely)
+
+    def _leave_after_the_last(self) -> None:
+        """End the process if it has made all calls that were asked for."""
         made = self.calls.number
         if made >= self._most or (made and monotonic() > self._until):
             self.end(ended_at=self.calls.most)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
-        return self.calls(program, execute, arguments)
 
     def end(self, **facts: Any) -> None:
         """Write what waits, and leave JAX alone."""

@@ -6,8 +6,6 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import threading
 import weakref
@@ -17,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import hook, prints
-from .source import lines_of_source
+from .compiled import Compiled, digest_of, without_constants
+from .lines import ArrayOrigin, CallLine, Given, ThreadFile
 from .writing import Writing
 
 FOR_A_DEVICE = 1 << 16  # bytes of a NumPy array that a device looks at faster
@@ -29,8 +28,8 @@ class Calls:
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
         self._prints = prints.Prints()
-        self._known: dict[int, tuple[Any, _Source]] = {}
-        self._threads: list[_Thread] = []
+        self._known: dict[int, ArrayOrigin] = {}
+        self._threads: list[ThreadFile] = []
         self._local = threading.local()
         self._lock = threading.Lock()
         self._shared: dict[int, Any] = {}
@@ -52,14 +51,14 @@ class Calls:
         """The number of this thread's file."""
         return self._this_thread().index
 
-    def describe(self, hlo: Any, name: str) -> hook.Compiled:
+    def describe(self, hlo: Any, name: str) -> Compiled:
         """Return what is known of a program that is being compiled."""
-        program = hook.Compiled(name)
+        program = Compiled(name)
         try:
             with hook.unseen():
                 whole = hook.text_of(hlo) if hlo is not None else ""
-            program.text = _text_digest(whole)
-            program.constants = _text_digest(hook.without_constants(whole))
+            program.text = digest_of(whole)
+            program.constants = digest_of(without_constants(whole))
         except Exception as error:
             self._failed(f"the program {name}", error)
         return program
@@ -73,8 +72,38 @@ class Calls:
         except Exception as error:
             self._failed("a transfer to the device", error)
 
+    def before(self, arguments: Sequence[Any], likely: bool) -> Given | None:
+        """Look at arguments that JAX may give to some program, if that is likely.
+
+        They may be donated to it, and NumPy may overwrite them afterwards.
+        """
+        if self.stopped or in_callback():
+            return None
+        try:
+            return self._look(arguments) if likely else Given(arguments)
+        except Exception:  # they are traced, or nothing that JAX takes; if it does, `after` says so
+            return None
+
+    def after(self, given: Given | None, way: Any, results: Sequence[Any]) -> None:
+        """Write down a call that JAX has executed by itself."""
+        if self.stopped:
+            return
+        if in_callback():
+            self._writing.count("calls inside of host callbacks")
+            return
+        try:
+            if given is None or len(given.arguments) + len(way.constants) != way.arguments:
+                raise LookupError("JAX called it with arguments that were not seen")
+            given = given if given.looked else self._look(given.arguments)
+            if way.constants:
+                given = self._look(way.constants).followed_by(given)
+            line = self._begin(way.program, given.only(way.program.kept), 2)
+            self._end(line, results)
+        except Exception as error:
+            self._failed(f"the call of {way.program.name}", error)
+
     def __call__(
-        self, program: hook.Compiled, execute: Callable[..., Any], arguments: tuple[Any, ...]
+        self, program: Compiled, execute: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> Any:
         """Have a program executed, and write down the call."""
         if self.stopped:
@@ -85,7 +114,8 @@ class Calls:
         line = None
         try:
             with hook.unseen():
-                line = self._before(program, arguments)
+                taken = arguments if program.kept is None else [arguments[i] for i in program.kept]
+                line = self._begin(program, self._look(taken, program.mutable), 2)
         except Exception as error:
             self._failed(f"the arguments of {program.name}", error)
         try:
@@ -97,7 +127,7 @@ class Calls:
         try:
             if line is not None:
                 with hook.unseen():
-                    self._after(line, results)
+                    self._end(line, results)
         except Exception as error:
             self._failed(f"the results of {program.name}", error)
         return results
@@ -106,63 +136,92 @@ class Calls:
         self.stopped = True  # a record with a hole is none
         self._writing.problem(f"cannot look at {what}: {type(error).__name__}: {error}")
 
-    def _before(self, program: hook.Compiled, arguments: tuple[Any, ...]) -> _Line:
-        thread = self._this_thread()
-        number = thread.number
-        thread.number += 1
-        site = thread.site(self._writing, lines_of_source(sys._getframe(3)))
-        given = arguments if program.kept is None else [arguments[i] for i in program.kept]
-        line = _Line(thread, number, program, site)
-        fresh: list[Any] = []
-        for place, argument in enumerate(given):
-            line.take(self._input(argument, line, place, fresh))
-        for mutable in program.mutable:
-            fresh.append(_buffer(mutable))
-            line.take(("m", None))
-        line.fresh = (self._prints.of(fresh), len(fresh)) if fresh else (None, 0)
-        return line
+    def _look(self, arguments: Sequence[Any], mutable: Sequence[Any] = ()) -> Given:
+        """Find out where each argument comes from; begin to fingerprint those from elsewhere."""
+        given, known, shared = Given(arguments), self._known, self._shared
+        given.looked = True
+        origins = given.origins
+        for place, argument in enumerate(arguments):
+            source = known.get(id(argument))
+            if source is not None and source() is argument and id(argument) not in shared:
+                origins.append(source)
+            else:
+                origins.append(self._origin(argument, place, given))
+        for each in mutable:
+            given.fresh.append((len(origins), _buffer(each)))
+            origins.append("m")
+        if given.fresh:
+            given.pending = ((self._prints.of([base for _, base in given.fresh]), None),)
+        return given
 
-    def _input(self, argument: Any, line: _Line, place: int, fresh: list[Any]) -> tuple[str, Any]:
-        """Return where an argument comes from, and what stands in the line for it."""
+    def _origin(self, argument: Any, place: int, given: Given) -> str | ArrayOrigin:
+        """Return where an argument comes from that is no result of a call, or hides one."""
+        if hook.is_traced(argument):
+            raise TypeError("a traced array has no bits")
         if isinstance(argument, (bool, int, float, complex)) and not isinstance(
             argument, np.generic
         ):
-            return "s", _python_number(argument)
+            given.tokens[place] = _python_number(argument)
+            return "s"
         if isinstance(argument, (np.ndarray, np.generic)):
             if argument.nbytes < FOR_A_DEVICE:
-                return "n", prints.of_host(argument)
-            fresh.append(prints.on_device(argument))
-            return "e", None
+                given.tokens[place] = prints.OfHost(argument)
+                return "n"
+            given.fresh.append((place, prints.on_device(argument)))
+            return "e"
         base = _base(argument)
         if base is None:
-            return "x", type(argument).__name__
-        known = self._known.get(id(base))
-        if known is not None and known[0]() is base and id(base) not in self._shared:
-            return "", known[1]
-        if base.is_deleted():
-            return "x", "deleted"  # the call itself will say so
-        fresh.append(base)
-        self._remember(base, _Source(line.thread.index, line.number, "i", place))
-        return "e", None
+            given.tokens[place] = type(argument).__name__
+            return "x"
+        source = self._known.get(id(base))
+        deleted = base.is_deleted()
+        if source is not None and source() is base and (deleted or id(base) not in self._shared):
+            return source
+        if deleted:
+            given.tokens[place] = "deleted"  # the call itself will say so
+            return "x"
+        given.fresh.append((place, base))
+        return "e"
 
-    def _after(self, line: _Line, results: Any) -> None:
-        fresh = []
+    def _begin(self, program: Compiled, given: Given, depth: int) -> CallLine:
+        """Begin the line of a call; from now on its arguments are known."""
+        thread = self._this_thread()
+        number = thread.number
+        thread.number += 1
+        for place, base in given.fresh:
+            if given.origins[place] == "e":
+                self._remember(base, thread.index, number, -1 - place)
+        site = thread.site(self._writing, sys._getframe(depth))
+        return CallLine(thread, number, program, site, given)
+
+    def _end(self, line: CallLine, results: Sequence[Any]) -> None:
+        """Begin to fingerprint what a call returned, and write its line."""
+        thread, number, found = line.thread.index, line.number, []
         for place, result in enumerate(results):
             base = _base(result)
             if base is None:
                 raise TypeError(f"a result of type {type(result).__name__}")
-            fresh.append(base)
-            self._remember(base, _Source(line.thread.index, line.number, "r", place))
-        found = (self._prints.of(fresh), len(fresh)) if fresh else (None, 0)
-        line.write(self._writing, found)
+            found.append(base)
+            self._remember(base, thread, number, place)
+        pending = None
+        if found:
+            plan = line.program.plan
+            if plan is None:
+                plan = line.program.plan = self._prints.plan(found)
+            pending = plan.begin(found)
+        line.write(self._writing, pending)
 
-    def _remember(self, base: Any, origin: _Source) -> None:
-        name = id(base)
+    def _remember(self, base: Any, thread: int, number: int, place: int) -> None:
+        name, known = id(base), self._known
 
-        def forget(_: Any, name: int = name, known: dict[int, Any] = self._known) -> None:
-            known.pop(name, None)
+        source = ArrayOrigin(base, self._forget)
+        source.name, source.thread, source.number, source.place = name, thread, number, place
+        known[name] = source
 
-        self._known[name] = (weakref.ref(base, forget), origin)
+    def _forget(self, source: Any) -> None:
+        name = source.name
+        if self._known.get(name) is source:
+            del self._known[name]
 
     def _note_shared(self, array: Any, arguments: Any) -> None:
         base = _base(array)
@@ -182,137 +241,14 @@ class Calls:
 
                 self._shared[name] = weakref.ref(base, forget)
 
-    def _this_thread(self) -> _Thread:
-        thread: _Thread | None = getattr(self._local, "thread", None)
+    def _this_thread(self) -> ThreadFile:
+        thread: ThreadFile | None = getattr(self._local, "thread", None)
         if thread is None:
             with self._lock:
-                self._local.thread = thread = _Thread(len(self._threads) + 1)
+                self._local.thread = thread = ThreadFile(len(self._threads) + 1)
                 self._threads.append(thread)
             self._writing.begin_thread(thread.file)
         return thread
-
-
-class _Source:
-    """Where an array came from: a result, or an argument, of a call."""
-
-    __slots__ = ("kind", "number", "place", "thread")
-
-    def __init__(self, thread: int, number: int, kind: str, place: int) -> None:
-        self.thread, self.number, self.kind, self.place = thread, number, kind, place
-
-    def same(self, other: Any) -> bool:
-        """Whether it is the same array."""
-        return isinstance(other, _Source) and (
-            (self.thread, self.number, self.kind, self.place)
-            == (other.thread, other.number, other.kind, other.place)
-        )
-
-
-class _Thread:
-    """What the file of a thread has said so far."""
-
-    def __init__(self, index: int) -> None:
-        self.index, self.file, self.number = index, f"thread-{index}.txt", 0
-        self.next = 0  # the call whose line comes next, if none began inside of another
-        self._sites: dict[Any, int] = {}
-        self._programs: dict[int, tuple[int, hook.Compiled]] = {}
-        self._patterns: dict[Any, int] = {}
-        self.last: dict[tuple[int, int], list[Any]] = {}
-
-    def site(self, writing: Writing, where: tuple[Any, ...]) -> int:
-        """Return the number of a place in the source."""
-        found = self._sites.get(where)
-        if found is None:
-            found = self._sites[where] = len(self._sites) + 1
-            texts = [[code.co_filename, line, code.co_name] for code, line in where]
-            writing.line(self.file, f"site {found} {json.dumps(texts)}")
-        return found
-
-    def program(self, writing: Writing, program: hook.Compiled) -> int:
-        """Return the number of a program."""
-        found = self._programs.get(id(program))
-        if found is None:
-            found = self._programs[id(program)] = (len(self._programs) + 1, program)
-            facts = {
-                "name": program.name,
-                "text": program.text,
-                "constants": program.constants,
-                "arguments": [program.arguments[i] for i in _named(program)],
-                "results": list(program.results),
-                "shapes": list(program.shapes),
-                "where": program.where,
-            }
-            writing.line(self.file, f"program {found[0]} {json.dumps(facts, sort_keys=True)}")
-        return found[0]
-
-    def pattern(self, writing: Writing, program: int, site: int, references: str) -> int:
-        """Return the number of a pattern."""
-        key = (program, site, references)
-        found = self._patterns.get(key)
-        if found is None:
-            found = self._patterns[key] = len(self._patterns) + 1
-            writing.line(self.file, f"pattern {found} {program} {site} {references}")
-        return found
-
-
-class _Line:
-    """A call that is being written down."""
-
-    def __init__(self, thread: _Thread, number: int, program: hook.Compiled, site: int) -> None:
-        self.thread, self.number, self.program, self.site = thread, number, program, site
-        self._taken: list[tuple[str, Any]] = []
-        self.fresh: tuple[Any, int] = (None, 0)
-
-    def take(self, argument: tuple[str, Any]) -> None:
-        """Add an argument."""
-        self._taken.append(argument)
-
-    def _text(self, writing: Writing) -> str:
-        thread = self.thread
-        program = thread.program(writing, self.program)
-        key = (program, self.site)
-        before, now, words, tokens = thread.last.get(key, []), [], [], []
-        for place, (kind, what) in enumerate(self._taken):
-            origin = what if kind == "" else None
-            now.append(origin)
-            if origin is None:
-                words.append(kind)
-                if what is not None:
-                    tokens.append(str(what))
-            elif place < len(before) and origin.same(before[place]):
-                words.append("=")
-            else:
-                words.append(self._reference(origin))
-        thread.last[key] = now
-        pattern = thread.pattern(writing, program, self.site, ",".join(words))
-        which = "" if thread.next == self.number else f"@{self.number} "
-        thread.next = self.number + 1
-        return f"{which}{pattern} {','.join(tokens)};"
-
-    def _reference(self, origin: _Source) -> str:
-        away = self.number - origin.number
-        if origin.thread == self.thread.index:
-            return f"{origin.kind}{away}.{origin.place}"
-        kind = "t" if origin.kind == "r" else "u"
-        return f"{kind}{origin.thread}:{away}.{origin.place}"
-
-    def write(self, writing: Writing, found: tuple[Any, int]) -> None:
-        """Add the line to its file."""
-        writing.line(self.thread.file, self._text(writing), self.fresh, found)
-
-    def raised(self, writing: Writing, error: str) -> None:
-        """Add a line that says that the call failed."""
-        writing.line(self.thread.file, self._text(writing), self.fresh, error=error)
-
-
-def _named(program: hook.Compiled) -> list[int]:
-    """Return which names belong to the arguments that the program kept."""
-    names = range(len(program.arguments))
-    return [i for i in names if program.kept is None or i in program.kept]
-
-
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _python_number(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Every program that JAX executes passes here: the only file that knows private names of JAX.
 
-The rule: what JAX calls is an object of ours that calls JAX's own. Because it is no
-`ExecuteReplicated`, JAX keeps no shortcut to the program, and every call comes.
+The rule: each execution is seen exactly once, with the program that it was. A call that JAX's
+C++ executes by itself is seen on its way out, where JAX puts the results together as we told it to;
+every other call passes the function of JAX that executes programs.
 Chapter: docs/guide/any_script.md
 """
 
@@ -9,15 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import importlib
-import re
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-_busy = threading.local()  # whether this thread is at work for the recorder, or tests it
+from .compiled import Compiled
+
+_busy = threading.local()  # what this thread is at, and with which arguments
 
 
 @contextlib.contextmanager
@@ -36,42 +39,41 @@ def is_unseen() -> bool:
     return getattr(_busy, "now", False)
 
 
-class Compiled:
-    """What is known of a compiled program."""
+class Watch(NamedTuple):
+    """Who is told what happens."""
 
-    __slots__ = (
-        *("arguments", "constants", "kept", "mutable", "name", "results", "shapes", "text"),
-        "where",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.text = self.constants = self.where = ""
-        self.arguments: tuple[str, ...] = ()
-        self.results: tuple[str, ...] = ()
-        self.shapes: tuple[str, ...] = ()  # of its arguments, those that it drops included
-        self.kept: tuple[int, ...] | None = None
-        self.mutable: tuple[Any, ...] = ()
+    # Execute a program with these arguments, and return its results.
+    called: Callable[[Compiled, Callable[..., Any], tuple[Any, ...]], Any]
+    # JAX's C++ may be about to execute something with these arguments: look at them.
+    before: Callable[[list[Any], bool], Any]
+    # It has executed this; comes with what `before` returned, or None.
+    after: Callable[[Any, _Way, Sequence[Any]], None]
+    # Arrays were put on a device; from these.
+    entered: Callable[[list[Any], Any], None]
+    # Return what is known of a program that is being compiled.
+    describe: Callable[[Any, str], Compiled]
 
 
-class _Watched:
-    """Stands where JAX keeps what executes a program."""
+_watch: Watch | None = None  # one in a process
+_originals: list[tuple[Any, str, Any]] = []  # what was replaced, where
+CAN_BE_FAST = sys.version_info >= (3, 12)  # from then on Python calls what a class of C++ is given
+_fast = False  # whether JAX's C++ executes programs by itself
 
-    __slots__ = ("__weakref__", "execute", "program")
 
-    def __init__(self, execute: Callable[..., Any], program: Compiled) -> None:
-        self.execute, self.program = execute, program
+class _Way(NamedTuple):
+    """How JAX's C++ executes a program by itself."""
 
-    def __call__(self, *arguments: Any) -> Any:
-        tested: list[str] | None = getattr(_busy, "tested", None)
-        if tested is not None:
-            tested.append(self.program.name)
-        if _watcher is None or is_unseen() or tested is not None:
-            return self.execute(*arguments)
-        return _watcher(self.program, self.execute, arguments)
+    program: Compiled
+    tree: Any  # of its results
+    constants: tuple[Any, ...]  # arrays that come before the arguments of the call
+    arguments: int  # how many there are of both, those that the program drops included
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.execute, name)
+
+class _Results(NamedTuple):
+    """A tree of results that `_returned` puts together when JAX's C++ does."""
+
+    leaves: Sequence[Any]
+    way: _Way
 
 
 class _SettingsOfCalls:
@@ -90,66 +92,46 @@ class _SettingsOfCalls:
         return getattr(self._config, name)
 
 
-type_of_watcher = Callable[[Compiled, Callable[..., Any], "tuple[Any, ...]"], Any]
-_watcher: type_of_watcher | None = None  # one in a process
-_originals: dict[str, Any] = {}
+def install(watch: Watch) -> None:
+    """Have every execution told to `watch`, those of functions that are compiled already included.
 
-
-def install(
-    watcher: type_of_watcher,
-    entered: Callable[[list[Any], Any], None],
-    describe: Callable[[Any, str], Compiled],
-) -> None:
-    """Have every call come to `watcher`, and every transfer from the host to `entered`."""
-    global _watcher
-    dispatch, pxla = _private("dispatch"), _private("interpreters.pxla")
-    _watcher = watcher
+    JAX's C++ goes on to execute programs by itself where that can be seen.
+    """
+    global _watch, _fast
+    _watch = watch
     if _originals:
         return
-    executable = pxla.MeshExecutable
-    unsafe_call: Any = executable.unsafe_call
-    from_hlo = pxla.UnloadedMeshExecutable.from_hlo
-    put = dispatch._batched_device_put_impl
-    pjit: Any = _private("pjit")
-    _originals.update(unsafe_call=unsafe_call, from_hlo=from_hlo, put=put, config=pjit.config)
-
-    def watched(self: Any) -> Any:
-        call = unsafe_call.fget(self)
-        if isinstance(call, _Watched) or is_unseen():
-            return call
-        program = _by_executable.get(id(self.xla_executable))
-        if program is None:  # compiled before anyone watched
-            program = describe(None, str(getattr(call, "name", "a program")))
-        # One loaded program may serve two functions, which call its arguments otherwise.
-        self._unsafe_call = _Watched(call, _with_names(copy.copy(program), self))
-        return self._unsafe_call
-
-    def compiled(name: str, hlo: Any, *rest: Any, **more: Any) -> Any:
-        if is_unseen():
-            return from_hlo(name, hlo, *rest, **more)
-        program = describe(hlo, name)
-        found = from_hlo(name, hlo, *rest, **more)
-        loaded = getattr(found, "xla_executable", None)
-        if loaded is not None:
-            _by_executable[id(loaded)] = program
-            _kept_alive.append(loaded)
-        return found
-
-    def put_on_devices(*arguments: Any, **named: Any) -> Any:
-        found = put(*arguments, **named)
-        if _watcher is not None and not is_unseen():
-            entered(list(found), arguments)
-        return found
-
-    executable.unsafe_call = property(watched)
-    pxla.UnloadedMeshExecutable.from_hlo = staticmethod(compiled)
-    dispatch._batched_device_put_impl = put_on_devices
-    pjit.config = _SettingsOfCalls(pjit.config)
+    _fast = CAN_BE_FAST
+    pxla, pjit, dispatch = _private("interpreters.pxla"), _private("pjit"), _private("dispatch")
+    loading = pxla.UnloadedMeshExecutable
+    executable, replicated = pxla.MeshExecutable, pxla.ExecuteReplicated
+    _replace(loading, "from_hlo", staticmethod(_describing(loading.from_hlo)))
+    _replace(pxla.MeshComputation, "compile", _described_late(pxla.MeshComputation.compile))
+    _replace(executable, "unsafe_call", property(_learning_names(executable.unsafe_call.fget)))
+    _replace(replicated, "__call__", _executing(replicated.__call__))
+    _replace(pxla, "MeshExecutableFastpathData", _seen_path(pxla.MeshExecutableFastpathData))
+    _replace(dispatch, "_batched_device_put_impl", _putting(dispatch._batched_device_put_impl))
+    _replace(pjit, "config", _SettingsOfCalls(pjit.config))
+    if _fast:
+        kind = _class_of_functions()
+        _replace(kind, "__call__", _calling(kind.__call__))
+    _forget_fast_paths()
 
 
-def _private(name: str) -> Any:
-    """Return a private module of JAX, which has been imported."""
-    return importlib.import_module(f"jax._src.{name}")
+def uninstall() -> None:
+    """Leave JAX as it was; programs that were watched execute themselves from then on."""
+    global _watch
+    _watch = None
+    while _originals:
+        owner, name, original = _originals.pop()
+        setattr(owner, name, original)
+        if not _originals:
+            _forget_fast_paths()
+
+
+def _replace(owner: Any, name: str, by: Any) -> None:
+    _originals.append((owner, name, vars(owner)[name]))
+    setattr(owner, name, by)
 
 
 def is_installed() -> bool:
@@ -157,51 +139,255 @@ def is_installed() -> bool:
     return bool(_originals)
 
 
-def uninstall() -> None:
-    """Leave JAX as it was; programs that were watched execute themselves from then on."""
-    global _watcher
-    _watcher = None
-    if not _originals:
-        return
-    dispatch, pxla = _private("dispatch"), _private("interpreters.pxla")
-    pxla.MeshExecutable.unsafe_call = _originals["unsafe_call"]
-    pxla.UnloadedMeshExecutable.from_hlo = staticmethod(_originals["from_hlo"])
-    dispatch._batched_device_put_impl = _originals["put"]
-    _private("pjit").config = _originals["config"]
-    _originals.clear()
+def is_fast() -> bool:
+    """Whether JAX's C++ goes on to execute programs by itself."""
+    return _fast
 
 
-# By the identity of what XLA loaded, which is kept alive so that no other one gets it.
+def _private(name: str) -> Any:
+    """Return a private module of JAX, which has been imported."""
+    return importlib.import_module(f"jax._src.{name}")
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value stands for an array that is not there yet."""
+    return isinstance(value, _private("core").Tracer)
+
+
+def _class_of_functions() -> Any:
+    """Return the class of jitted functions: of eager operations and programs compiled ahead too."""
+    jax: Any = sys.modules["jax"]
+    return type(jax.jit(_private))
+
+
+def _forget_fast_paths() -> None:
+    """Have JAX's C++ ask again how it calls what; nothing is traced or compiled anew."""
+    caches: Any = type(_private("pjit")._cpp_pjit_cache_fun_only)
+    _private("pjit")._cpp_pjit_cache_fun_only.clear()
+    _private("pjit")._cpp_pjit_cache_explicit_attributes.clear()
+    caches.clear_all()
+
+
+# Of what XLA loaded, by its identity: it is kept alive so that no other one gets that.
 _by_executable: dict[int, Compiled] = {}
 _kept_alive: list[Any] = []
 
+# Of what executes it in JAX, by its identity: one loaded program may serve two functions, which
+# call its arguments otherwise.
+_by_execution: dict[int, tuple[Any, Compiled]] = {}
+
+
+def _describing(from_hlo: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(name: str, hlo: Any, *rest: Any, **more: Any) -> Any:
+        program = _watch.describe(hlo, name) if _watch is not None else None
+        found = from_hlo(name, hlo, *rest, **more)
+        loaded = getattr(found, "xla_executable", None)
+        if loaded is not None and program is not None:
+            _remember(loaded, program)
+        return found
+
+    return compiled
+
+
+def _described_late(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe programs that were compiled before anyone watched: JAX has kept their text."""
+
+    def compiled(self: Any, *arguments: Any, **named: Any) -> Any:
+        found = compile(self, *arguments, **named)
+        loaded = getattr(found, "xla_executable", None)
+        if loaded is not None and id(loaded) not in _by_executable and _watch is not None:
+            _remember(loaded, _watch.describe(self._hlo, self._name))
+        return found
+
+    return compiled
+
+
+def _remember(loaded: Any, program: Compiled) -> None:
+    _by_executable[id(loaded)] = program
+    _kept_alive.append(loaded)
+
+
+def _learning_names(unsafe_call: Callable[..., Any]) -> Callable[..., Any]:
+    """Learn which names the arguments of a program have, when JAX asks for what executes it."""
+
+    def named(self: Any) -> Any:
+        call = unsafe_call(self)
+        if _by_execution.get(id(call), (None,))[0] is not call:
+            _program_of(call, self)
+        return call
+
+    return named
+
+
+def _program_of(call: Any, executable: Any = None) -> Compiled:
+    """Return what is known of what executes a program."""
+    known = _by_execution.get(id(call))
+    if known is not None and known[0] is call and executable is None:
+        return known[1]
+    found = _by_executable.get(id(getattr(call, "xla_executable", None)))
+    program = Compiled(str(getattr(call, "name", "a program"))) if found is None else found
+    program = _with_names(copy.copy(program), executable, call)
+    _by_execution[id(call)] = (call, program)
+    return program
+
+
+def _executing(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """See what JAX executes in Python."""
+
+    def executed(self: Any, *arguments: Any) -> Any:
+        program = _program_of(self)
+        tested: list[str] | None = getattr(_busy, "tested", None)
+        if tested is not None:
+            tested.append(program.name)
+        if _watch is None or is_unseen() or tested is not None:
+            found = execute(self, *arguments)
+        else:
+            found = _watch.called(program, functools.partial(execute, self), arguments)
+        _busy.last = (self.xla_executable, program)
+        return found
+
+    return executed
+
+
+def _seen_path(fastpath: Callable[..., Any]) -> Callable[..., Any]:
+    """Let JAX's C++ execute by itself only what has been executed in Python just now.
+
+    So it is certain which program that is. The results go through `_returned`.
+    """
+
+    def seen(*arguments: Any, **named: Any) -> Any:
+        last, _busy.last = getattr(_busy, "last", None), None
+        data = fastpath(*arguments, **named)
+        if not _fast or last is None or last[0] is not data.xla_executable:
+            return None
+        try:
+            constants, count = getattr(data, "const_args", ()), len(list(data.kept_var_bitvec))
+            way = _Way(last[1], data.out_pytree_def, tuple(constants), count)
+            leaves = list(range(data.out_pytree_def.num_leaves))
+            tree = _trees().flatten(_Results(leaves, way))[1]
+            return data._replace(out_pytree_def=tree)
+        except Exception:  # then all of its calls go through Python
+            return None
+
+    return seen
+
+
+@functools.lru_cache(maxsize=1)
+def _trees() -> Any:
+    """Return what knows JAX's own trees of arrays, and from now on ours."""
+    registry = _private("tree_util").dispatch_registry
+    registry.register_node(_Results, lambda node: (node.leaves, node.way), _returned)
+    return registry
+
+
+def _returned(way: _Way, leaves: Sequence[Any]) -> Any:
+    """JAX's C++ has executed a program: tell of it, and put its results together."""
+    given = getattr(_busy, "given", None)
+    tested: list[str] | None = getattr(_busy, "tested", None)
+    if tested is not None:
+        if given is not None and len(given) + len(way.constants) == way.arguments:
+            tested.append(way.program.name)
+    elif _watch is not None and not getattr(_busy, "now", False):
+        _busy.now, _busy.given = True, None
+        try:
+            _watch.after(given, way, leaves)
+        finally:
+            _busy.now = False
+    return way.tree.unflatten(leaves)
+
+
+def _calling(call: Callable[..., Any]) -> Callable[..., Any]:
+    """See the arguments of whatever JAX's C++ may execute by itself, before it does."""
+    flatten = _trees().flatten
+
+    def called(function: Any, /, *arguments: Any, **named: Any) -> Any:
+        watch = _watch
+        if watch is None or getattr(_busy, "now", False):
+            return call(function, *arguments, **named)
+        outer = getattr(_busy, "given", None)
+        try:
+            info = getattr(function, "_jit_info", None)
+            if info is not None and (info.static_argnums or info.static_argnames):
+                leaves = flatten(_without_static(info, arguments, named))[0]
+            else:
+                leaves = flatten((arguments, named) if named else arguments)[0]
+            if getattr(_busy, "tested", None) is None:
+                _busy.now = True
+                _busy.given = watch.before(leaves, bool(function._cache_size()))
+            else:
+                _busy.given = leaves
+        except Exception:  # of the user's types; if the call is executed all the same, that is said
+            _busy.given = None
+        finally:
+            _busy.now = False
+        try:
+            return call(function, *arguments, **named)
+        finally:
+            _busy.given = outer
+
+    return called
+
+
+def _without_static(info: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Return the arguments of a call that are arrays."""
+    static, names = info.static_argnums, info.static_argnames
+    return (
+        [each for place, each in enumerate(arguments) if place not in static],
+        {name: each for name, each in named.items() if name not in names},
+    )
+
+
+def _putting(put: Callable[..., Any]) -> Callable[..., Any]:
+    def put_on_devices(*arguments: Any, **named: Any) -> Any:
+        found = put(*arguments, **named)
+        if _watch is not None and not is_unseen():
+            _watch.entered(list(found), arguments)
+        return found
+
+    return put_on_devices
+
 
 def self_test() -> str:
-    """Run programs whose calls are known; return what was not seen, or nothing."""
+    """Run programs whose calls are known; return what was not seen, or nothing.
+
+    If that fails while JAX's C++ executes by itself, it has to leave all to Python from then on.
+    """
+    global _fast
+    lacking = _self_test()
+    if lacking and _fast:
+        _fast = False
+        _forget_fast_paths()
+        lacking = _self_test()
+    return lacking
+
+
+def _self_test() -> str:
     import jax.numpy as jnp
     import numpy as np
 
     jax: Any = sys.modules["jax"]
 
-    def recorder_self_test(x: Any) -> Any:
-        return x + 1
+    def recorder_self_test(x: Any, y: Any) -> Any:
+        return {"sum": x["one"] + y}
+
+    def count(program: Any) -> int:
+        before = len(seen)
+        jax.block_until_ready([program({"one": np.float32(i)}, y=1.5) for i in range(3)])
+        return sum("recorder_self_test" in name for name in seen[before:])
 
     seen: list[str] = []
     _busy.tested = seen
     try:
         with plain_settings():
             program = jax.jit(recorder_self_test)
-            jax.block_until_ready([program(np.float32(i)) for i in range(3)])
-            first = sum("recorder_self_test" in name for name in seen)
-            ahead = program.lower(np.float32(0)).compile()
-            jax.block_until_ready([ahead(np.float32(i)) for i in range(3)])
-            then = sum("recorder_self_test" in name for name in seen) - first
+            first = count(program)
+            then = count(program.lower({"one": np.float32(0)}, y=1.5).compile())
             before = len(seen)
-            jax.block_until_ready(jnp.zeros(1) + 1)
+            jax.block_until_ready([jnp.zeros(1) + 1 for _ in range(3)])
             eager = len(seen) - before
     finally:
         _busy.tested = None
-    if (first, then) != (3, 3) or not eager:
+    if (first, then) != (3, 3) or eager < 3:
         return f"of 3 calls, 3 compiled ahead and some eager ones, {first}, {then}, {eager} came"
     return ""
 
@@ -211,14 +397,8 @@ def text_of(hlo: Any) -> str:
     return str(hlo.operation.get_asm(enable_debug_info=False))
 
 
-def without_constants(text: str) -> str:
-    """Return a program's StableHLO without the numbers that are written in it."""
-    text, _, _ = text.partition("\n{-#")  # where large ones stand
-    return re.sub(r"dense(_resource)?<[^>]*>", "dense", text)
-
-
-def _with_names(program: Compiled, executable: Any) -> Compiled:
-    """Add what the executable knows: the names of arguments and results in the user's function."""
+def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
+    """Add what JAX knows: the names of arguments and results in the user's function."""
     info: Any = getattr(executable, "_all_args_info", None)
     debug: Any = getattr(info, "debug_info", None)
     with contextlib.suppress(Exception):  # names explain a difference; without them it has none
@@ -226,9 +406,9 @@ def _with_names(program: Compiled, executable: Any) -> Compiled:
         program.results = tuple(str(name) for name in debug.result_paths or ())
         program.where = str(debug.func_src_info or "")
         program.shapes = tuple(aval.str_short(short_dtypes=True) for aval in info.in_avals)
-    kept = getattr(executable, "_kept_var_idx", None)
+    kept = getattr(call, "kept_var_idx", None)
     program.kept = None if kept is None else tuple(sorted(kept))
-    mutation = getattr(executable, "_mut", None)
+    mutation = getattr(call, "mut", None)
     program.mutable = tuple(mutation.in_mut) if mutation else ()
     return program
 
@@ -258,3 +438,12 @@ def plain_settings() -> contextlib.AbstractContextManager[Any]:
 def devices_of(array: Any) -> int:
     """Return on how many devices an array lies."""
     return len(array.sharding.device_set)
+
+
+def direct(compiled: Any) -> Any:
+    """Return what calls a program that was compiled ahead, without a detour through Python."""
+    quick = getattr(compiled, "_call", None)
+    if quick is None and hasattr(compiled, "_executable"):
+        with contextlib.suppress(Exception):
+            quick = compiled._executable.create_cpp_call(compiled._params)
+    return quick or compiled

@@ -13,8 +13,8 @@ SITES = 3  # lines of source for each call
 _OURS = os.path.dirname(os.path.abspath(__file__))
 _PYTHON = os.path.dirname(os.__file__)
 
-# Whose a file is, by code object.
-_owners: dict[Any, str] = {}
+# Whose a file is, by the identity of a code object, which is kept alive so that no other gets it.
+_owners: dict[int, tuple[str, Any]] = {}
 SCRIPT, LIBRARY, PYTHON, JAX = "script", "library", "python", "jax"
 
 
@@ -28,9 +28,7 @@ def lines_of_source(frame: Any, *, of_host: bool = False) -> tuple[Any, ...]:
     script: list[Any] = []
     while frame is not None and len(script) < SITES:
         code = frame.f_code
-        owner = _owners.get(code)
-        if owner is None:
-            owner = _owners[code] = _owner(code.co_filename)
+        owner = owner_of(code)
         if of_host and not script:
             jax = owner == JAX and not code.co_filename.startswith(_OURS)
             if jax or code.co_filename.startswith("<frozen importlib"):
@@ -41,6 +39,28 @@ def lines_of_source(frame: Any, *, of_host: bool = False) -> tuple[Any, ...]:
             library.append((code, frame.f_lineno))
         frame = frame.f_back
     return tuple(([*script, *library] if of_host else [*library, *script])[:SITES])
+
+
+def owner_of(code: Any) -> str:
+    """Return whose a code object is."""
+    known = _owners.get(id(code))
+    if known is None:
+        known = _owners[id(code)] = (_owner(code.co_filename), code)
+    return known[0]
+
+
+def place_of(frame: Any) -> tuple[int, ...]:
+    """Return what stays the same from call to call where `lines_of_source` does, for less."""
+    found: list[int] = []
+    scripts = 0
+    while frame is not None and scripts < SITES:
+        code = frame.f_code
+        owner = owner_of(code)
+        if owner == SCRIPT or (owner == LIBRARY and not found):
+            found += (id(code), frame.f_lasti)
+            scripts += owner == SCRIPT
+        frame = frame.f_back
+    return tuple(found)
 
 
 def _owner(name: str) -> str:

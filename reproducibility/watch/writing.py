@@ -32,24 +32,31 @@ one for each result.
 from __future__ import annotations
 
 import _thread
+import collections
 import contextlib
 import hashlib
 import json
 import os
-import queue
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import hook
+from . import hook, prints
 
 FORMAT = 1
 PARTIAL = ".partial"  # the end of a file's name until it is whole
 SEAL_EVERY = 0.5  # seconds between two writes to disk
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
-PENDING = 20_000  # lines that may wait for their fingerprints before the script waits
+PENDING = 2_000  # lines that may wait for their fingerprints before the script waits
+LINES_TOGETHER = 500  # lines that are completed together
+LOOK_EVERY = 0.01  # seconds between two looks at what waits
+_sleep, _now = time.sleep, time.monotonic  # as they are, whatever the script makes of them
+
+# File, text, tokens, fingerprints of arguments with those that count, those of results, and error.
+_Waiting = tuple[str, str, Any, Sequence[tuple[Any, Any]], Any, str]
 
 
 class Writing:
@@ -58,7 +65,7 @@ class Writing:
     def __init__(self, directory: Path, start: dict[str, Any]) -> None:
         self.directory = _new_folder(directory)
         self._files: dict[str, _File] = {}
-        self._queue: queue.Queue[Any] = queue.Queue(PENDING)
+        self._queue: collections.deque[_Waiting] = collections.deque()
         self._started, self._done = False, threading.Event()
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -99,8 +106,23 @@ class Writing:
         mine = threading.current_thread()
         self.line(name, json.dumps({"thread": mine.name, "pool": _works_for_a_pool(mine)}))
 
-    def line(self, name: str, text: str, *pending: tuple[Any, int], error: str = "") -> None:
-        """Add a line to a file; fingerprints that are still computed come at its end."""
+    def line(self, name: str, text: str) -> None:
+        """Add a line to a file."""
+        self.call(name, text, None, (), None)
+
+    def call(
+        self,
+        name: str,
+        text: str,
+        tokens: Sequence[str | prints.OfHost] | None,
+        before: Sequence[tuple[prints.Pending, Sequence[int] | None]],
+        after: prints.Pending | None,
+        error: str = "",
+    ) -> None:
+        """Add the line of a call: its pattern, tokens, and fingerprints that are still computed.
+
+        Of those of the arguments only some may count.
+        """
         if not self.is_owner():  # a fork, whose parent writes
             if name.startswith("thread-") and not self._forked:
                 self._forked = True
@@ -112,7 +134,9 @@ class Writing:
                     self._started = True
                     # Not of `threading`: a script numbers, lists and counts its threads there.
                     _thread.start_new_thread(self._work, ())
-        self._queue.put((name, text, pending, error))
+        self._queue.append((name, text, tokens, before, after, error))
+        while len(self._queue) > PENDING and not self._done.is_set():
+            _sleep(LOOK_EVERY / 10)
 
     def end(self, *, patience: float | None = None, **facts: Any) -> None:
         """Write what waits, and the last file; without it if that takes longer than `patience`.
@@ -122,8 +146,6 @@ class Writing:
         if not self.is_owner():
             return
         if self._started:
-            if patience is None:
-                self._queue.put(None)
             self._closing = True
             if not self._done.wait(patience):
                 return
@@ -146,44 +168,65 @@ class Writing:
         self._done.set()
 
     def _write_lines(self) -> None:
-        written = time.monotonic()
+        written = _now()
         while True:
-            try:
-                item = self._queue.get(timeout=SEAL_EVERY)
-            except queue.Empty:
-                if self._closing:
-                    return
-                self._flush_or_say()
-                continue
-            if item is None:
+            closing = self._closing
+            waiting = [self._queue.popleft() for _ in range(min(len(self._queue), LINES_TOGETHER))]
+            if not waiting and closing:
                 return
             try:
-                self._write(*item)
-                if time.monotonic() - written > SEAL_EVERY:
-                    self._flush()
-                    written = time.monotonic()
+                self._write(waiting)
             except Exception as error:  # never the script's
                 self.problem(f"a line could not be written: {type(error).__name__}: {error}")
+            if _now() - written > SEAL_EVERY:
+                self._flush_or_say()
+                written = _now()
+            if not self._queue and not closing:
+                _sleep(LOOK_EVERY)
 
-    def _write(
-        self, name: str, text: str, pending: tuple[tuple[Any, int], ...], error: str
-    ) -> None:
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = _File(self.directory / name)
+    def _write(self, waiting: list[_Waiting]) -> None:
+        pending: list[Any] = []
+        for _, _, tokens, before, after, _ in waiting:
+            pending += [each for each in tokens or () if type(each) is not str]
+            pending += [each for each, _ in before]
+            if after is not None:
+                pending.append(after)
         if pending and not self._plain:  # JAX is imported by now: not before the script does it
             self._plain = True
             self._settings.enter_context(hook.plain_settings())
-        for number, (prints, count) in enumerate(pending):
-            try:
-                found = prints.texts(count) if count else []
-            except Exception as late:  # a call that fails where its results are used first
-                error = type(late).__name__
-                first = str(late).partition("\n")[0]
-                self.problem(f"a call has no result that can be read: {error}: {first}")
-                break
-            text += (">" if number else "") + ",".join(found)
-        file.write(f"{text}!{error}\n" if error else f"{text}\n")
+        found = iter(prints.texts(pending))
+        lines: dict[str, list[str]] = {}
+        for item in waiting:
+            lines.setdefault(item[0], []).append(self._line(item, found))
+        if any(isinstance(each, prints.Pending) and each.unlike for each in pending):
+            self.problem("devices hold replicas of an array that differ")
+        for name, texts in lines.items():
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = _File(self.directory / name)
+            file.write("".join(texts))
+
+    def _line(self, item: _Waiting, found: Iterator[list[str] | Exception]) -> str:
+        """Return a line; every fingerprint of a call is taken, even if an earlier one failed."""
+        _, text, tokens, before, after, error = item
+        if tokens is None:
+            return f"{text}\n"
+        words: list[Any] = [each if type(each) is str else next(found) for each in tokens]
+        entered = [next(found) for _ in before]
+        results: Any = next(found) if after is not None else []
+        late = next((e for e in (*words, *entered, results) if isinstance(e, Exception)), None)
+        if late is not None:  # a call that fails where its results are used first
+            error = type(late).__name__
+            first = str(late).partition("\n")[0]
+            self.problem(f"a call has no result that can be read: {error}: {first}")
+        text += ",".join([each if type(each) is str else each[0] for each in words]) + ";"
+        taken: list[str] = []
+        for prints_of, (_, picks) in zip(entered, before):  # noqa: B905 (Python 3.10)
+            if isinstance(prints_of, Exception):
+                return f"{text}!{error}\n"
+            taken += prints_of if picks is None else [prints_of[i] for i in picks]
+        text += ",".join(taken)
+        return f"{text}!{error}\n" if error else f"{text}>{','.join(results)}\n"
 
     def _flush_or_say(self) -> None:
         try:

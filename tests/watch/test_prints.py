@@ -1,21 +1,37 @@
 """64 bits of an array: the same wherever it lies, and another for each change."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
 from reproducibility.same import fingerprint
-from reproducibility.watch import hook, prints
+from reproducibility.watch import hook, mixing, prints
 
 
-@pytest.mark.parametrize("name", ["float32", "int8", "bool", "bfloat16", "complex64"])
+def of_host(array: object) -> str:
+    """Return the fingerprint of a NumPy array."""
+    ((found,),) = prints.texts([prints.OfHost(array)])
+    return found
+
+
+def of_device(arrays: list[Any]) -> list[str]:
+    """Return the fingerprints of JAX arrays."""
+    with hook.unseen():
+        (found,) = prints.texts([prints.Prints().of(arrays)])
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("name", ["float32", "int8", "bool", "bfloat16", "complex64", "int4"])
 def test_fingerprints_on_host_and_device_agree(name: str) -> None:
     """NumPy and a device give the same 64 bits."""
     dtype = getattr(ml_dtypes, name, None) or np.dtype(name)
     array = (np.arange(48).reshape(8, 6) % 7).astype(dtype)
-    with hook.unseen():
-        assert prints.Prints().of([jnp.asarray(array)]).texts(1) == [prints.of_host(array)]
+    assert of_device([jnp.asarray(array)]) == [of_host(array)]
 
 
 def test_bits_that_change_change_the_fingerprint() -> None:
@@ -26,7 +42,7 @@ def test_bits_that_change_change_the_fingerprint() -> None:
     others[1][[0, 1]] = array[[1, 0]]
     others[2][7] = np.nextafter(array[7], np.float32(9))
     others[3][[0, 1]] *= -1
-    found = {prints.of_host(each) for each in (array, *others)}
+    found = {of_host(each) for each in (array, *others)}
     assert len(found) == 5
 
 
@@ -35,16 +51,47 @@ def test_every_size(size: int) -> None:
     """However an array is cut for adding up, the sum is that of NumPy."""
     array = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
     shapes = [(size,)] + [(8, size // 8), (size // 8, 8)] * (size % 8 == 0 and size > 0)
-    with hook.unseen():
-        arrays = [jnp.asarray(array.reshape(shape)) for shape in shapes]
-        found = prints.Prints().of(arrays).texts(len(arrays))
-    assert set(found) == {prints.of_host(array)}
+    found = of_device([jnp.asarray(array.reshape(shape)) for shape in shapes])
+    assert set(found) == {of_host(array)}
 
 
 def test_the_mixing_is_that_of_the_fingerprint() -> None:
     """The numbers stand twice, because this room imports nothing of the package."""
-    assert (prints.FIRST_MIX, prints.SECOND_MIX, prints.ODD) == (
+    assert (mixing.FIRST_MIX, mixing.SECOND_MIX, mixing.ODD) == (
         fingerprint.MURMUR,
         fingerprint.LOWBIAS,
         fingerprint.GOLDEN,
     )
+
+
+def test_small_and_large_arrays_together() -> None:
+    """What the host mixes and what a device does come out in the order of the arrays."""
+    arrays = [np.arange(size, dtype=np.float32) + size for size in (3, 300, 0, 256, 257, 1)]
+    assert of_device([jnp.asarray(each) for each in arrays]) == [of_host(each) for each in arrays]
+
+
+def on_every_device(parts: list[Any], spec: Any, shape: tuple[int, ...]) -> Any:
+    """Return an array whose parts, one for each device, are these."""
+    mesh = jax.make_mesh((len(parts),), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+    placed = [jax.device_put(x, d) for x, d in zip(parts, mesh.devices.flat, strict=True)]
+    return jax.make_array_from_single_device_arrays(shape, sharding, placed)
+
+
+def test_parts_and_replicas() -> None:
+    """An array has one fingerprint, on one device, in parts on several, or on each as a whole."""
+    array = np.arange(64, dtype=np.float32)
+    parts = np.split(array, len(jax.devices()))
+    split = on_every_device(parts, jax.P("x"), (64,))
+    whole = on_every_device([array] * len(parts), jax.P(), (64,))
+    assert of_device([split, whole, jnp.asarray(array)]) == [of_host(array)] * 3
+
+
+def test_replicas_that_differ() -> None:
+    """Devices that hold other bits of the same array are found out."""
+    arrays = [np.zeros(4, np.float32) for _ in jax.devices()]
+    arrays[-1][2] = 1
+    with hook.unseen():
+        pending = prints.Prints().of([on_every_device(arrays, jax.P(), (4,))])
+    prints.texts([pending])
+    assert pending.unlike == (len(arrays) > 1)

@@ -1,0 +1,41 @@
+"""What is known of a program that JAX has compiled.
+
+The rule: the text of a program is kept as a digest, with and without the numbers written in it.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+
+class Compiled:
+    """What is known of a compiled program."""
+
+    __slots__ = (
+        *("arguments", "constants", "kept", "mutable", "name", "plan", "results", "shapes"),
+        *("text", "where"),
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = self.constants = self.where = ""
+        self.arguments: tuple[str, ...] = ()
+        self.results: tuple[str, ...] = ()
+        self.shapes: tuple[str, ...] = ()  # of its arguments, those that it drops included
+        self.kept: tuple[int, ...] | None = None
+        self.mutable: tuple[Any, ...] = ()
+        self.plan: Any = None  # how its results are fingerprinted
+
+
+def without_constants(text: str) -> str:
+    """Return a program's StableHLO without the numbers that are written in it."""
+    text, _, _ = text.partition("\n{-#")  # where large ones stand
+    return re.sub(r"dense(_resource)?<[^>]*>", "dense", text)
+
+
+def digest_of(text: str) -> str:
+    """Return the digest of a program's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
