@@ -66,9 +66,9 @@ class Calls:
     def entered(self, arrays: Sequence[Any], arguments: Any) -> None:
         """Note arrays that were put on a device: those that share the host's memory may change."""
         try:
-            with hook.unseen():
-                for array in arrays:
-                    self._note_shared(array, arguments)
+            sources = _arrays_in(arguments)
+            for array in arrays if sources else ():
+                self._note_shared(array, sources)
         except Exception as error:
             self._failed("a transfer to the device", error)
 
@@ -223,7 +223,7 @@ class Calls:
         if self._known.get(name) is source:
             del self._known[name]
 
-    def _note_shared(self, array: Any, arguments: Any) -> None:
+    def _note_shared(self, array: Any, sources: Sequence[np.ndarray]) -> None:
         base = _base(array)
         if base is None or hook.devices_of(base) != 1:
             return
@@ -231,7 +231,7 @@ class Calls:
             pointer = base.unsafe_buffer_pointer()
         except Exception:
             return
-        for source in _arrays_in(arguments):
+        for source in sources:
             begin = source.__array_interface__["data"][0]
             if begin <= pointer < begin + max(source.nbytes, 1):
                 name = id(base)

@@ -149,9 +149,14 @@ def _private(name: str) -> Any:
     return importlib.import_module(f"jax._src.{name}")
 
 
+@functools.lru_cache(maxsize=1)
+def _class_of_traced() -> Any:
+    return _private("core").Tracer
+
+
 def is_traced(value: Any) -> bool:
     """Whether a value stands for an array that is not there yet."""
-    return isinstance(value, _private("core").Tracer)
+    return isinstance(value, _class_of_traced())
 
 
 def _class_of_functions() -> Any:

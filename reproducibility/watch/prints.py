@@ -38,17 +38,19 @@ def on_device(array: Any) -> Any:
 class OfHost:
     """A NumPy array as it is now; `texts` mixes it."""
 
-    __slots__ = ("words",)
+    __slots__ = ("_bytes", "_dtype")
 
     def __init__(self, array: Any) -> None:
-        array = np.asarray(array)
-        planes = words_of_numpy(array)
-        words = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
-        self.words = np.array(words, np.uint32).reshape(-1)
+        self._dtype = array.dtype
+        if self._dtype.kind in "OSU" or self._dtype.names:
+            raise TypeError(f"an array of dtype {self._dtype} has no fingerprint")
+        self._bytes = array.tobytes()
 
     def small(self) -> list[tuple[Any, list[int]]]:
         """Return words that are mixed on the host, and how many of them are one array's."""
-        return [(self.words, [self.words.size])]
+        planes = words_of_numpy(np.frombuffer(self._bytes, self._dtype))
+        words = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1).reshape(-1)
+        return [(words, [words.size])]
 
     def finish(self, sums: Any) -> list[str]:
         """Turn sums into fingerprints."""

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     bench_startup,
     bench_topology,
     bench_training,
+    bench_watch,
 )
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     table = Table("what", "ratio", "bound", "kept", "against")
     kept = True
     modules = (bench_startup, bench_hashing, bench_checkpoint, bench_training, bench_recorder)
-    for module in (*modules, bench_topology):
+    for module in (*modules, bench_watch, bench_topology):
         print(f"measuring {module.__name__} …", file=sys.stderr)
         for row in module.run():
             good = holds(row["value"], row["bound"])
