@@ -7,7 +7,6 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reproducibility.errors import ExitCode
-from reproducibility.script.reading import Call, Process, SourceLine, Thread, processes_of
+from reproducibility.script.pairs import command_of, pairs_of, unlike
+from reproducibility.script.programs import (
+    ProgramDifference,
+    ProgramsOfProcess,
+    difference_of_programs,
+)
+from reproducibility.script.reading import (
+    Call,
+    CalledProgram,
+    Process,
+    SourceLine,
+    Thread,
+    processes_of,
+)
 
 type RootKind = Literal["host", "program", "path", "end", "error"]
 type RecordVerdict = Literal["same", "different", "cannot be told"]
@@ -41,6 +53,7 @@ class Root:
     process: str
     thread: str
     call: int
+    program_differs: ProgramDifference | None = None  # of a "program"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values; calls are counted from 1."""
@@ -54,6 +67,7 @@ class Root:
             "other_lines": [str(line) for line in self.other_site],
             "process": self.process,
             "thread": self.thread,
+            "program_differs": self.program_differs and self.program_differs.to_json(),
         }
 
 
@@ -133,7 +147,7 @@ def compare_records(a: str | Path, b: str | Path) -> Alignment:
             processes.remove(process)
             _what_was_not_seen(found, process, run)
     _compare_pools(found, *([t for each in pool for t in each.threads] for pool in pools))
-    for one, other in _pairs(ones, others):
+    for one, other in pairs_of(ones, others):
         ones.remove(one)
         others.remove(other)
         _align_processes(found, one, other)
@@ -145,31 +159,10 @@ def compare_records(a: str | Path, b: str | Path) -> Alignment:
     return found
 
 
-def _pairs(ones: list[Process], others: list[Process]) -> list[tuple[Process, Process]]:
-    """Put together what was started alike; if as many are left over, those in their order."""
-    found = []
-    ones, others = ones.copy(), others.copy()
-    for one in ones.copy():
-        other = next((each for each in others if _command(each) == _command(one)), None)
-        if other is not None:
-            found.append((one, other))
-            ones.remove(one)
-            others.remove(other)
-    if len(ones) == len(others):  # the same with another argument, such as the name of a folder
-        found += zip(ones, others, strict=True)
-    return sorted(found, key=lambda pair: int(pair[0].path.name.partition("-")[2]))
-
-
-def _command(process: Process) -> str:
-    """Return what was started, without what differs between two runs by intent."""
-    command = " ".join(process.start.get("command", []))
-    return re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", command)[:200]
-
-
 def _alone(found: Alignment, process: Process, run: str) -> None:
     """Note a process without a counterpart, if JAX was called in it."""
     if process.called or process.problems:
-        found.problems.append(f"only the {run} run started {_command(process)}")
+        found.problems.append(f"only the {run} run started {command_of(process)}")
 
 
 def _compare_pools(found: Alignment, one: Sequence[Thread], other: Sequence[Thread]) -> None:
@@ -197,10 +190,10 @@ def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
 def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     for process, run in zip((a, b), RUNS, strict=True):
         _what_was_not_seen(found, process, run)
-    found.notes += [note for note in _unlike(a, b) if note not in found.notes]
+    found.notes += [note for note in unlike(a, b) if note not in found.notes]
     # A run that was ended at a call might have made more.
     ended = (_came_to_its_end(a), _came_to_its_end(b))
-    sides = (_RecordSide(a.threads), _RecordSide(b.threads))
+    sides = (_RecordSide(a), _RecordSide(b))
     # Which worker of a pool does a task is chance; so is which of several threads has which name.
     pools = [{each.name for each in side.threads.values() if each.pool} for side in sides]
     pooled = pools[0] | pools[1] | sides[0].doubled | sides[1].doubled
@@ -223,29 +216,12 @@ def _came_to_its_end(process: Process) -> bool:
     return process.end is not None and "ended_at" not in process.end
 
 
-def _unlike(a: Process, b: Process) -> list[str]:
-    """Say which versions, and which variables that may matter, the two runs had otherwise."""
-    facts = []
-    for process in (a, b):
-        python = {"Python": process.start.get("python")}
-        versions = (process.end or {}).get("versions") or {}
-        variables = process.start.get("variables") or {}
-        facts.append({**python, **versions, **variables})
-    if a.end is None or b.end is None:  # which has the versions
-        facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
-    one, other = facts
-    return [
-        f"{name} is {one.get(name, 'not there')} in the first run, "
-        f"{other.get(name, 'not there')} in the second"
-        for name in sorted({*one, *other})
-        if one.get(name) != other.get(name)
-    ]
-
-
 class _RecordSide:
     """The threads of one run, and the values of what one thread may take from another."""
 
-    def __init__(self, threads: Sequence[Thread]) -> None:
+    def __init__(self, process: Process) -> None:
+        threads = process.threads
+        self.programs = ProgramsOfProcess(process)
         times = Counter(thread.name for thread in threads)
         self.doubled = {name for name, count in times.items() if count > 1}
         self.names = {
@@ -282,6 +258,7 @@ class _Walk:
     ) -> None:
         self._found, self._sides, self._threads = found, sides, threads
         self._differing, self._process, self._name = differing, process, threads[0].name
+        self._whys: dict[tuple[CalledProgram, CalledProgram], ProgramDifference] = {}
         self._last: tuple[dict[object, list[_Origin | None]], ...] = ({}, {})
 
     def go(self, ended: tuple[bool, bool]) -> None:
@@ -313,13 +290,22 @@ class _Walk:
         if host:
             self._root("host", a, "", tuple(one.argument(i) for i in host), b)
         if one.text != other.text:
-            same = one.constants == other.constants
-            self._root("program", a, "another constant in it" if same else "another program", (), b)
+            self._program(a, b, ())
         elif results and not host and not passed:
-            names = tuple(one.result(i) for i in results)
-            self._root("program", a, "the same program", names, b)
+            self._program(a, b, tuple(one.result(i) for i in results))
         self._found.differing += bool(host or passed or results or one.text != other.text)
         return True
+
+    def _program(self, a: Call, b: Call, names: tuple[str, ...]) -> None:
+        one, other = a.pattern.program, b.pattern.program
+        ones, others = (side.programs for side in self._sides)
+        why = self._whys.get((one, other))
+        if why is None:
+            why = self._whys[one, other] = difference_of_programs(ones, one, others, other)
+        what = why.what
+        if why.kind == "same" and self._found.notes:
+            what += "; what surrounds the runs differs, as noted below"
+        self._root("program", a, what, names, b, why)
 
     def _inputs(
         self, a: Call, b: Call, mine: list[_Origin | None], theirs: list[_Origin | None]
@@ -371,6 +357,7 @@ class _Walk:
         what: str,
         names: tuple[str, ...] = (),
         b: Call | None = None,
+        why: ProgramDifference | None = None,
     ) -> None:
         assert a is not None
         other_site = b.pattern.site if b else ()
@@ -386,5 +373,6 @@ class _Walk:
                 self._process,
                 self._name,
                 a.number,
+                why,
             )
         )

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import RecordDamagedError, RecordError
+from reproducibility.watch.callbacks import CALLBACKS
+from reproducibility.watch.texts import PROGRAMS
 from reproducibility.watch.writing import FORMAT, PARTIAL
 
 
@@ -30,6 +32,9 @@ class CalledProgram:
     arguments: tuple[str, ...]
     results: tuple[str, ...]
     where: str
+    optimised: str = ""  # a digest of what XLA made of it
+    devices: tuple[str, ...] = ()
+    kind: str = ""  # of its devices
 
     @property
     def called(self) -> str:
@@ -139,6 +144,9 @@ class Thread:
                 tuple(facts["arguments"]),
                 tuple(facts["results"]),
                 facts["where"],
+                facts.get("optimised", ""),
+                tuple(facts.get("devices", ())),
+                facts.get("kind", ""),
             )
 
     def _call(self, number: int, text: str) -> Call:
@@ -185,6 +193,12 @@ class Process:
     called: bool  # whether it called JAX
     pool: bool  # whether it works for a pool of processes, which hands out tasks as they come
     stopped: bool = False  # whether a process of its run was ended at a call, as was asked for
+    sizes: dict[str, int] = field(default_factory=dict)  # the same of files that only explain
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Give the lines of a file that explains a difference; none if there is no such file."""
+        with contextlib.closing(_lines(self.path / name, self.sizes.get(name, 0))) as lines:
+            yield from (text for text in lines if not text.startswith("#"))
 
     def events(self) -> Iterator[Event]:
         """Give what the script asked of the machine, in order."""
@@ -250,7 +264,9 @@ def _process(folder: Path) -> Process:
             threads.append(Thread(path, header["thread"], header.get("pool", False), size))
     host = folder / "host.txt"
     hosts = _check(host, digests.get(host.name)) if host.exists() else 0
-    files = {path.name for path in (*paths, host) if path.exists()}
+    more = [folder / name for name in (PROGRAMS, CALLBACKS) if (folder / name).exists()]
+    sizes = {path.name: _check(path, digests.get(path.name)) for path in more}
+    files = {path.name for path in (*paths, host, *more) if path.exists()}
     if end and files != set(digests):
         raise _damaged(folder, f"not its files: {', '.join(sorted(files ^ set(digests)))}")
     problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
@@ -258,7 +274,8 @@ def _process(folder: Path) -> Process:
         problems = [*problems, "a fork of the process called JAX, which was not recorded"]
     task = _document(folder / "called.json")
     called, pool = task is not None or bool(paths), bool(task and task.get("pool"))
-    return Process(folder, start, end, tuple(problems), tuple(threads), hosts, called, pool)
+    told = tuple(problems), tuple(threads)
+    return Process(folder, start, end, *told, hosts, called, pool, sizes=sizes)
 
 
 def _numbered(paths: Iterable[Path]) -> list[Path]:
@@ -274,6 +291,8 @@ def _numbered(paths: Iterable[Path]) -> list[Path]:
 
 def _check(path: Path, whole: str | None) -> int:
     """Compare a file with the digests in it, and with that of the whole; return what they cover."""
+    if path.is_symlink():
+        raise _damaged(path, "a link")
     digest, size, covered = hashlib.sha256(), 0, 0
     with open(path, "rb") as file:
         for line in file:

@@ -10,7 +10,7 @@ import linecache
 import os
 from collections.abc import Sequence
 
-from reproducibility.script.align import Alignment, Root
+from reproducibility.script.align import RUNS, Alignment, Root
 from reproducibility.script.cause import HOLDS
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.twice import Twice
@@ -78,12 +78,22 @@ def _root(group: Sequence[Root], begins: str) -> list[str]:
     lines = [head + (f": {names}" if names else "")]
     if root.what:
         lines.append(f"    {root.what}")
+    lines += [f"    {text}" for text in _lines_of_program(root)]
     lines += [f"    {_line_and_text(line)}" for line in root.site]
     if root.kind == "path":
         lines += [f"    in the other run: {_line_and_text(line)}" for line in root.other_site[:1]]
     if len(group) > 1:
         lines.append(f"    {len(group) - 1:,} more begin on that line")
     return lines
+
+
+def _lines_of_program(root: Root) -> list[str]:
+    """Return the lines of source of what differs in a program; those of a call follow."""
+    found = root.program_differs
+    texts = [_line_and_text(line) for line in found.lines] if found else []
+    if len(texts) == 1 or len(set(texts)) == 1:
+        return [f"at {texts[0]}, called in"]
+    return [f"in the {run} run: {text}" for run, text in zip(RUNS, texts, strict=False)]
 
 
 def _cause(found: Twice) -> list[str]:

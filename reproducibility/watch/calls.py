@@ -6,6 +6,7 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import weakref
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from . import hook, prints
+from .callbacks import Callbacks
 from .compiled import Compiled, digest_of, without_constants
 from .lines import ArrayOrigin, CallLine, Given, ThreadFile
+from .texts import PROGRAMS, line_of_text
 from .writing import Writing
 
 FOR_A_DEVICE = 1 << 16  # bytes of a NumPy array that a device looks at faster
@@ -28,6 +31,8 @@ class Calls:
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
         self._prints = prints.Prints()
+        self._callbacks = Callbacks(writing)
+        self._kept: set[str] = set()  # programs whose text is kept
         self._known: dict[int, ArrayOrigin] = {}
         self._threads: list[ThreadFile] = []
         self._local = threading.local()
@@ -59,6 +64,12 @@ class Calls:
                 whole = hook.text_of(hlo) if hlo is not None else ""
             program.text = digest_of(whole)
             program.constants = digest_of(without_constants(whole))
+            program.heard = functools.partial(self._callbacks.heard, program.text)
+            if hlo is not None and program.text not in self._kept:
+                self._kept.add(program.text)
+                with hook.unseen():
+                    line = line_of_text(program.text, whole, hlo)
+                self._writing.line(PROGRAMS, line)
         except Exception as error:
             self._failed(f"the program {name}", error)
         return program

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 
@@ -16,7 +17,7 @@ class Compiled:
 
     __slots__ = (
         *("arguments", "constants", "kept", "mutable", "name", "plan", "results", "shapes"),
-        *("text", "where"),
+        *("heard", "loaded", "text", "where"),
     )
 
     def __init__(self, name: str) -> None:
@@ -28,6 +29,9 @@ class Compiled:
         self.kept: tuple[int, ...] | None = None
         self.mutable: tuple[Any, ...] = ()
         self.plan: Any = None  # how its results are fingerprinted
+        self.loaded: Any = None  # what XLA made of it
+        # Makes the host's functions that it calls ones that are heard.
+        self.heard: Callable[[Any], Any] | None = None
 
 
 def without_constants(text: str) -> str:

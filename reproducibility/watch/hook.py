@@ -101,6 +101,8 @@ def install(watch: Watch) -> None:
     _watch = watch
     if _originals:
         return
+    with contextlib.suppress(Exception):  # else we stand among the lines that a program is from
+        _private("source_info_util").register_exclusion(__file__)
     _fast = CAN_BE_FAST
     pxla, pjit, dispatch = _private("interpreters.pxla"), _private("pjit"), _private("dispatch")
     loading = pxla.UnloadedMeshExecutable
@@ -185,6 +187,8 @@ _by_execution: dict[int, tuple[Any, Compiled]] = {}
 def _describing(from_hlo: Callable[..., Any]) -> Callable[..., Any]:
     def compiled(name: str, hlo: Any, *rest: Any, **more: Any) -> Any:
         program = _watch.describe(hlo, name) if _watch is not None else None
+        if program is not None and program.heard and more.get("host_callbacks"):
+            more["host_callbacks"] = program.heard(more["host_callbacks"])
         found = from_hlo(name, hlo, *rest, **more)
         loaded = getattr(found, "xla_executable", None)
         if loaded is not None and program is not None:
@@ -411,6 +415,7 @@ def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
         program.results = tuple(str(name) for name in debug.result_paths or ())
         program.where = str(debug.func_src_info or "")
         program.shapes = tuple(aval.str_short(short_dtypes=True) for aval in info.in_avals)
+    program.loaded = getattr(call, "xla_executable", None)
     kept = getattr(call, "kept_var_idx", None)
     program.kept = None if kept is None else tuple(sorted(kept))
     mutation = getattr(call, "mut", None)

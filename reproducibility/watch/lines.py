@@ -15,6 +15,7 @@ from typing import Any
 from . import prints
 from .compiled import Compiled
 from .source import lines_of_source, place_of
+from .texts import what_xla_made
 from .writing import Writing
 
 
@@ -115,6 +116,7 @@ class ThreadFile:
             "results": list(program.results),
             "shapes": list(program.shapes),
             "where": program.where,
+            **what_xla_made(program.loaded),
         }
         found = self._number_of(writing, "program", json.dumps(facts, sort_keys=True))
         self._programs[id(program)] = found, program

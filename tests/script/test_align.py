@@ -88,7 +88,8 @@ def test_the_same_name_and_another_program(compared: Callable[..., Alignment]) -
     """Two programs of one name are told apart by what they compute."""
     zeros = np.zeros(3, np.float32)
     found = compared(lambda: step(zeros, zeros), lambda: other_step(zeros, zeros))
-    assert (found.roots[0].kind, found.roots[0].what) == ("program", "another program")
+    assert found.roots[0].kind == "program"
+    assert found.roots[0].what.startswith("another program")
 
 
 def test_an_array_that_comes_from_elsewhere(compared: Callable[..., Alignment]) -> None:

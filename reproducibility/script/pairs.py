@@ -1,0 +1,51 @@
+"""Which process of one run is compared with which of the other.
+
+The rule: what was started alike belongs together; what is left over is no pair.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import re
+
+from reproducibility.script.reading import Process
+
+
+def pairs_of(ones: list[Process], others: list[Process]) -> list[tuple[Process, Process]]:
+    """Put together what was started alike; if as many are left over, those in their order."""
+    found = []
+    ones, others = ones.copy(), others.copy()
+    for one in ones.copy():
+        other = next((each for each in others if command_of(each) == command_of(one)), None)
+        if other is not None:
+            found.append((one, other))
+            ones.remove(one)
+            others.remove(other)
+    if len(ones) == len(others):  # the same with another argument, such as the name of a folder
+        found += zip(ones, others, strict=True)
+    return sorted(found, key=lambda pair: int(pair[0].path.name.partition("-")[2]))
+
+
+def command_of(process: Process) -> str:
+    """Return what was started, without what differs between two runs by intent."""
+    command = " ".join(process.start.get("command", []))
+    return re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", command)[:200]
+
+
+def unlike(a: Process, b: Process) -> list[str]:
+    """Say which versions, and which variables that may matter, the two runs had otherwise."""
+    facts = []
+    for process in (a, b):
+        python = {"Python": process.start.get("python")}
+        versions = (process.end or {}).get("versions") or {}
+        variables = process.start.get("variables") or {}
+        facts.append({**python, **versions, **variables})
+    if a.end is None or b.end is None:  # which has the versions
+        facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
+    one, other = facts
+    return [
+        f"{name} is {one.get(name, 'not there')} in the first run, "
+        f"{other.get(name, 'not there')} in the second"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]
