@@ -50,6 +50,7 @@ FORMAT = 1
 PARTIAL = ".partial"  # the end of a file's name until it is whole
 SEAL_EVERY = 0.5  # seconds between two writes to disk
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
+WORDS = 300  # characters of a problem that are kept
 PENDING = 2_000  # lines that may wait for their fingerprints before the script waits
 LINES_TOGETHER = 500  # lines that are completed together
 LOOK_EVERY = 0.01  # seconds between two looks at what waits
@@ -78,6 +79,7 @@ class Writing:
 
     def problem(self, what: str) -> None:
         """Note what could not be seen; nothing is "the same" with a problem."""
+        what = what.partition("\n")[0][:WORDS]
         if what not in self.problems and len(self.problems) < 20:
             self.problems.append(what)
             with contextlib.suppress(OSError):  # a full disk: `end` says so, if only by its lack

@@ -144,6 +144,26 @@ def test_a_function_that_was_compiled_before_is_described(tmp_path: Path) -> Non
     assert compare_records(tmp_path / "warm", tmp_path / "cold").verdict == "same"
 
 
+FIRST = {
+    "zeros": lambda: jnp.zeros(1) + 1,
+    "zeros of 64 bits": lambda: jnp.zeros(3).sum(),
+    "ones": lambda: jnp.ones((2, 2)) * 2,
+    "key": lambda: jax.random.key(0),
+    "transfer": lambda: jnp.asarray([1.0]) + 1.0,
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("x64", [False, True])
+def test_the_hooks_are_tested_inside_of_any_call(tmp_path: Path, first: str, x64: bool) -> None:
+    """They are tested within the script's first call, which JAX will not begin again in itself."""
+    jax.clear_caches()
+    with jax.enable_x64(x64), record(tmp_path / "record"):
+        FIRST[first]()
+    compared = compare_records(tmp_path / "record", tmp_path / "record")
+    assert (compared.verdict, compared.problems) == ("same", [])
+
+
 def test_arguments_that_were_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An execution whose arguments did not come before it is never written down as if they had."""
     program = jax.jit(lambda x: x + 1)
