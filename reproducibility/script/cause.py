@@ -1,19 +1,21 @@
 """Why two runs diverge: what varies is held fixed, one thing at a time, until they agree.
 
-The rule: a cause is confirmed if three runs agree once only that is held, and two with nothing
-held differ again.
+The rule: a cause is confirmed if three runs agree once only that is held, others with nothing held
+differ again, and two with it held in another way agree with each other and not with the three.
 Chapter: docs/guide/any_script.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from reproducibility.script.align import Alignment, Root, compare_records
-from reproducibility.script.reading import Event, processes_of
+from reproducibility.script.dataflow import asked_by, calls_in, is_seeded, lines_behind, salted
+from reproducibility.script.reading import Event, SourceLine, processes_of
 from reproducibility.script.start import Finished
 
 # What can be held fixed, and what it is called; the salt of hash() is held by a variable.
@@ -22,99 +24,300 @@ HOLDS = {
     "hash": "PYTHONHASHSEED=0",
     "listing": "folders listed in the order of names",
     "clock": "a fixed clock",
+    "pid": "a fixed number of the process",
+    "threads": "one processor and one thread",
+    "addresses": "fixed addresses in memory",
 }
-NOTHING = "nothing held"  # of the pair that shows that a held one agrees because it is held
+ALWAYS = ("entropy", "hash", "listing", "clock")  # the others only if they are suspects
+ONE_WAY = "threads"  # can be held in one way only
 # Which of them each kind of host event makes a suspect.
 SUSPECTS = {"entropy": "entropy", "draws": "entropy", "clock": "clock", "listing": "listing"}
+NOTHING = "nothing held"  # of the pair that shows that a held one agrees because it is held
+AGAIN = 4  # runs with nothing held, of which one has to differ
+OTHER_WAYS = 4  # in which a thing is held, until what comes out differs
+ROUNDS = 4  # of repetitions, where runs have few outcomes and may agree by chance; else one
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+
+type Judged = Literal["confirmed", "likely", "settled"]
 
 
 @dataclass
 class Cause:
-    """What was found out: a name of `HOLDS`, whether it is confirmed, and where it is asked for.
+    """What was found out.
 
-    `settled` says that two more runs with nothing held agreed, so that no cause can be confirmed.
+    `name` has names of `HOLDS`, joined by "+", with which the runs agreed. `confirmed` says that
+    they agreed because of it. `settled` says that four more runs with nothing held agreed, so that
+    nothing can be confirmed. `source` is what the script asked of the machine, with its line;
+    `traced` says that this line may have had a part in the call, by the names in the script.
+    `tried` is all that was held without avail.
     """
 
     name: str = ""
     confirmed: bool = False
     settled: bool = False
     source: Event | None = None
+    traced: bool = False
+    tried: tuple[str, ...] = ()
 
 
 class CanRun(Protocol):
     """What runs the command again."""
 
-    def pair(self, hold: str, calls: int) -> tuple[Alignment, list[Finished]]:
-        """Run it twice, with one thing held or nothing, and compare the records."""
-
-    def third(self, hold: str, calls: int) -> Finished:
-        """Run it once more with the same thing held."""
+    def again(self, number: int, hold: str, calls: int, place: int) -> Finished:
+        """Run it as run 1 or 2 with something held; its record has a number of its own."""
 
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""
 
 
-def may_come_from_the_host(root: Root) -> bool:
-    """Whether what differs may be a value of the host: an argument, a constant, a way taken."""
-    return root.kind in ("host", "path") or (root.kind == "program" and not root.names)
-
-
-def look_for_the_cause(root: Root, runs: CanRun) -> Cause:
-    """Hold what may be the cause, one thing at a time, and look whether the runs agree.
+def held_by(name: str) -> str:
+    """Say in words what is held.
 
     Args:
-        root: where the difference begins.
-        runs: what runs the command again.
+        name: names of `HOLDS`, joined by "+".
     """
-    found = Cause()
-    events = _events_until(root, runs.record(1, ""))
-    suspects = {SUSPECTS[event.kind] for event in events if event.kind in SUSPECTS}
-    for hold in sorted(HOLDS, key=lambda name: name not in suspects):
-        if _three_agree(runs, hold, root.call + 1):
-            # Or do the runs agree by now whatever is held, as with a file that the first one left?
-            compared, finished = runs.pair(NOTHING, root.call + 1)
-            found.settled = _runs_agree(compared, finished, root.call + 1)
-            found.confirmed = not found.settled
-            found.name = hold if found.confirmed else ""
-            break
-    else:
-        found.name = next((name for name in HOLDS if name in suspects), "")
-    of_cause = (event for event in events if SUSPECTS.get(event.kind) == found.name)
-    found.source = next(of_cause, None)
-    return found
+    return " and ".join(HOLDS.get(each, each) for each in name.split("+"))
 
 
 def variables_that_hold(hold: str) -> dict[str, str]:
     """Return the environment variables with which a run has something held.
 
     Args:
-        hold: a name of `HOLDS`, or another one for nothing.
+        hold: `NAME=WAY` for each name of `HOLDS`, joined by ","; or something else for nothing.
     """
-    if hold == "hash":
-        return {"PYTHONHASHSEED": "0"}
-    return {"REPRODUCIBILITY_HOLD": hold} if hold in HOLDS else {}
+    found, inside = {}, []
+    for name, equals, way in (each.partition("=") for each in hold.split(",")):
+        if name == "hash":
+            found["PYTHONHASHSEED"] = way
+        elif equals:
+            inside.append(f"{name}={way}")
+        if name == "threads":
+            found.update(dict.fromkeys(_ONE_THREAD, "1"))
+    return {**found, "REPRODUCIBILITY_HOLD": ",".join(inside)} if inside else found
 
 
-def _three_agree(runs: CanRun, hold: str, calls: int) -> bool:
-    """Whether runs with something held are the same up to a call: two, and then a third one.
+def look_for_the_cause(compared: Alignment, finished: Sequence[Finished], runs: CanRun) -> Cause:
+    """Hold what may be the cause, one thing at a time, and look whether the runs agree.
 
-    Two may agree by chance, and a run that ends before the call says nothing about it.
+    Args:
+        compared: what came of the two runs that decide, of which `runs` has the records.
+        finished: how they ended.
+        runs: what runs the command again.
     """
-    compared, finished = runs.pair(hold, calls)
-    if not _runs_agree(compared, finished, calls):
-        return False
-    third = runs.third(hold, calls)
-    records = (runs.record(1, hold), runs.record(3, hold))
-    return _runs_agree(compare_records(*records), [third], calls)
+    root = compared.roots[0] if compared.roots else None
+    if root is None and len({run.code for run in finished}) == 1:
+        return Cause()
+    events = [_events_until(root, runs.record(number, "")) for number in (1, 2)]
+    behind = _lines_behind(root)
+    order = _order_of_holds(root, _first_behind(events[0], behind), behind)
+    found = _Search(root, finished, runs).find(order)
+    found.source = _most_likely_source(found, events, behind)
+    found.traced = found.source is not None and _is_behind(found.source, behind)
+    return found
 
 
-def _runs_agree(compared: Alignment, finished: Sequence[Finished], calls: int) -> bool:
-    """Whether runs were the same for so many calls, and none failed."""
-    agree = compared.verdict == "same" and compared.calls >= calls
-    return agree and not any(run.code for run in finished)
+class _Search:
+    """The runs that confirm, and what they say."""
+
+    def __init__(self, root: Root | None, finished: Sequence[Finished], runs: CanRun) -> None:
+        self._root, self._runs = root, runs
+        self._calls = root.call + 1 if root else 0
+        self._needed = self._calls - (root is not None and root.kind == "end")
+        self._failures = {_failure(run) for run in finished if not run.stopped} | {""}
+        self._ended: dict[tuple[str, int], Finished] = {}
+
+    def find(self, order: Sequence[str]) -> Cause:
+        """Hold one thing after the other, then all together, and then as few as will do."""
+        likely = ""
+        for name in order:
+            if self._agree(name, 3):
+                judged = self._judged(name)
+                if judged != "likely":
+                    return _found_by(name, judged)
+                likely = likely or name
+        if likely:
+            return Cause(likely)
+        name = self._fewest(order)
+        return _found_by(name, self._judged(name)) if name else Cause(tried=tuple(order))
+
+    def _fewest(self, order: Sequence[str]) -> str:
+        names = [name for name in order if name in ALWAYS or name == "pid"]
+        if len(names) < 2 or not self._agree("+".join(names), 3):
+            return ""
+        for name in order[::-1]:
+            rest = [each for each in names if each != name]
+            if len(rest) > 1 and name in names and self._agree("+".join(rest), 3):
+                names = rest
+        return "+".join(names)
+
+    def _judged(self, name: str) -> Judged:
+        """Say whether runs with something held agree because it is held, and not by chance."""
+        if self._agree(NOTHING, 2) and self._agree(NOTHING, AGAIN):
+            # As with a file that the first run left, or a fault that shows now and then.
+            return "settled"
+        if name == ONE_WAY:
+            return "confirmed" if self._agree(name, 3 + ROUNDS) else "likely"
+        first = _way(name, 0)
+        for way in range(1, OTHER_WAYS + 1):
+            other = _way(name, way)
+            self._run(other, 1)
+            if self._reaches(other, 1) and not self._same((first, 1), (other, 1)):
+                return "confirmed" if self._repeat(first, other) else "likely"
+        return "likely"
+
+    def _repeat(self, first: str, other: str) -> bool:
+        """Whether each way of holding it gives its own outcome, again and again."""
+        self._run(other, 2)
+        if not self._same((other, 1), (other, 2), other=True):
+            return False
+        for place in range(ROUNDS if self._few() else 1):
+            for hold, next_place in ((first, 4 + place), (other, 3 + place)):
+                self._run(hold, next_place)
+                if not self._same((hold, 1), (hold, next_place), other=hold == other):
+                    return False
+        return True
+
+    def _few(self) -> bool:
+        """Whether two of the four runs with nothing held came to the same."""
+        free = [("", 1), ("", 2), (NOTHING, 1), (NOTHING, 2)]
+        return any(self._alike(*pair) for pair in combinations(free, 2))
+
+    def _alike(self, one: tuple[str, int], other: tuple[str, int]) -> bool:
+        """Whether two runs are the same as far as the shorter of them was run."""
+        compared = compare_records(self._record(one), self._record(other))
+        ends = [root for root in compared.roots if root.kind == "end"]
+        alike = all(root in ends and root.call >= self._calls for root in compared.roots)
+        return alike and compared.calls >= self._needed
+
+    def _agree(self, name: str, times: int) -> bool:
+        """Whether so many runs with something held are the same up to the call."""
+        hold = _way(name, 0) if name != NOTHING else name
+        for place in range(1, times + 1):
+            self._run(hold, place)
+            if place > 1 and not self._same((hold, 1), (hold, place)):
+                return False
+        return self._reaches(hold, 1)
+
+    def _run(self, hold: str, place: int) -> None:
+        if (hold, place) not in self._ended:
+            finished = self._runs.again(min(place, 2), hold, self._calls, place)
+            self._ended[hold, place] = finished
+
+    def _record(self, run: tuple[str, int]) -> Path:
+        return self._runs.record(run[1], run[0])
+
+    def _same(self, one: tuple[str, int], another: tuple[str, int], *, other: bool = False) -> bool:
+        """Whether two runs were the same so far, and failed in no way of their own.
+
+        Those with a thing held in another way may take another path.
+        """
+        failures = {_failure(self._ended[run]) for run in (one, another)}
+        if len(failures) > 1 or not (failures <= self._failures):
+            return False
+        compared = compare_records(self._record(one), self._record(another))
+        return compared.verdict == "same" and (other or compared.calls >= self._needed)
+
+    def _reaches(self, hold: str, place: int) -> bool:
+        """Whether a run did not fail in a way of its own."""
+        return _failure(self._ended[hold, place]) in self._failures
 
 
-def _events_until(root: Root, record: Path) -> list[Event]:
+def _found_by(name: str, judged: Judged) -> Cause:
+    if judged == "settled":
+        return Cause(settled=True)
+    return Cause(name, confirmed=judged == "confirmed")
+
+
+def _way(name: str, way: int) -> str:
+    return ",".join(f"{each}={way}" for each in name.split("+"))
+
+
+def _failure(run: Finished) -> str:
+    """Return how a run failed: exit code and name of the error; nothing if it did not."""
+    return f"{run.code} {run.last_words.partition(':')[0][:40]}" if run.code else ""
+
+
+def _order_of_holds(
+    root: Root | None, events: Iterable[Event], behind: dict[str, set[int]]
+) -> list[str]:
+    """Return what to hold, what is most likely first."""
+    found = []
+    if any(salted(file, lines) for file, lines in behind.items()):
+        found.append("hash")
+    found += [_hold_of(event) for event in events]
+    if root is not None and root.kind == "program" and root.names:
+        found.append("threads")
+    found += ALWAYS
+    if any(calls_in(file, lines) & {"id", "hash", "set"} for file, lines in behind.items()):
+        found.append("addresses")
+    return [name for name in dict.fromkeys(found) if name]
+
+
+def _hold_of(event: Event) -> str:
+    """Return what is held to see whether an event is the source."""
+    if event.kind == "process":
+        return "pid" if event.what.endswith("pid()") else ""
+    return SUSPECTS.get(event.kind, "")
+
+
+def _events_until(root: Root | None, record: Path) -> list[Event]:
     """Return what the script asked of the machine before a call, the latest first."""
-    process = next(each for each in processes_of(record) if each.path.name == root.process)
-    return [event for event in process.events() if event.after <= root.call][::-1]
+    found = []
+    for process in processes_of(record):
+        if root is None or process.path.name == root.process:
+            found += [each for each in process.events() if not root or each.after <= root.call]
+    return found[::-1]
+
+
+def _lines_behind(root: Root | None) -> dict[str, set[int]]:
+    """Return the lines of each file that may have had a part in a call."""
+    found: dict[str, set[int]] = {}
+    for line in (*root.site, *root.other_site) if root else ():
+        found.setdefault(line.file, set()).update(lines_behind(line.file, line.line))
+    return found
+
+
+def _first_behind(events: Sequence[Event], behind: dict[str, set[int]]) -> list[Event]:
+    """Put events first whose line may have had a part in the call, and last those with a seed."""
+
+    def rank(event: Event) -> tuple[bool, bool]:
+        line = event.site[0] if event.site else None
+        seeded = bool(line and event.kind == "entropy" and is_seeded(line.file, line.line))
+        return seeded, not _is_behind(event, behind)
+
+    return sorted(events, key=rank)
+
+
+def _is_behind(event: Event, behind: dict[str, set[int]]) -> bool:
+    return any(line.line in behind.get(line.file, ()) for line in event.site)
+
+
+def _most_likely_source(
+    found: Cause, events: Sequence[Sequence[Event]], behind: dict[str, set[int]]
+) -> Event | None:
+    """Return the event that is most likely behind a cause, in the words of its line."""
+    held = found.name.split("+")
+    mine = _first_behind([each for each in events[0] if _hold_of(each) in held], behind)
+    if mine:
+        return _in_words(mine[0])
+    for file, lines in behind.items():
+        if "hash" in held and (line := salted(file, lines)):
+            what = "hash() or the order of a set, likely"
+            return Event(0, "hash", what, (SourceLine(file, line, "<module>"),))
+    return None if found.name or found.settled else _read_otherwise(events)
+
+
+def _read_otherwise(events: Sequence[Sequence[Event]]) -> Event | None:
+    """Return the last file or folder that the two runs found otherwise."""
+    others = {(each.kind, each.what): each for each in events[1][::-1]}
+    for event in events[0]:
+        other = others.get((event.kind, event.what))
+        if other is not None and event.digest and event.digest != other.digest:
+            return replace(event, what=f"what the runs read from {event.what} differs")
+    return None
+
+
+def _in_words(event: Event) -> Event:
+    line = event.site[0] if event.site else None
+    what = asked_by(line.file, line.line) if line and event.kind == "entropy" else ""
+    return replace(event, what=what) if what else event

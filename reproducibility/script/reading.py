@@ -174,6 +174,7 @@ class Event:
     kind: str
     what: str
     site: tuple[SourceLine, ...]
+    digest: str = ""  # of a small file that is read, or of a folder's order
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -207,7 +208,8 @@ class Process:
                 if not text.startswith("#"):
                     each = json.loads(text)
                     site = tuple(SourceLine(*line) for line in each["lines"])
-                    yield Event(each["after"], each["kind"], each["what"], site)
+                    digest = each.get("digest") or each.get("order") or ""
+                    yield Event(each["after"], each["kind"], each["what"], site, digest)
 
 
 def processes_of(record: Path) -> list[Process]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 
 from reproducibility.script.align import RUNS, Alignment, Root
-from reproducibility.script.cause import HOLDS
+from reproducibility.script.cause import held_by
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.twice import Twice
 
@@ -99,16 +99,28 @@ def _lines_of_program(root: Root) -> list[str]:
 def _cause(found: Twice) -> list[str]:
     if found.settled:
         return [
-            "no cause confirmed: two more runs agree with nothing held",
+            "no cause confirmed: more runs agree with nothing held",
             "    the first run left something behind (a file, a cache), or it varies by chance",
         ]
-    if not found.cause:
+    if found.tried:
+        held = ", or ".join(held_by(name) for name in found.tried)
+        lines = [f"no cause found: the runs still differ with {held}"]
+    elif not found.cause:
         return []
-    if found.confirmed:
-        lines = [f"confirmed: with {HOLDS[found.cause]}, both runs agree"]
+    elif found.confirmed:
+        lines = [f"confirmed: with {held_by(found.cause)}, both runs agree"]
+        if "+" in found.cause:
+            lines.append("    with less than that they do not")
     else:
-        lines = [f"likely, not confirmed: with {HOLDS[found.cause]}, the runs still differ"]
-    return lines + ([f"    {_event(found.source)}"] if found.source else [])
+        lines = [
+            f"likely, not confirmed: with {held_by(found.cause)}, both runs agree",
+            "    but no other way of holding it gives other results: it may be chance, or timing",
+        ]
+    if found.source:
+        names = found.compared.roots[0].names if found.traced and found.confirmed else ()
+        comes = f"{', '.join(names[:3])} comes from " if names else ""
+        lines.append(f"    {comes}{_event(found.source)}")
+    return lines
 
 
 def _event(event: Event) -> str:

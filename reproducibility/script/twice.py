@@ -18,9 +18,8 @@ from typing import Any
 from reproducibility.errors import ExitCode
 from reproducibility.script.align import Alignment, RecordVerdict, compare_records
 from reproducibility.script.cause import (
-    HOLDS,
+    held_by,
     look_for_the_cause,
-    may_come_from_the_host,
     variables_that_hold,
 )
 from reproducibility.script.growing import CountedCalls, GrowingComparison
@@ -46,7 +45,8 @@ class Twice:
     `source` is what the script asked of the machine, with its line. `settled` says that two more
     runs with nothing held agreed, so that no cause can be confirmed. `inherited` is the first file
     that the second run reads and the first one wrote. `stopped` says that the second run was ended
-    when it had diverged.
+    when it had diverged. `tried` has what was held without avail; `traced` says that the line of
+    `source` may have had a part in the diverging call.
     """
 
     verdict: RecordVerdict
@@ -59,6 +59,8 @@ class Twice:
     inherited: Event | None = None
     settled: bool = False
     stopped: bool = False
+    tried: tuple[str, ...] = ()
+    traced: bool = False
 
     @property
     def exit_code(self) -> ExitCode:
@@ -75,6 +77,8 @@ class Twice:
             "confirmed": self.confirmed,
             "settled": self.settled,
             "ended_early": self.stopped,
+            "tried": list(self.tried),
+            "traced": self.traced,
             "remark": self.remark or None,
             "inherited": self.inherited and self.inherited.to_json(),
             "source": self.source and self.source.to_json(),
@@ -126,10 +130,11 @@ def twice(
             _look_for_files_in_common(found, runs)
         if not finished[1].stopped:
             _compare_output(found, finished, runs.own, strict=strict_output)
-        if compared.roots and may_come_from_the_host(compared.roots[0]):
-            cause = look_for_the_cause(compared.roots[0], runs)
-            found.cause, found.confirmed = cause.name, cause.confirmed
+        if found.verdict == "different":
+            cause = look_for_the_cause(compared, finished, runs)
+            found.cause, found.confirmed, found.tried = cause.name, cause.confirmed, cause.tried
             found.source, found.settled = cause.source, cause.settled
+            found.traced = cause.traced
         elif found.verdict == "same" and not runs.reached and not found.remark:
             _look_without_the_recorder(found, runs, finished)
         return found
@@ -173,33 +178,26 @@ class _Runs:
         self._screen.say(f"Run 2 of 2{until}.")
         second = self.one(2, calls=self.reached or calls, compare=not to_the_end)
         finished = [first, second]
-        compared = self._compared("", finished)
+        compared = self._compared(finished)
         if second.stopped:
             _say_that_it_was_ended(compared, CountedCalls(self.record(1, "")).count())
         return compared, finished
 
-    def pair(self, hold: str, calls: int) -> tuple[Alignment, list[Finished]]:
-        """Run it twice, with one thing held or nothing, and compare the records."""
-        finished = []
-        for number in (1, 2):
-            what = f"with {HOLDS.get(hold, hold)}"
-            self._screen.say(f"Run {number} of 2, {what}, until call {calls:,}.")
-            finished.append(self.one(number, hold=hold, calls=calls))
-        return self._compared(hold, finished), finished
-
-    def _compared(self, hold: str, finished: Sequence[Finished]) -> Alignment:
-        """Compare the records of a pair."""
-        records = [self.record(number, hold) for number in (1, 2)]
+    def _compared(self, finished: Sequence[Finished]) -> Alignment:
+        """Compare the records of the pair."""
+        records = [self.record(number, "") for number in (1, 2)]
         if all(any(record.glob("process-*")) for record in records):
             return compare_records(*records)
         if any(run.code for run in finished):  # which is said then
             return Alignment(problems=["nothing was recorded"])
         return Alignment(problems=["the command starts no Python, or one with -E, -I or -S"])
 
-    def third(self, hold: str, calls: int) -> Finished:
-        """Run it once more with the same thing held."""
-        self._screen.say(f"Run 3, with {HOLDS.get(hold, hold)}, until call {calls:,}.")
-        return self.one(2, hold=hold, calls=calls, place=3)
+    def again(self, number: int, hold: str, calls: int, place: int) -> Finished:
+        """Run it as run 1 or 2 with something held; its record has a number of its own."""
+        names = "+".join(each.partition("=")[0] for each in hold.split(","))
+        until = f", until call {calls:,}" if calls else ""
+        self._screen.say(f"Run {place}, with {held_by(names)}{until}.")
+        return self.one(number, hold=hold, calls=calls, place=place)
 
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""

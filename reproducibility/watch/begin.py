@@ -7,6 +7,7 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib.abc
 import importlib.machinery
 import os
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 from . import hook
 from .calls import Calls
 from .hold import hold
-from .host import Host
+from .host import WATCHED_LATE, Host
 from .writing import Writing
 
 # Variables that are known to change what is computed; others are not written down.
@@ -48,7 +49,7 @@ class Session:
     def __init__(self, directory: str) -> None:
         self.writing = Writing(Path(directory), _facts())
         self.calls = Calls(self.writing)
-        self.host = Host(self.writing, self.calls)
+        self.host = Host(self.writing, self.calls, _may_tell)
         self._tested = self._ended = False
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
         self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
@@ -122,6 +123,10 @@ def with_the_script(directory: str) -> None:
             do()
         else:
             sys.meta_path.insert(0, _After(module, do))
+    for module in WATCHED_LATE:
+        if module not in sys.modules:
+            do = functools.partial(session.host.imported, module)
+            sys.meta_path.insert(0, _After(module, do))
 
 
 def _end_with_os_exit(session: Session) -> None:
@@ -179,12 +184,13 @@ def without_secrets(words: Sequence[str]) -> list[str]:
     return found
 
 
+def _may_tell(name: str) -> bool:
+    """Whether the value of a variable may be written down."""
+    return name.startswith(TELLING) and not SECRET.search(name)
+
+
 def _facts() -> dict[str, Any]:
-    telling = {
-        name: os.environ[name]
-        for name in sorted(os.environ)
-        if name.startswith(TELLING) and not SECRET.search(name)
-    }
+    telling = {name: os.environ[name] for name in sorted(os.environ) if _may_tell(name)}
     return {
         "command": without_secrets(sys.orig_argv),
         "folder": os.getcwd(),

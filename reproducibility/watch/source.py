@@ -49,6 +49,16 @@ def owner_of(code: Any) -> str:
     return known[0]
 
 
+def is_asked_by_script(frame: Any) -> bool:
+    """Whether the innermost line that is not Python's own is the script's."""
+    while frame is not None:
+        owner = owner_of(frame.f_code)
+        if owner != PYTHON and not frame.f_code.co_filename.startswith(_OURS):
+            return owner == SCRIPT
+        frame = frame.f_back
+    return False
+
+
 def place_of(frame: Any) -> tuple[int, ...]:
     """Return what stays the same from call to call where `lines_of_source` does, for less."""
     found: list[int] = []

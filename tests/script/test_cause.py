@@ -1,0 +1,172 @@
+"""A cause is confirmed if it is one: simulated runs, many of them, and what two files tell."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reproducibility.script import cause
+from reproducibility.script.align import Alignment, Root
+from reproducibility.script.dataflow import asked_by, calls_in, lines_behind, salted
+from reproducibility.script.reading import SourceLine
+from reproducibility.script.start import Finished
+
+ROOT = Root("host", "", ("x",), "f", (SourceLine("a.py", 1, "f"),), (), "process-1", "Main", 4)
+Outcome = Callable[[dict[str, str], random.Random], object]
+
+
+class Simulated:
+    """Runs whose outcome is a function of what is held, and of chance."""
+
+    def __init__(self, outcome: Outcome, seed: int) -> None:
+        self.outcome, self.chance = outcome, random.Random(seed)
+        self.found: dict[tuple[str, int], object] = {}
+        self.runs = 0
+
+    def again(self, number: int, hold: str, calls: int, place: int) -> Finished:
+        """Run it."""
+        self.runs += 1
+        held = dict(each.split("=") for each in hold.split(",") if "=" in each)
+        self.found[hold, place] = self.outcome(held, self.chance)
+        return Finished(3 if self.found[hold, place] == "fails" else 0)
+
+    def record(self, number: int, hold: str) -> Path:
+        """Return a path that says which run it is."""
+        return Path(f"{number}:{hold}")
+
+    def compare(self, one: Path, other: Path) -> Alignment:
+        """Compare two of them."""
+        places = [(str(path).partition(":")[2], int(str(path)[0])) for path in (one, other)]
+        same = self.found[places[0]] == self.found[places[1]]
+        return Alignment([] if same else [ROOT], calls=5)
+
+
+def search(outcome: Outcome, seed: int, monkeypatch: pytest.MonkeyPatch) -> cause.Cause | None:
+    """Look for the cause of what two runs gave; None if those agree, so that nobody looks."""
+    runs = Simulated(outcome, seed)
+    finished = [runs.again(number, "", 0, number) for number in (1, 2)]
+    if runs.found["", 1] == runs.found["", 2]:
+        return None
+    monkeypatch.setattr(cause, "compare_records", runs.compare)
+    return cause._Search(ROOT, finished, runs).find(["entropy", "hash", "listing", "clock"])
+
+
+def drawn(held: dict[str, str], name: str, chance: random.Random, outcomes: int) -> int:
+    """Return what a thing that varies gives, held or not."""
+    way = held.get(name)
+    chance = chance if way is None else random.Random(f"{name} {way}")
+    return chance.randrange(outcomes)
+
+
+@pytest.mark.parametrize("name", ["entropy", "hash", "listing", "clock"])
+@pytest.mark.parametrize("outcomes", [3, 10, 10**6])
+def test_what_is_the_cause_is_confirmed(
+    name: str, outcomes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Holding it, and nothing else, is confirmed, though the outcomes are few."""
+    found = [
+        search(lambda held, chance: drawn(held, name, chance, outcomes), seed, monkeypatch)
+        for seed in range(60)
+    ]
+    looked = [each for each in found if each is not None]
+    assert all(each.name in (name, "") for each in looked if each.confirmed)
+    right = sum(each.name == name and each.confirmed for each in looked)
+    assert right >= len(looked) * (0.6 if outcomes == 3 else 1)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.5])
+def test_what_happens_now_and_then_has_no_confirmed_cause(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that shows by chance is not blamed on what happened to be held."""
+    found = [
+        search(lambda held, chance: chance.random() < share, seed, monkeypatch)
+        for seed in range(2_000)
+    ]
+    looked = [each for each in found if each is not None]
+    assert len(looked) > 100
+    assert sum(each.confirmed for each in looked) <= len(looked) // 100
+
+
+def test_holding_that_only_disturbs_is_no_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A race that vanishes when something is held is not blamed on it: another way of holding it
+    gives the same results."""
+
+    def race(held: dict[str, str], chance: random.Random) -> object:
+        return 0 if "clock" in held else chance.random()
+
+    found = search(race, 1, monkeypatch)
+    assert found is not None
+    assert (found.name, found.confirmed) == ("clock", False)
+
+
+def test_two_causes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held alone neither helps; the fewest that help together are confirmed."""
+
+    def both(held: dict[str, str], chance: random.Random) -> object:
+        return [drawn(held, name, chance, 10**6) for name in ("clock", "entropy")]
+
+    found = search(both, 1, monkeypatch)
+    assert found is not None
+    assert (sorted(found.name.split("+")), found.confirmed) == (["clock", "entropy"], True)
+
+
+def test_what_the_first_run_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all later runs agree, whatever is held, nothing is confirmed."""
+    runs = iter([1, *[2] * 100])
+    found = search(lambda held, chance: next(runs), 1, monkeypatch)
+    assert found is not None
+    assert (found.settled, found.confirmed, found.name) == (True, False, "")
+
+
+def test_a_held_run_that_breaks_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If holding something makes the script fail, that the runs agree says nothing."""
+
+    def breaks(held: dict[str, str], chance: random.Random) -> object:
+        return "fails" if held else chance.random()
+
+    found = search(breaks, 1, monkeypatch)
+    assert found is not None
+    assert (found.name, found.confirmed, len(found.tried)) == ("", False, 4)
+
+
+def test_variables_that_hold() -> None:
+    """The salt is held by a variable, all else inside of the script."""
+    assert cause.variables_that_hold("nothing held") == {}
+    assert cause.variables_that_hold("hash=2") == {"PYTHONHASHSEED": "2"}
+    both = cause.variables_that_hold("entropy=1,hash=0")
+    assert both == {"REPRODUCIBILITY_HOLD": "entropy=1", "PYTHONHASHSEED": "0"}
+    assert cause.variables_that_hold("threads=0")["OMP_NUM_THREADS"] == "1"
+
+
+SCRIPT = """\
+import numpy as np, time, random
+rng = np.random.default_rng()
+other = np.random.default_rng()
+names = sorted(set("abc"))
+def batches(n):
+    for i in range(n):
+        yield random.random()
+seed = time.time()
+for x in batches(4):
+    y = rng.normal(size=3) + x
+    rng2 = np.random.RandomState(seed=None)
+    w = step(w, y)
+    print(time.time() - seed, names, np.random.default_rng(7))
+"""
+
+
+def test_which_lines_are_behind_a_call(tmp_path: Path) -> None:
+    """Names are followed to where they are assigned, and into functions; others are left out."""
+    file = str(tmp_path / "a.py")
+    Path(file).write_text(SCRIPT)
+    behind = lines_behind(file, 12)
+    assert {2, 5, 6, 7, 9, 10, 12} <= behind
+    assert not behind & {3, 4, 8, 11, 13}
+    assert lines_behind(str(tmp_path / "none.py"), 12) == set()
+    assert asked_by(file, 2) == "np.random.default_rng(), unseeded"
+    assert asked_by(file, 11) == "np.random.RandomState(), unseeded"
+    assert asked_by(file, 13) == ""
+    assert (salted(file, {4, 5}), salted(file, {5, 6})) == (4, 0)
+    assert calls_in(file, {4}) == {"sorted", "set"}
