@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reproducibility.errors import ExitCode
+from reproducibility.script.origins import CameFrom, Differing, Following, Origins
 from reproducibility.script.pairs import command_of, pairs_of, unlike
 from reproducibility.script.programs import (
     ProgramDifference,
@@ -26,7 +27,9 @@ from reproducibility.script.reading import (
     CalledProgram,
     Process,
     SourceLine,
+    Start,
     Thread,
+    equal_calls,
     processes_of,
 )
 
@@ -116,16 +119,6 @@ class Alignment:
         }
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where an array came from."""
-
-    thread: str
-    call: int
-    kind: str  # "r" a result, "i" an argument
-    place: int
-
-
 def compare_records(a: str | Path, b: str | Path) -> Alignment:
     """Compare two records, call by call.
 
@@ -198,7 +191,7 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     pools = [{each.name for each in side.threads.values() if each.pool} for side in sides]
     pooled = pools[0] | pools[1] | sides[0].doubled | sides[1].doubled
     _compare_pools(found, *([t for t in each.threads if t.name in pooled] for each in (a, b)))
-    differing: set[_Origin] = set()
+    differing = Differing()
     for name, thread in sides[0].threads.items():
         if thread.name in pooled:
             continue
@@ -229,15 +222,11 @@ class _RecordSide:
             for thread in threads
         }
         self.threads = {self.names[thread.number]: thread for thread in threads}
-        self._values: dict[tuple[str, int], Call] = {}
-        if len(threads) > 1:
-            for thread in threads:
-                for call in thread.calls():
-                    self._values[self.names[thread.number], call.number] = call
+        self._by_name = {self.names[thread.number]: thread for thread in threads}
 
-    def value(self, origin: _Origin | None) -> str | None:
+    def value(self, origin: CameFrom | None) -> str | None:
         """Return the fingerprint of an array, if it can be looked up."""
-        call = self._values.get((origin.thread, origin.call)) if origin else None
+        call = self._by_name[origin.thread].at(origin.call) if origin else None
         if call is None or origin is None:
             return None
         if origin.kind == "r":
@@ -253,17 +242,19 @@ class _Walk:
         found: Alignment,
         sides: tuple[_RecordSide, _RecordSide],
         threads: tuple[Thread, Thread],
-        differing: set[_Origin],
+        differing: Differing,
         process: str,
     ) -> None:
         self._found, self._sides, self._threads = found, sides, threads
         self._differing, self._process, self._name = differing, process, threads[0].name
         self._whys: dict[tuple[CalledProgram, CalledProgram], ProgramDifference] = {}
-        self._last: tuple[dict[object, list[_Origin | None]], ...] = ({}, {})
+        self._following = [Following(self._name, side.names) for side in sides]
 
     def go(self, ended: tuple[bool, bool]) -> None:
         """Compare them until one takes another path, or until the record of a killed one stops."""
-        for one, other in zip_longest(*(thread.calls() for thread in self._threads)):
+        starts = self._skip_what_is_equal()
+        calls = [t.calls(start) for t, start in zip(self._threads, starts, strict=True)]
+        for one, other in zip_longest(*calls):
             if (one is None and not ended[0]) or (other is None and not ended[1]):
                 return
             self._found.calls += 1
@@ -273,9 +264,22 @@ class _Walk:
             if not self._compare(one, other):
                 return
 
+    def _skip_what_is_equal(self) -> tuple[Start | None, Start | None]:
+        """Count the calls whose lines are equal, before anything differs; return where they end."""
+        one = other = None
+        if not self._differing:
+            mine, theirs = self._following
+            patterns = self._threads[1].patterns
+            for number, pattern, one, other in equal_calls(*self._threads):  # noqa: B007
+                mine.skip(pattern, number)
+                theirs.skip(patterns[pattern.number], number)
+                self._found.calls += 1
+        return one, other
+
     def _compare(self, a: Call, b: Call) -> bool:
         """Compare two calls; False if nothing after them can be compared."""
-        origins = (self._origins(a, 0), self._origins(b, 1))
+        mine = self._following[0].of(a.pattern, a.number)
+        theirs = self._following[1].of(b.pattern, b.number)
         one, other = a.pattern.program, b.pattern.program
         if one.name != other.name or one.shapes != other.shapes:
             what = f"{one.called} in one run, {other.called} in the other"
@@ -284,9 +288,9 @@ class _Walk:
         if (a.error, len(a.results)) != (b.error, len(b.results)):
             self._root("error", a, a.error or b.error or "another number of results", (), b)
             return False
-        host, passed = self._inputs(a, b, *origins)
+        host, passed = self._inputs(a, b, mine, theirs)
         results = [i for i, (x, y) in enumerate(zip(a.results, b.results, strict=True)) if x != y]
-        self._differing.update(_Origin(self._name, a.number, "r", place) for place in results)
+        self._differing.add(self._name, a.number, "r", results)
         if host:
             self._root("host", a, "", tuple(one.argument(i) for i in host), b)
         if one.text != other.text:
@@ -308,7 +312,7 @@ class _Walk:
         self._root("program", a, what, names, b, why)
 
     def _inputs(
-        self, a: Call, b: Call, mine: list[_Origin | None], theirs: list[_Origin | None]
+        self, a: Call, b: Call, mine: Origins, theirs: Origins
     ) -> tuple[list[int], list[int]]:
         """Return which arguments differ and come from the host, and which pass a difference on."""
         one, other = a.entered(), b.entered()
@@ -323,32 +327,8 @@ class _Walk:
             right = other.get(place) if y is None else self._sides[1].value(y)
             if left is None or left != right:
                 host.append(place)
-                self._differing.add(_Origin(self._name, a.number, "i", place))
+        self._differing.add(self._name, a.number, "i", host)
         return host, passed
-
-    def _origins(self, call: Call, side: int) -> list[_Origin | None]:
-        """Return where each argument comes from, in absolute numbers; None if from the host."""
-        pattern = call.pattern
-        key = (pattern.program, pattern.site)
-        before = self._last[side].get(key, [])
-        found: list[_Origin | None] = []
-        for place, word in enumerate(pattern.references):
-            if word == "=":
-                found.append(before[place])
-            elif word in ("e", "n", "s", "m", "x"):
-                found.append(None)
-            else:
-                found.append(self._origin(word, call.number, side))
-        self._last[side][key] = found
-        return found
-
-    def _origin(self, word: str, number: int, side: int) -> _Origin:
-        kind, (away, _, place) = word[0], word[1:].partition(".")
-        if kind in "ri":
-            return _Origin(self._name, number - int(away), kind, int(place))
-        thread, _, away = away.partition(":")
-        name = self._sides[side].names[int(thread)]
-        return _Origin(name, number - int(away), "r" if kind == "t" else "i", int(place))
 
     def _root(
         self,

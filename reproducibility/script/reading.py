@@ -8,14 +8,22 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import itertools
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from reproducibility.errors import RecordDamagedError, RecordError
+from reproducibility.errors import RecordError
+from reproducibility.script.sealed import (
+    damaged,
+    raw_lines,
+    sealed_size,
+    text_lines,
+    without_seals,
+)
 from reproducibility.watch.callbacks import CALLBACKS
 from reproducibility.watch.texts import PROGRAMS
 from reproducibility.watch.writing import FORMAT, PARTIAL
@@ -70,10 +78,17 @@ class Pattern:
     program: CalledProgram
     site: tuple[SourceLine, ...]
     references: tuple[str, ...]
+    number: int = field(default=0, compare=False)  # in its file
+
+    @cached_property
+    def entering(self) -> tuple[int, ...]:
+        """Which arguments have a token, in the order of the tokens."""
+        order = [i for i, kind in enumerate(self.references) if kind in ("n", "s", "x")]
+        order += [i for i, kind in enumerate(self.references) if kind in ("e", "m")]
+        return tuple(order)
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call: `values` has a token for each argument that no recorded call made."""
 
     number: int
@@ -84,10 +99,14 @@ class Call:
 
     def entered(self) -> dict[int, str]:
         """Return the tokens by the place of their argument."""
-        lines = iter(self.values)
-        order = [i for i, kind in enumerate(self.pattern.references) if kind in ("n", "s", "x")]
-        order += [i for i, kind in enumerate(self.pattern.references) if kind in ("e", "m")]
-        return dict(zip(order, lines, strict=False))
+        return dict(zip(self.pattern.entering, self.values, strict=False)) if self.values else {}
+
+
+class Start(NamedTuple):
+    """Where to read on in a thread's file, and the number of the call that comes next."""
+
+    offset: int
+    number: int
 
 
 @dataclass
@@ -101,28 +120,38 @@ class Thread:
     programs: dict[int, CalledProgram] = field(default_factory=dict)
     sites: dict[int, tuple[SourceLine, ...]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
+    _offsets: dict[int, int] = field(default_factory=dict)  # of calls, once one was asked for
 
     @property
     def number(self) -> int:
         """What other threads of the record call it."""
         return int(self.path.stem.partition("-")[2])
 
-    def calls(self) -> Iterator[Call]:
-        """Give each call, in the order of their lines."""
-        number = 0
-        lines = _lines(self.path, self.size)
-        next(lines, None)
-        with contextlib.closing(lines):
-            for text in lines:
-                first, _, rest = text.partition(" ")
-                if first == "#":
-                    continue
-                if first in ("program", "site", "pattern"):
-                    self._define(first, rest)
-                    continue
-                call = self._call(number, text)
-                number = call.number + 1
-                yield call
+    def calls(self, start: Start | None = None) -> Iterator[Call]:
+        """Give each call, in the order of their lines, from the first or from `start` on."""
+        offset, number, header = (*start, 0) if start else (0, 0, 1)
+        with contextlib.closing(raw_lines(self.path, self.size, offset)) as lines:
+            for _, line in itertools.islice(lines, header, None):
+                if line[:1].isdigit() or line[:1] == b"@":
+                    call = self._call(number, line.decode()[:-1])
+                    number = call.number + 1
+                    yield call
+                elif line[:1] != b"#":
+                    self._define(*line.decode()[:-1].partition(" ")[::2])
+
+    def at(self, number: int) -> Call | None:
+        """Return one call; None if there is no such call."""
+        if not self._offsets:
+            expected = 0
+            with contextlib.closing(raw_lines(self.path, self.size)) as lines:
+                for begin, line in itertools.islice(lines, 1, None):
+                    if line[:1] == b"@":
+                        expected = int(line[1 : line.index(b" ")])
+                    if line[:1].isdigit() or line[:1] == b"@":
+                        self._offsets[expected] = begin
+                        expected += 1
+        offset = self._offsets.get(number)
+        return None if offset is None else next(self.calls(Start(offset, number)))
 
     def _define(self, what: str, text: str) -> None:
         name, _, rest = text.partition(" ")
@@ -130,7 +159,7 @@ class Thread:
             program, site, *references = rest.split(" ")
             words = tuple(references[0].split(",")) if references and references[0] else ()
             self.patterns[int(name)] = Pattern(
-                self.programs[int(program)], self.sites[int(site)], words
+                self.programs[int(program)], self.sites[int(site)], words, int(name)
             )
         elif what == "site":
             self.sites[int(name)] = tuple(SourceLine(*each) for each in json.loads(rest))
@@ -198,12 +227,12 @@ class Process:
 
     def lines(self, name: str) -> Iterator[str]:
         """Give the lines of a file that explains a difference; none if there is no such file."""
-        with contextlib.closing(_lines(self.path / name, self.sizes.get(name, 0))) as lines:
+        with contextlib.closing(text_lines(self.path / name, self.sizes.get(name, 0))) as lines:
             yield from (text for text in lines if not text.startswith("#"))
 
     def events(self) -> Iterator[Event]:
         """Give what the script asked of the machine, in order."""
-        with contextlib.closing(_lines(self.path / "host.txt", self.hosts)) as lines:
+        with contextlib.closing(text_lines(self.path / "host.txt", self.hosts)) as lines:
             for text in lines:
                 if not text.startswith("#"):
                     each = json.loads(text)
@@ -257,20 +286,20 @@ def _process(folder: Path) -> Process:
     end = _document(folder / "end.json")
     digests = end.get("files") if end else {}
     if not isinstance(digests, dict):
-        raise _damaged(folder / "end.json", "something else")
+        raise damaged(folder / "end.json", "something else")
     threads = []
     paths = _numbered(folder.glob("thread-*.txt"))
     for path in paths:
-        if size := _check(path, digests.get(path.name)):
-            header = json.loads(next(_lines(path, size)))
+        if size := sealed_size(path, digests.get(path.name)):
+            header = json.loads(next(text_lines(path, size)))
             threads.append(Thread(path, header["thread"], header.get("pool", False), size))
     host = folder / "host.txt"
-    hosts = _check(host, digests.get(host.name)) if host.exists() else 0
+    hosts = sealed_size(host, digests.get(host.name)) if host.exists() else 0
     more = [folder / name for name in (PROGRAMS, CALLBACKS) if (folder / name).exists()]
-    sizes = {path.name: _check(path, digests.get(path.name)) for path in more}
+    sizes = {path.name: sealed_size(path, digests.get(path.name)) for path in more}
     files = {path.name for path in (*paths, host, *more) if path.exists()}
     if end and files != set(digests):
-        raise _damaged(folder, f"not its files: {', '.join(sorted(files ^ set(digests)))}")
+        raise damaged(folder, f"not its files: {', '.join(sorted(files ^ set(digests)))}")
     problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
     if _document(folder / "forked.json") is not None:
         problems = [*problems, "a fork of the process called JAX, which was not recorded"]
@@ -286,35 +315,42 @@ def _numbered(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         number = path.stem.partition("-")[2]
         if not number.isdecimal() or path.is_symlink():
-            raise _damaged(path, "something else")
+            raise damaged(path, "something else")
         found[int(number)] = path
     return [path for _, path in sorted(found.items())]
 
 
-def _check(path: Path, whole: str | None) -> int:
-    """Compare a file with the digests in it, and with that of the whole; return what they cover."""
-    if path.is_symlink():
-        raise _damaged(path, "a link")
-    digest, size, covered = hashlib.sha256(), 0, 0
-    with open(path, "rb") as file:
-        for line in file:
-            size += len(line)
-            if line.startswith(b"# ") and line.endswith(b"\n"):
-                if line[2:-1] != digest.hexdigest().encode():
-                    raise _damaged(path, "something else")
-                covered = size
-            digest.update(line)
-    if whole is not None and (covered != size or whole != digest.hexdigest()):
-        raise _damaged(path, "something else")
-    return covered if whole is None else size
+def equal_calls(a: Thread, b: Thread) -> Iterator[tuple[int, Pattern, Start, Start]]:
+    """Give the calls with which two threads begin and whose lines are equal, byte for byte.
 
-
-def _lines(path: Path, size: int) -> Generator[str]:
-    """Give the lines of a file's first bytes."""
-    if size:
-        with open(path, "rb") as file:
-            while file.tell() < size:
-                yield file.readline().decode().rstrip("\n")
+    Each comes with its number, and with where to read on after it. All that these lines refer to
+    is defined by equal lines too, so nothing of them differs.
+    """
+    number = 0
+    with (
+        contextlib.closing(raw_lines(a.path, a.size)) as ones,
+        contextlib.closing(raw_lines(b.path, b.size)) as others,
+    ):
+        next(ones), next(others)
+        pairs = zip(without_seals(ones), without_seals(others), strict=False)
+        for (begin, line), (other, same) in pairs:
+            if line != same:
+                return
+            if not line[:1].isdigit():
+                if line[:1] != b"@":
+                    for thread in (a, b):
+                        thread._define(*line.decode()[:-1].partition(" ")[::2])
+                    continue
+                place, _, line = line.partition(b" ")
+                number = int(place[1:])
+            pattern = a.patterns[int(line[: line.index(b" ")])]
+            yield (
+                number,
+                pattern,
+                Start(begin + len(same), number + 1),
+                Start(other + len(same), number + 1),
+            )
+            number += 1
 
 
 def _document(path: Path) -> dict[str, Any] | None:
@@ -323,25 +359,14 @@ def _document(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise _damaged(path, "no JSON") from None
+        raise damaged(path, "no JSON") from None
     if not isinstance(found, dict):
-        raise _damaged(path, "something else")
+        raise damaged(path, "something else")
     return found
 
 
 def _tokens(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
-
-
-def _damaged(path: Path, what: str) -> RecordDamagedError:
-    return RecordDamagedError(
-        "read",
-        "a record",
-        path=path,
-        expected="what was written",
-        got=what,
-        do="Record the script again.",
-    )
 
 
 _RECORD = "a record of a script"

@@ -454,8 +454,6 @@ def devices_of(array: Any) -> int:
 
 def direct(compiled: Any) -> Any:
     """Return what calls a program that was compiled ahead, without a detour through Python."""
-    quick = getattr(compiled, "_call", None)
-    if quick is None and hasattr(compiled, "_executable"):
-        with contextlib.suppress(Exception):
-            quick = compiled._executable.create_cpp_call(compiled._params)
-    return quick or compiled
+    with contextlib.suppress(Exception):  # a detour is slower, and does the same
+        return compiled._executable.create_cpp_call(compiled._params) or compiled
+    return compiled

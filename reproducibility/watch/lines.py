@@ -29,7 +29,7 @@ class ArrayOrigin(weakref.ref):  # type: ignore[type-arg]
     thread: int
 
 
-Origins = list["str | ArrayOrigin"]
+ArrayOrigins = list["str | ArrayOrigin"]
 
 
 class Given:

@@ -53,7 +53,7 @@ POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiproces
 WORDS = 300  # characters of a problem that are kept
 PENDING = 2_000  # lines that may wait for their fingerprints before the script waits
 LINES_TOGETHER = 500  # lines that are completed together
-LOOK_EVERY = 0.01  # seconds between two looks at what waits
+BETWEEN_BATCHES = 0.01  # seconds between two looks at what waits
 _sleep, _now = time.sleep, time.monotonic  # as they are, whatever the script makes of them
 
 # File, text, tokens, fingerprints of arguments with those that count, those of results, and error.
@@ -138,7 +138,7 @@ class Writing:
                     _thread.start_new_thread(self._work, ())
         self._queue.append((name, text, tokens, before, after, error))
         while len(self._queue) > PENDING and not self._done.is_set():
-            _sleep(LOOK_EVERY / 10)
+            _sleep(BETWEEN_BATCHES / 10)
 
     def end(self, *, patience: float | None = None, **facts: Any) -> None:
         """Write what waits, and the last file; without it if that takes longer than `patience`.
@@ -184,7 +184,7 @@ class Writing:
                 self._flush_or_say()
                 written = _now()
             if not self._queue and not closing:
-                _sleep(LOOK_EVERY)
+                _sleep(BETWEEN_BATCHES)
 
     def _write(self, waiting: list[_Waiting]) -> None:
         pending: list[Any] = []

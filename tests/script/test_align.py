@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reproducibility import Alignment, compare_records, record
+from reproducibility.script import align
 
 step = jax.jit(lambda w, x: w * 0.9 + x)
 other_step = jax.jit(lambda w, x: w * 0.9 - x)
@@ -182,3 +183,39 @@ def test_threads_of_one_name(compared: Callable[..., Alignment], by: float, verd
             thread.join()
 
     assert compared(lambda: run((0, 1, 2)), lambda: run((1 + by, 0, 2))).verdict == verdict
+
+
+@pytest.mark.parametrize("at", [0, 3, 7, 100])
+def test_what_is_skipped_changes_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Lines that are equal from the beginning are not looked into: the answer is the same."""
+
+    def run(at: int) -> None:
+        fixed, w = jax.device_put(np.ones(3, np.float32)), jnp.zeros(3)
+        for i in range(9):
+            w = step(w, fixed)
+            fixed = step(fixed, np.float32(i == at)) if i == 5 else fixed
+            step(step(w, fixed), np.float32(i == at))
+
+    for name, where in (("a", -1), ("b", at)):
+        with record(tmp_path / name):
+            run(where)
+    quick = compare_records(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr(align, "equal_calls", lambda *threads: iter(()))
+    slow = compare_records(tmp_path / "a", tmp_path / "b")
+    assert quick == slow
+    assert quick.verdict == ("different" if at < 9 else "same")
+
+
+def test_memory_that_is_shared_by_chance(compared: Callable[..., Alignment]) -> None:
+    """Whether a JAX array shares NumPy's memory depends on its address, and is no difference."""
+
+    def run(shift: int) -> None:
+        memory = np.zeros(1024, np.float32)
+        begin = -memory.ctypes.data % 64 // 4 + shift
+        x = jax.device_put(memory[begin : begin + 512])
+        for _ in range(3):
+            step(x, x)
+
+    assert compared(lambda: run(0), lambda: run(1)).verdict == "same"
