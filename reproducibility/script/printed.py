@@ -24,7 +24,7 @@ _PASSING = tuple(
         r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ",  # absl: time and thread
         r"(?i:\b(?:mon|tue|wed|thu|fri|sat|sun)\w*,? +)?"
         r"(?i:\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*\.? +\d{1,2}\b)",
-        r"\b\d{4}[-/]\d\d[-/]\d\d|\b20\d{6}[-_T]?\d{4,6}\b|\b\d\d/\d\d/\d\d\d\d\b",
+        r"\b\d{4}[-/]\d\d[-/]\d\d|(?<!\d)20\d{6}[-_T]?\d{4,6}(?!\d)|\b\d\d/\d\d/\d\d\d\d\b",
         r"(?:(?<=T)|\b)\d+:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[-+]\d\d:?\d\d)?\b",
         r"0x[0-9a-fA-F]{6,}",
         r"(?i:\b(?:process[ _]?id|pid)\W{0,3})\d+|(?<=\[)\d+(?=\] )",
@@ -62,15 +62,21 @@ def first_difference(
         other: that of another run.
         own: names that belong to a run, such as its directory.
     """
-    for number, pair in enumerate(zip_longest(_lines(one, own), _lines(other, own)), start=1):
+    lines = (masked_lines(path, own) for path in (one, other))
+    for number, pair in enumerate(zip_longest(*lines), start=1):
         a, b = ("" if line is None else line for line in pair)
         if a != b:
             return number, a, b
     return None
 
 
-def _lines(path: Path | None, own: Sequence[str]) -> Iterator[str]:
-    """Give the lines that differ from run to run only if the runs do."""
+def masked_lines(path: Path | None, own: Sequence[str]) -> Iterator[str]:
+    """Give the lines of a file, which differ from run to run only if the runs do.
+
+    Args:
+        path: the file; if there is none, it has no lines.
+        own: names that belong to a run, such as its directory.
+    """
     if path is None or not path.exists():
         return
     with open(path, "rb") as file:

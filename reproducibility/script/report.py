@@ -15,8 +15,10 @@ from reproducibility.script.cause import held_by
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.twice import Twice
 
-ROOTS_SHOWN = 5  # places where a difference begins; --json has all
-WIDTH = 60  # characters of a line of source
+ROOTS_SHOWN = 4  # places where a difference begins; --json has all
+NOTES_SHOWN = 3
+COLUMNS = 100
+SHORTEST = 20  # characters that are shown of a line of source, however long its file's name is
 _KINDS = {
     "host": "an input that no earlier call made",
     "program": "equal inputs, other results",
@@ -24,43 +26,79 @@ _KINDS = {
     "end": "one run makes no such call",
     "error": "a call that fails in one run",
 }
+# How the second run is no start of its own.
+_FOUND = {
+    "reads": "the second run reads what the first one wrote",
+    "misses": "the second run asks for a file that the first one deleted",
+    "lists": "the second run lists a folder into which the first one wrote",
+}
 # What two runs on one machine cannot vary, so that "same" says nothing about it.
 NOT_VARIED = "devices, versions, the processor, flags, or what else this machine always has"
 
 
 def report_of(found: Twice | Alignment) -> str:
-    """Return the report of a comparison, without the verdict and its reason.
+    """Return the report of a comparison, without the verdict and its reason: at most a screen.
 
     Args:
         found: what `twice` or `compare_records` returned.
     """
-    compared = found.compared if isinstance(found, Twice) else found
-    groups = _groups(compared.roots)
-    lines = []
-    if isinstance(found, Twice) and found.inherited:
-        lines.append("the second run reads what the first one wrote; give each its own {dir}:")
-        lines.append(f"    {_event(found.inherited)}")
-    for number, group in enumerate(groups[:ROOTS_SHOWN]):
-        lines += _root(group, "and with" if number else "begins with")
-    if len(groups) > ROOTS_SHOWN:
-        lines.append(f"and from {len(groups) - ROOTS_SHOWN} more lines")
-    if (passed := compared.differing - len(compared.roots)) > 0:
-        lines.append(f"{passed:,} more calls only pass it on")
-    if isinstance(found, Twice):
-        if found.stopped:
-            made = f"its {compared.calls:,} calls until then are compared"
-            lines.append(f"the second run was ended early ({made}; --to-the-end lets it go on)")
-        lines += _cause(found)
-        lines += [f"note: {found.remark}"] if found.remark and found.verdict == "same" else []
-    lines += [f"note: {note}" for note in compared.notes[:ROOTS_SHOWN]]
-    lines += [f"note: {problem}" for problem in compared.problems[:ROOTS_SHOWN]]
+    of_twice = found if isinstance(found, Twice) else None
+    compared = of_twice.compared if of_twice else found
+    assert isinstance(compared, Alignment)
+    lines = _inherited(of_twice) if of_twice else []
+    lines += _begins(compared)
+    if of_twice:
+        if of_twice.stopped:
+            until = f"the second run was ended after {compared.calls:,} calls"
+            lines.append(f"{until}; what both printed is not compared (--to-the-end)")
+        lines += _cause(of_twice)
+    notes = [*(_notes(of_twice) if of_twice else ()), *compared.notes, *compared.problems]
+    lines += [f"note: {_short(note)}" for note in notes[:NOTES_SHOWN]]
+    if len(notes) > NOTES_SHOWN:
+        lines.append(f"and {len(notes) - NOTES_SHOWN} more notes, which --json has")
     if found.verdict == "same":
         lines.append(found.reason)
-        if isinstance(found, Twice):
+        if of_twice:
             lines.append(f"Two runs here cannot tell about {NOT_VARIED}.")
         else:
             lines.append("Nothing is told about what both runs had: devices, versions, flags.")
     return "\n".join(lines)
+
+
+def _inherited(found: Twice) -> list[str]:
+    """Say first of all why the second run is no start of its own."""
+    if not found.inherited:
+        return []
+    head = f"{_FOUND[found.inherited.how]}; give each its own {{dir}}:"
+    return [head, f"    {_event(found.inherited.event)}"]
+
+
+def _begins(compared: Alignment) -> list[str]:
+    """Say where the difference begins, line by line, and how many calls only pass it on."""
+    groups, lines = _groups(compared.roots), list[str]()
+    for number, group in enumerate(groups[:ROOTS_SHOWN]):
+        lines += _root(group, "begins with", 3) if not number else _root(group, "and with", 1)
+    if len(groups) > ROOTS_SHOWN:
+        lines.append(f"and on {len(groups) - ROOTS_SHOWN} more lines, which --json has")
+    if (passed := compared.differing - len(compared.roots)) > 0:
+        lines.append(f"{passed:,} more calls only pass it on")
+    return lines
+
+
+def _notes(found: Twice) -> list[str]:
+    notes = [found.remark] if found.remark and found.verdict == "same" else []
+    if found.left and not found.confirmed and not found.inherited:
+        more = f" and {len(found.left) - 1:,} more" * (len(found.left) > 1)
+        notes.append(
+            f"the second run may find what the first one left: {_near(found.left[0])}{more}"
+        )
+    return notes
+
+
+def _short(text: str) -> str:
+    """Return a text that fits two lines."""
+    text = " ".join(text.split())
+    return text if len(text) <= 2 * COLUMNS - 10 else f"{text[: 2 * COLUMNS - 11]}…"
 
 
 def _groups(roots: Sequence[Root]) -> list[list[Root]]:
@@ -71,18 +109,21 @@ def _groups(roots: Sequence[Root]) -> list[list[Root]]:
     return list(groups.values())
 
 
-def _root(group: Sequence[Root], begins: str) -> list[str]:
+def _root(group: Sequence[Root], begins: str, deep: int) -> list[str]:
     root = group[0]
     names = ", ".join(root.names[:3]) + (", …" if len(root.names) > 3 else "")
     head = f"{begins} call {root.call + 1:,}, {root.program}: {_KINDS[root.kind]}"
-    lines = [head + (f": {names}" if names else "")]
+    head += f": {names}" if names else ""
+    if len(group) > 1 and deep == 1:
+        head += f" (and {len(group) - 1:,} more there)"
+    lines = [head]
     if root.what:
         lines.append(f"    {root.what}")
     lines += [f"    {text}" for text in _lines_of_program(root)]
-    lines += [f"    {_line_and_text(line)}" for line in root.site]
+    lines += [f"    {_line_and_text(line)}" for line in root.site[:deep]]
     if root.kind == "path":
         lines += [f"    in the other run: {_line_and_text(line)}" for line in root.other_site[:1]]
-    if len(group) > 1:
+    if len(group) > 1 and deep > 1:
         lines.append(f"    {len(group) - 1:,} more begin on that line")
     return lines
 
@@ -127,9 +168,14 @@ def _event(event: Event) -> str:
     return f"{event.what}, {_line_and_text(event.site[0])}" if event.site else event.what
 
 
+def _near(file: str) -> str:
+    near = os.path.relpath(file) if os.path.isabs(file) else file
+    return near if len(near) < len(file) else file
+
+
 def _line_and_text(line: SourceLine) -> str:
     """Write a line's file as seen from here, if that is shorter, and what stands in the line."""
-    near = os.path.relpath(line.file) if os.path.isabs(line.file) else line.file
-    file = near if len(near) < len(line.file) else line.file
+    file = _near(line.file)
+    where = f"{file}:{line.line}, in {line.function}"
     text = linecache.getline(line.file, line.line).strip()
-    return f"{file}:{line.line}, in {line.function}" + (f": {text[:WIDTH]}" if text else "")
+    return f"{where}: {text[: max(SHORTEST, COLUMNS - len(where) - 10)]}" if text else where

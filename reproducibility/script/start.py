@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ class Finished:
     errors: Path | None = None
     stopped: bool = False  # whether we ended it
     problem: str = ""  # why what it printed was not kept whole
+    began: float = 0.0  # as the clock of files has it
+    ended: float = 0.0
 
     @property
     def printed(self) -> tuple[Path | None, Path | None]:
@@ -97,6 +100,7 @@ def start(
         process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe)
     except OSError as error:  # such as a script without a line that says who runs it
         raise _no_such_command(command, error.strerror or str(error)) from error
+    began = time.time()
     streams = (process.stdout, process.stderr)
     kept = [
         _Kept(stream, keep / name, screen or Screen(None))
@@ -116,7 +120,7 @@ def start(
             each.end()
     problem = next((each.problem for each in kept if each.problem), "")
     output, errors = (each.path for each in kept) if kept else (None, None)
-    return Finished(process.returncode, output, errors, stopped, problem)
+    return Finished(process.returncode, output, errors, stopped, problem, began, time.time())
 
 
 def _wait(process: subprocess.Popen[bytes], mark: str, look: Callable[[], bool] | None) -> bool:

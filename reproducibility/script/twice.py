@@ -11,7 +11,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from reproducibility.script.cause import (
     variables_that_hold,
 )
 from reproducibility.script.growing import CountedCalls, GrowingComparison
+from reproducibility.script.inherited import Inherited, files_left, look_for_inherited
 from reproducibility.script.printed import first_difference, printed_remark
 from reproducibility.script.reading import Event, processes_of
 from reproducibility.script.screen import Screen, in_words
@@ -33,6 +34,7 @@ from reproducibility.script.start import (
     new_directory,
     start,
 )
+from reproducibility.script.written import Contents, contents_of, written_remark
 
 SAY_EVERY = 0.5  # seconds between two looks at a record that grows
 
@@ -43,10 +45,10 @@ class Twice:
 
     `cause` is the suspect of `HOLDS` with which the runs agreed (`confirmed`), or that is likely;
     `source` is what the script asked of the machine, with its line. `settled` says that two more
-    runs with nothing held agreed, so that no cause can be confirmed. `inherited` is the first file
-    that the second run reads and the first one wrote. `stopped` says that the second run was ended
-    when it had diverged. `tried` has what was held without avail; `traced` says that the line of
-    `source` may have had a part in the diverging call.
+    runs with nothing held agreed, so that no cause can be confirmed. `inherited` is what the second
+    run finds only because the first one was there, `left` what it may find. `stopped` says that the
+    second run was ended when it had diverged. `tried` has what was held without avail; `traced`
+    says that the line of `source` may have had a part in the diverging call.
     """
 
     verdict: RecordVerdict
@@ -56,7 +58,8 @@ class Twice:
     confirmed: bool = False
     source: Event | None = None
     remark: str = ""
-    inherited: Event | None = None
+    inherited: Inherited | None = None
+    left: list[str] = field(default_factory=list)
     settled: bool = False
     stopped: bool = False
     tried: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ class Twice:
             "traced": self.traced,
             "remark": self.remark or None,
             "inherited": self.inherited and self.inherited.to_json(),
+            "left": self.left,
             "source": self.source and self.source.to_json(),
         }
 
@@ -127,15 +131,15 @@ def twice(
         compared, finished = runs.deciding_pair(calls, seconds, to_the_end=to_the_end)
         found = _found(compared, finished, runs.reached)
         if compared.calls:
-            _look_for_files_in_common(found, runs)
+            _look_for_what_was_left(found, runs, finished[0])
         if not finished[1].stopped:
-            _compare_output(found, finished, runs.own, strict=strict_output)
+            _compare_output(found, finished, runs, strict=strict_output)
         if found.verdict == "different":
             cause = look_for_the_cause(compared, finished, runs)
             found.cause, found.confirmed, found.tried = cause.name, cause.confirmed, cause.tried
             found.source, found.settled = cause.source, cause.settled
             found.traced = cause.traced
-        elif found.verdict == "same" and not runs.reached and not found.remark:
+        elif found.verdict == "same" and not runs.reached:
             _look_without_the_recorder(found, runs, finished)
         return found
 
@@ -164,6 +168,7 @@ class _Runs:
         self._variables, self._screen = variables, screen
         self._stdin = SameInput()
         self.reached, self.own = 0, list[str]()
+        self._outside: dict[str, Contents] = {}
 
     def deciding_pair(
         self, calls: int, seconds: float, *, to_the_end: bool
@@ -174,6 +179,7 @@ class _Runs:
         self._screen.say(f"Run 1 of 2{until}.")
         first = self.one(1, calls=calls, seconds=seconds)
         self.reached = _ended_at(self.record(1, ""))
+        self._outside = contents_of(map(Path, self._left_outside(1)), self.own)
         until = f", until call {self.reached:,}" if self.reached else ""
         self._screen.say(f"Run 2 of 2{until}.")
         second = self.one(2, calls=self.reached or calls, compare=not to_the_end)
@@ -182,6 +188,17 @@ class _Runs:
         if second.stopped:
             _say_that_it_was_ended(compared, CountedCalls(self.record(1, "")).count())
         return compared, finished
+
+    def _left_outside(self, number: int) -> list[str]:
+        """Return what a run wrote outside of its directory: the next one may write it again."""
+        record = self.record(number, "")
+        return files_left(record, self.own) if any(record.glob("process-*")) else []
+
+    def wrote(self) -> tuple[dict[str, Contents], dict[str, Contents]]:
+        """Return what is in the files that each run of the deciding pair wrote."""
+        first, second = (contents_of([Path(folder)], self.own) for folder in self.own[:2])
+        outside = contents_of(map(Path, self._left_outside(2)), self.own)
+        return first | self._outside, second | outside
 
     def _compared(self, finished: Sequence[Finished]) -> Alignment:
         """Compare the records of the pair."""
@@ -296,18 +313,13 @@ def _found(compared: Alignment, finished: Sequence[Finished], reached: int) -> T
     return found
 
 
-def _look_for_files_in_common(found: Twice, runs: _Runs) -> None:
-    """Say which file the second run reads and the first one wrote: then they are no two starts."""
-    written = {event.what for event in _events(runs.record(1, "")) if event.kind == "writes"}
-    for event in _events(runs.record(2, "")):
-        if event.kind == "reads" and event.what in written and Path(event.what).is_file():
-            found.inherited = event
-            return
-
-
-def _events(record: Path) -> list[Event]:
-    """Return what the processes of a record asked of the machine."""
-    return [event for process in processes_of(record) for event in process.events()]
+def _look_for_what_was_left(found: Twice, runs: _Runs, first: Finished) -> None:
+    """Say what the second run finds only because the first one was there before it."""
+    records = (runs.record(1, ""), runs.record(2, ""))
+    times = (first.began, first.ended)
+    found.inherited = look_for_inherited(*records, times, listings=found.verdict != "same")
+    if found.verdict != "same" and not found.inherited:
+        found.left = files_left(records[0], runs.own)
 
 
 def _how_it_failed(run: Finished) -> str:
@@ -316,16 +328,17 @@ def _how_it_failed(run: Finished) -> str:
 
 
 def _compare_output(
-    found: Twice, finished: Sequence[Finished], own: Sequence[str], *, strict: bool
+    found: Twice, finished: Sequence[Finished], runs: _Runs, *, strict: bool
 ) -> None:
-    """Say whether the runs printed the same, beside what passes."""
-    found.remark = next((_not_kept(run) for run in finished if run.problem), "")
-    if not found.remark:
-        found.remark = printed_remark(finished[0].printed, finished[1].printed, own)
-        if found.remark and strict and found.verdict == "same":
-            found.verdict, found.reason = "different", f"All calls agree, and {found.remark}."
-    elif strict and found.verdict == "same":
-        found.verdict, found.reason = "cannot be told", f"All calls agree, but {found.remark}."
+    """Say whether the runs printed and wrote the same, beside what passes."""
+    kept = next((_not_kept(run) for run in finished if run.problem), "")
+    differs = "" if kept else printed_remark(finished[0].printed, finished[1].printed, runs.own)
+    if found.verdict == "same" and not differs:
+        differs = written_remark(*runs.wrote())
+    found.remark = kept or differs
+    if strict and found.remark and found.verdict == "same":
+        found.verdict = "different" if differs else "cannot be told"
+        found.reason = f"All calls agree, {'and' if differs else 'but'} {found.remark}."
 
 
 def _not_kept(run: Finished) -> str:
@@ -334,6 +347,8 @@ def _not_kept(run: Finished) -> str:
 
 def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Finished]) -> None:
     """Run the script once more, without the recorder: does it print the same?"""
+    if first_difference(finished[0].output, finished[1].output, runs.own):
+        return  # it does not with it, either
     plain = runs.one(1, watched=False)
     differs = first_difference(plain.output, finished[0].output, runs.own)
     if differs or plain.code != finished[0].code:

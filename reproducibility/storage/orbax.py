@@ -130,6 +130,27 @@ def _may_wait(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def stored_digests(folder: Path) -> dict[str, str]:
+    """Return a digest of each array that Orbax stored in a folder, whoever wrote it, by its name.
+
+    Args:
+        folder: that of the arrays, with the file `_METADATA`.
+    """
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        found: Any = handler.metadata(folder)
+        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)  # wherever the shards were
+        wanted = jax.tree.map(lambda leaf: as_numpy, getattr(found, "tree", found))
+        tree = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted))
+    finally:
+        handler.close()
+    digests: dict[str, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        (digests[name],) = leaf_digests({"leaf": np.asarray(leaf)}).values()
+    return digests
+
+
 def _is_intact(
     orbax: ocp.PyTreeCheckpointHandler, folder: Path, name: str, sealed: SealedLeaf
 ) -> bool:

@@ -11,7 +11,6 @@ import functools
 import importlib.abc
 import importlib.machinery
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 
 from . import hook
 from .calls import Calls
+from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
 from .writing import Writing
@@ -37,9 +37,7 @@ TELLING = (
     "TF_",
 )
 
-# Names whose value is not written down, of a variable or of an argument such as --api-key.
-SECRET = re.compile(r"(?i)passw|pwd$|secret|token([-_.]|$)|credential|(^|[-_.]|api)key$")
-HIDDEN = "…"
+WORDS = 200  # characters of an error
 WAIT_AT_OS_EXIT = 20  # seconds that `os._exit` waits for the record
 
 
@@ -77,7 +75,8 @@ class Session:
             try:
                 lacking = hook.self_test()
             except Exception as error:
-                lacking = f"{type(error).__name__}: {error}"
+                first = str(error).partition("\n")[0]  # of JAX's, which may be long
+                lacking = f"{type(error).__name__}: {first[:WORDS]}"
             if lacking:
                 self.writing.problem(f"the recorder does not see every call: {lacking}")
         self._leave_after_the_last()
@@ -170,20 +169,6 @@ class _After(importlib.abc.MetaPathFinder):
         return spec
 
 
-def without_secrets(words: Sequence[str]) -> list[str]:
-    """Return a command without the values of what sounds like a password, a key or a token."""
-    found, hide = [], False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if hide and not word.startswith("-"):
-            word = HIDDEN
-        elif equals and SECRET.search(name):
-            word = f"{name}={HIDDEN}"
-        hide = word.startswith("-") and not equals and bool(SECRET.search(word))
-        found.append(re.sub(r"(://[^/@\s:]*:)[^/@\s]+@", rf"\1{HIDDEN}@", word))
-    return found
-
-
 def _may_tell(name: str) -> bool:
     """Whether the value of a variable may be written down."""
     return name.startswith(TELLING) and not SECRET.search(name)
@@ -193,7 +178,7 @@ def _facts() -> dict[str, Any]:
     telling = {name: os.environ[name] for name in sorted(os.environ) if _may_tell(name)}
     return {
         "command": without_secrets(sys.orig_argv),
-        "folder": os.getcwd(),
+        "folder": text_without_secrets(os.getcwd()),
         "python": sys.version.split()[0],
         "pid": os.getpid(),
         "parent": os.getppid(),

@@ -171,6 +171,8 @@ class Host:
             self._note("listing", f"{event}({folder!r})", of_folder=folder)
         elif event == "open" and isinstance(arguments[0], (str, bytes)):
             self._opened(os.fsdecode(arguments[0]), *arguments[1:])
+        elif event == "os.remove" and isinstance(arguments[0], str):
+            self._note("deletes", os.path.abspath(arguments[0]))
         elif event == "os.rename" and isinstance(arguments[1], str):
             self._note("writes", os.path.abspath(arguments[1]))
         elif event in STARTS_A_COMMAND:
@@ -256,5 +258,7 @@ def _what_open_does(mode: Any, flags: Any) -> list[str]:
     """Return whether a file that is opened so is read, written, or both."""
     if not isinstance(mode, str):
         mode = {os.O_WRONLY: "w", os.O_RDWR: "r+"}.get(int(flags or 0) & 3, "r")
+        mode = "a" if mode == "w" and int(flags or 0) & os.O_APPEND else mode
+    kind = "appends" if "a" in mode else "writes"
     reads, writes = "r" in mode or "a+" in mode, bool(set(mode) & set("wax+"))
-    return ["reads"] * reads + ["writes"] * writes
+    return ["reads"] * reads + [kind] * writes

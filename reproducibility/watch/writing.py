@@ -45,6 +45,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hook, prints
+from .hiding import text_without_secrets
 
 FORMAT = 1
 PARTIAL = ".partial"  # the end of a file's name until it is whole
@@ -210,7 +211,9 @@ class Writing:
 
     def _line(self, item: _Waiting, found: Iterator[list[str] | Exception]) -> str:
         """Return a line; every fingerprint of a call is taken, even if an earlier one failed."""
-        _, text, tokens, before, after, error = item
+        name, text, tokens, before, after, error = item
+        if name == "host.txt":  # names of files
+            text = text_without_secrets(text)
         if tokens is None:
             return f"{text}\n"
         words: list[Any] = [each if type(each) is str else next(found) for each in tokens]

@@ -142,23 +142,84 @@ def test_a_cache_of_programs_is_no_file_of_the_script(tmp_path: Path) -> None:
     assert (found["verdict"], found["inherited"]) == ("same", None)
 
 
+# How a run finds what the one before it left, and what of that is said; and what is its own.
+LEFT: dict[str, tuple[str, str, Any]] = {
+    "a checkpoint": (
+        "old = np.load('w.npy') if os.path.exists('w.npy') else np.zeros(3, 'f')",
+        "np.save('w.npy', np.asarray(w))",
+        ("reads", "w.npy"),
+    ),
+    "a folder that is renamed": (
+        "old = np.load('c/1/w.npy') if os.path.isdir('c/1') else np.zeros(3, 'f')",
+        "os.makedirs('c/t'); np.save('c/t/w.npy', np.asarray(w))\n"
+        "os.path.isdir('c/1') or os.rename('c/t', 'c/1')",
+        ("reads", "w.npy"),
+    ),
+    "a cache": (
+        "import pickle\n"
+        "try: old = pickle.load(open('c.pkl', 'rb'))\n"
+        "except OSError: old = np.zeros(3, 'f')",
+        "pickle.dump(np.asarray(w), open('c.pkl', 'wb'))",
+        ("reads", "c.pkl"),
+    ),
+    "a log that grows": (
+        "print('begin', file=open('log', 'a')); old = np.float32(len(open('log').read()))",
+        "pass",
+        ("reads", "log"),
+    ),
+    "a file that is used up": (
+        "try: old = np.float32(len(open('given').read()))\nexcept OSError: old = np.float32(0)",
+        "os.path.exists('given') and os.remove('given')",
+        ("misses", "given"),
+    ),
+    "a listing": (
+        "old = np.float32(len(os.listdir('data')))",
+        "open(f'data/{time.time_ns()}', 'w').close()",
+        ("lists", ""),
+    ),
+    "a mark": (
+        "old = np.float32(os.path.exists('mark'))",
+        "open('mark', 'w').close()",
+        None,
+    ),
+    "a file of its own": (
+        "np.save('x.npy', np.ones(3, 'f')); old = np.load('x.npy')\n"
+        "os.makedirs('data', exist_ok=True)",
+        "print(len(open('data/given').read()), open('given').read())",
+        "same",
+    ),
+}
+
+
 @pytest.mark.long
-def test_a_file_of_the_first_run(tmp_path: Path) -> None:
-    """A run that goes on from what the one before left is no second start, and that is said."""
-    lines = {
-        "before": "old = np.load('w.npy') if os.path.exists('w.npy') else np.zeros(3, 'f')",
-        "inside": "x = x + old",
-        "last": "np.save('w.npy', np.asarray(w))",
-    }
-    training(tmp_path, **lines)
+@pytest.mark.parametrize("name", LEFT)
+def test_what_the_first_run_left(tmp_path: Path, name: str) -> None:
+    """A run that finds what the one before left is no second start, and that is said."""
+    before, last, said = LEFT[name]
+    (tmp_path / "data").mkdir()
+    for path in ("data/given", "given"):
+        (tmp_path / path).write_text("given")
+    training(tmp_path, before=before, inside="x = x + old" if "old" in before else "", last=last)
     found = twice(tmp_path)
+    if said == "same":
+        assert (found["code"], found["inherited"]) == (0, None)
+        return
     assert found["code"] == 1
-    assert found["inherited"]["what"].endswith("w.npy")
-    assert "train.py:8" in found["inherited"]["lines"][0]
-    training(
-        tmp_path,
-        **{n: line.replace("'w.npy'", "sys.argv[1] + '/w.npy'") for n, line in lines.items()},
+    if said is None:
+        assert (found["inherited"], found["left"]) == (None, [str(tmp_path / "mark")])
+        return
+    assert found["inherited"]["how"] == said[0]
+    assert found["inherited"]["file"].endswith(said[1])
+    assert "train.py" in found["inherited"]["lines"][0]
+
+
+@pytest.mark.long
+def test_a_folder_for_each_run(tmp_path: Path) -> None:
+    """With `{dir}` there is nothing to find."""
+    before, last = (
+        line.replace("'w.npy'", "sys.argv[1] + '/w.npy'") for line in LEFT["a checkpoint"][:2]
     )
+    training(tmp_path, before=before, inside="x = x + old", last=last)
     done = run("twice", "--", sys.executable, "train.py", "{dir}", folder=tmp_path)
     assert (done.returncode, "give each" in done.stdout) == (0, False)
 

@@ -9,28 +9,6 @@ import pytest
 from reproducibility.watch import begin, writing
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--api-key=hush"],
-        ["--password", "hush"],
-        ["token=hush"],
-        ["--wandb.api_key", "hush"],
-        ["--AWS-SECRET=hush"],
-        ["https://me:hush@host/data"],
-    ],
-)
-def test_a_secret_argument(words: list[str]) -> None:
-    """The value of what is called a secret is not written down."""
-    assert "hush" not in " ".join(begin.without_secrets(["python", "a.py", *words]))
-
-
-def test_what_is_no_secret() -> None:
-    """All else stays: two records are put together by their commands."""
-    words = ["python", "train.py", "--seed=7", "--keys", "3", "--tokenizer=bpe", "http://h:80/a@b"]
-    assert begin.without_secrets(words) == words
-
-
 def test_a_secret_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is that of a variable, though its name begins as one that is written down."""
     monkeypatch.setenv("TF_TOKEN_example", "hush")

@@ -1,0 +1,108 @@
+"""What the first run left behind and the second one finds: then the two are no two starts.
+
+The rule: a file that a run wrote itself before it reads it is its own. What was changed on disk
+while the first run went on counts, whoever noticed that it was written.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reproducibility.script.reading import Event, processes_of
+
+WRITES = ("writes", "appends")
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What the second run found: a file that it `reads`, one that it `misses`, or that it `lists`.
+
+    A file that it misses was deleted by the first run.
+    """
+
+    how: Literal["reads", "misses", "lists"]
+    event: Event
+    name: str  # of the file
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**self.event.to_json(), "how": self.how, "file": self.name}
+
+
+def look_for_inherited(
+    first: Path, second: Path, times: tuple[float, float], *, listings: bool
+) -> Inherited | None:
+    """Return what the second run finds because the first one was there before; None if nothing.
+
+    Args:
+        first: the record of the first run.
+        second: that of the second one.
+        times: when the first run began and ended, as the clock of files has it.
+        listings: whether a folder counts that the first run has put something into.
+    """
+    asked = list(_events(first))
+    written = {event.what for event in asked if event.kind in WRITES}
+    deleted = {event.what for event in asked if event.kind == "deletes"} - written
+    own: set[str] = set()
+    listed = None
+    for event in _events(second):
+        if event.kind == "writes":
+            own.add(event.what)
+        elif event.kind == "reads" and event.what not in own:
+            path = Path(event.what)
+            if _is_left(path, written, times):
+                return Inherited("reads", event, event.what)
+            if event.what in deleted and not path.exists():
+                return Inherited("misses", event, event.what)
+        elif event.kind == "listing" and listings and not listed:
+            name = _left_in(event, written - own, times)
+            listed = Inherited("lists", event, name) if name else None
+    return listed
+
+
+def files_left(first: Path, own: Sequence[str]) -> list[str]:
+    """Return the files that the first run wrote where the second one may find them.
+
+    Args:
+        first: the record of the first run.
+        own: directories that belong to one run each.
+    """
+    here, apart = os.getcwd() + os.sep, (*own, tempfile.gettempdir())
+    written = dict.fromkeys(event.what for event in _events(first) if event.kind in WRITES)
+    names = (name for name in written if name.startswith(here) or not name.startswith(apart))
+    return [name for name in names if Path(name).exists()]
+
+
+def _events(record: Path) -> Iterator[Event]:
+    """Give what the processes of a record asked of the machine."""
+    for process in processes_of(record):
+        yield from process.events()
+
+
+def _is_left(path: Path, written: set[str], times: tuple[float, float]) -> bool:
+    """Whether a file is there, and was written while the first run went on."""
+    return path.is_file() and (str(path) in written or _changed(path, times))
+
+
+def _changed(path: Path, times: tuple[float, float]) -> bool:
+    with contextlib.suppress(OSError):  # it may be gone
+        return times[0] <= path.stat().st_ctime <= times[1]
+    return False
+
+
+def _left_in(event: Event, written: set[str], times: tuple[float, float]) -> str:
+    """Return what the first run has put into a folder that is listed; nothing if it has not."""
+    with contextlib.suppress(ValueError, SyntaxError, OSError):
+        folder = Path(ast.literal_eval(event.what.partition("(")[2].rpartition(")")[0]))
+        for path in sorted(folder.absolute().iterdir()):
+            if str(path) in written or _changed(path, times):
+                return str(path)
+    return ""

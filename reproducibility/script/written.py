@@ -1,0 +1,153 @@
+"""What two runs wrote into files, compared: known containers by their arrays, texts beside what
+passes, all else byte by byte.
+
+The rule: nothing that is read is executed, no pickle is opened, and no link is followed.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from reproducibility.machine.child import python, with_package
+from reproducibility.script.printed import PASSES, masked, masked_lines
+
+TEXTS = (".txt", ".log", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".md", ".out")
+# What holds times, or names of processes, and nothing that a script computed.
+PASSING_FILES = re.compile(
+    r"tfevents|\.py[co]$|\.lock$|/\.git/|/(_CHECKPOINT_METADATA|commit_success\.txt|_sharding)$"
+)
+ORBAX = "_METADATA"  # the file by which a folder of Orbax's arrays is known
+_READ_ORBAX = (
+    "import json, pathlib, sys; from reproducibility.storage.orbax import stored_digests; "
+    "print(json.dumps(stored_digests(pathlib.Path(sys.argv[1]))))"
+)
+
+# The digest of each part of a file by the part's name; "" is the whole.
+type Contents = dict[str, str]
+
+
+def contents_of(paths: Iterable[Path], own: Sequence[str]) -> dict[str, Contents]:
+    """Return what is in files, by the names of the files without what differs by intent.
+
+    Args:
+        paths: files, and folders with all that is in them.
+        own: names that belong to a run, such as its directory.
+    """
+    found: dict[str, Contents] = {}
+    for path in sorted({file for each in paths for file in _files(each)}):
+        name = str(path)
+        for each in own:
+            name = name.replace(each, "{dir}")
+        name, number = masked(name), 2
+        while name in found:  # two of a name, beside a date
+            name, number = f"{name.partition(' (')[0]} ({number})", number + 1
+        try:
+            found[name] = _contents(path, own)
+        except (OSError, ValueError, KeyError, EOFError, struct.error):  # not what its name says
+            found[name] = {"": _digest_of_bytes(path)}
+    return found
+
+
+def written_remark(one: Mapping[str, Contents], other: Mapping[str, Contents]) -> str:
+    """Say which files of two runs differ, and where; nothing if none does.
+
+    Args:
+        one: what `contents_of` a run returned.
+        other: the same of another run.
+    """
+    differing = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    if not differing:
+        return ""
+    first = differing[0]
+    more = f", and {len(differing) - 1:,} more files" if len(differing) > 1 else ""
+    if first not in one or first not in other:
+        return f"only the {'first' if first in one else 'second'} run wrote {first}{more}"
+    a, b = one[first], other[first]
+    parts = [part for part in (a | b) if part and a.get(part) != b.get(part)]
+    within = f" in {', '.join(parts[:3])}" + ", …" * (len(parts) > 3) if parts else ""
+    return f"the file {first} differs{within}{more}"
+
+
+def _files(path: Path) -> list[Path]:
+    """Return a file, or what is in a folder; a folder of Orbax's arrays is one thing."""
+    if path.is_symlink():
+        return []
+    if path.is_file():
+        return [] if PASSING_FILES.search(str(path)) else [path]
+    if not path.is_dir():
+        return []
+    if (path / ORBAX).is_file():
+        return [path]
+    return [file for each in path.iterdir() for file in _files(each)]
+
+
+def _contents(path: Path, own: Sequence[str]) -> Contents:
+    if path.is_dir():
+        return _orbax(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: _digest_of_array(arrays[name]) for name in arrays.files}
+    if path.suffix == ".npy":
+        return {"": _digest_of_array(np.load(path, allow_pickle=False))}
+    if path.suffix == ".safetensors":
+        with open(path, "rb") as file:
+            return _safetensors(file)
+    if path.suffix in TEXTS:
+        digest = hashlib.sha256()
+        for line in masked_lines(path, own):
+            digest.update(line.encode() + b"\n")
+        return {"": digest.hexdigest()}
+    return {"": _digest_of_bytes(path)}
+
+
+def _digest_of_array(array: np.ndarray) -> str:
+    facts = f"{array.dtype.str} {array.shape}".encode()
+    return hashlib.sha256(facts + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _digest_of_bytes(path: Path) -> str:
+    if not path.is_file():
+        return PASSES
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _safetensors(file: IO[bytes]) -> Contents:
+    """Read the arrays by their places; what else the file says of itself does not count."""
+    (size,) = struct.unpack("<Q", file.read(8))
+    if size > os.fstat(file.fileno()).st_size:
+        raise ValueError("no header")
+    header = json.loads(file.read(size))
+    found = {}
+    for name, facts in header.items():
+        if name != "__metadata__":
+            begin, end = facts["data_offsets"]
+            file.seek(8 + size + begin)
+            data = f"{facts['dtype']} {facts['shape']}".encode() + file.read(end - begin)
+            found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def _orbax(folder: Path) -> Contents:
+    """Have a process of its own read them: it needs JAX, which may take a whole device."""
+    command = [*python("-c", _READ_ORBAX), str(folder)]
+    environment = with_package({**os.environ, "JAX_PLATFORMS": "cpu"})
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    if done.returncode == 0:
+        found: Contents = json.loads(done.stdout.splitlines()[-1])
+        return found
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    return {str(each.relative_to(folder)): _digest_of_bytes(each) for each in files}

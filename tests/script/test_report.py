@@ -1,0 +1,54 @@
+"""The report fits a screen, whatever was found, and begins with what matters most."""
+
+from reproducibility.script.align import Alignment, Root
+from reproducibility.script.inherited import Inherited
+from reproducibility.script.reading import Event, SourceLine
+from reproducibility.script.report import report_of
+from reproducibility.script.twice import Twice
+
+
+def root(line: int, number: int) -> Root:
+    """Return one that begins in a function far down in a long name."""
+    site = tuple(SourceLine(f"/a/{'long/' * 9}train.py", line + i, "main") for i in range(3))
+    return Root("host", "", ("x", "y", "z", "u"), "step", site, site, "process-1", "Main", number)
+
+
+def found(**more: object) -> Twice:
+    """Return what came of two runs in which much differs."""
+    roots = [root(line, 10 * line + i) for line in range(30) for i in range(7)]
+    notes = [f"{name} is one in the first run, two in the second" for name in "abcdefgh"]
+    compared = Alignment(roots, 5000, 4000, notes=notes, problems=["word " * 200])
+    return Twice(compared.verdict, compared.reason, compared, **more)  # type: ignore[arg-type]
+
+
+def test_much_fits_a_screen() -> None:
+    """The lines of 30 places, of all notes and of a cause are at most 23, each of a width."""
+    event = Event(0, "reads", "/w/ckpt.npz", (SourceLine("/a/train.py", 3, "load"),))
+    report = report_of(
+        found(
+            cause="entropy",
+            confirmed=True,
+            source=event,
+            stopped=True,
+            inherited=Inherited("reads", event, event.what),
+        )
+    ).splitlines()
+    assert len(report) <= 23  # and the verdict above it
+    assert max(len(line) for line in report) <= 200
+    assert sum(len(line) > 100 for line in report) <= 4
+    assert report[0] == "the second run reads what the first one wrote; give each its own {dir}:"
+    assert report[2].startswith(
+        "begins with call 1, step: an input that no earlier call made: x, y"
+    )
+    assert "    6 more begin on that line" in report
+    assert "and on 26 more lines, which --json has" in report
+    assert "3,790 more calls only pass it on" in report
+    assert any("ended after 5,000 calls" in line for line in report)
+
+
+def test_what_may_be_found_is_a_note() -> None:
+    """Files that the first run left are named where no cause is confirmed."""
+    assert "note: the second run may find what the first one left: /w/a and 1 more" in report_of(
+        found(left=["/w/a", "/w/b"])
+    )
+    assert "/w/a" not in report_of(found(left=["/w/a"], cause="clock", confirmed=True))
