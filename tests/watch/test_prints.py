@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -68,30 +67,3 @@ def test_small_and_large_arrays_together() -> None:
     """What the host mixes and what a device does come out in the order of the arrays."""
     arrays = [np.arange(size, dtype=np.float32) + size for size in (3, 300, 0, 256, 257, 1)]
     assert of_device([jnp.asarray(each) for each in arrays]) == [of_host(each) for each in arrays]
-
-
-def on_every_device(parts: list[Any], spec: Any, shape: tuple[int, ...]) -> Any:
-    """Return an array whose parts, one for each device, are these."""
-    mesh = jax.make_mesh((len(parts),), ("x",))
-    sharding = jax.sharding.NamedSharding(mesh, spec)
-    placed = [jax.device_put(x, d) for x, d in zip(parts, mesh.devices.flat, strict=True)]
-    return jax.make_array_from_single_device_arrays(shape, sharding, placed)
-
-
-def test_parts_and_replicas() -> None:
-    """An array has one fingerprint, on one device, in parts on several, or on each as a whole."""
-    array = np.arange(64, dtype=np.float32)
-    parts = np.split(array, len(jax.devices()))
-    split = on_every_device(parts, jax.P("x"), (64,))
-    whole = on_every_device([array] * len(parts), jax.P(), (64,))
-    assert of_device([split, whole, jnp.asarray(array)]) == [of_host(array)] * 3
-
-
-def test_replicas_that_differ() -> None:
-    """Devices that hold other bits of the same array are found out."""
-    arrays = [np.zeros(4, np.float32) for _ in jax.devices()]
-    arrays[-1][2] = 1
-    with hook.unseen():
-        pending = prints.Prints().of([on_every_device(arrays, jax.P(), (4,))])
-    prints.texts([pending])
-    assert pending.unlike == (len(arrays) > 1)
