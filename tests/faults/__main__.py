@@ -46,6 +46,7 @@ def main() -> int:
     print(f"{len(items)} to try, {len(found)} of them known.", flush=True)
     if asked.known:
         todo = []
+    random.Random(asked.seed).shuffle(todo)  # so that the first answers are about many scripts
     with ThreadPoolExecutor(asked.jobs) as pool:
         jobs = {pool.submit(trying.attempt, item, asked.python): item for item in todo}
         for number, job in enumerate(as_completed(jobs), 1):

@@ -73,7 +73,7 @@ def _of_a_difference(fault: Planted, text: str, answer: dict[str, Any]) -> Outco
     wanted = lines_of(fault.cause, text) | lines_of(fault.enters, text)
     kinds = [kind for each in fault.classes for kind in KINDS[each]]
     roots = _first_places(answer["roots"])
-    named = [root for root in roots if _names(root, fault) or _numbers(root["lines"]) & wanted]
+    named = [root for root in roots if _names(root, fault) or _places(root) & wanted]
     source = answer.get("source")
     if source and _numbers(source["lines"]) & lines_of(fault.cause, text):
         named.append(roots[0])
@@ -94,6 +94,11 @@ def _names(root: dict[str, Any], fault: Planted) -> bool:
     """Whether a root names the argument, or a part of it."""
     names = {name for full in root["names"] for name in (full, re.split(r"[\[.]", full)[0])}
     return bool(fault.argument) and fault.argument in names
+
+
+def _places(root: dict[str, Any]) -> set[int]:
+    """Return the numbers of the lines that are shown for a root: of both runs, if they differ."""
+    return _numbers(root["lines"] + (root["other_lines"] if root["kind"] != "host" else []))
 
 
 def _numbers(lines: list[str]) -> set[int]:

@@ -92,7 +92,7 @@ def accuracy(learner, images, labels):
 
 def train(args, images, labels):
     rngs = hk.PRNGSequence(args.seed)
-    params, state = net.init(next(rngs), images[:4], is_training=True)
+    params, state = net.init(next(rngs), jnp.zeros_like(images[:4]), is_training=True)
     learner = Learner(params, state, tx.init(params))
     order = np.arange(len(images))
     np.random.seed(args.seed)
