@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from tests.faults.planted import (
 from tests.faults.running import BUILD
 from tests.faults.table import read_results, write_page, write_results
 
-QUICK = 30  # seconds that a fault of the sample may have taken
 # Of the sample: what varies in every run, so that it is found in every run.
 STEADY = {"entropy", "clock", "hash", "pid", "listing", "files"}
 VENV = BUILD / "venv" / "bin" / "python"
@@ -95,22 +95,19 @@ def _sample(number: int, seed: int) -> list[Planted | str]:
     """Draw faults that are named right, quickly and in every run; and a clean script."""
     results, draw = read_results(), random.Random(seed)
     scripts = [s for s in script_names() if needs_only_the_tests_libraries(text_of_script(s))]
-    known = results["faults"]
-    faults = [
-        f
-        for f in all_faults()
-        if f.script in scripts
-        and set(f.causes) <= STEADY
-        and known.get(f.id, {}).get("outcome") == "right"
-        and int(str(known[f.id]["seconds"])) <= QUICK
-    ]
-    quick = [
-        s
-        for s in scripts
-        if results["scripts"].get(s, {}).get("outcome") == "same"
-        and int(str(results["scripts"][s]["seconds"])) <= QUICK
-    ]
-    return [*draw.sample(quick, min(1, len(quick))), *draw.sample(faults, min(number, len(faults)))]
+    faults = {f.id: f for f in all_faults() if f.script in scripts and set(f.causes) <= STEADY}
+    steady = _quicker_half(faults, results["faults"], "right")
+    clean = _quicker_half(scripts, results["scripts"], "same")
+    drawn = draw.sample(steady, min(number, len(steady)))
+    return [*draw.sample(clean, min(1, len(clean))), *(faults[name] for name in drawn)]
+
+
+def _quicker_half(
+    names: Iterable[str], results: dict[str, dict[str, object]], outcome: str
+) -> list[str]:
+    """Return those that came out well, of them the half that took less time."""
+    well = [name for name in names if results.get(name, {}).get("outcome") == outcome]
+    return sorted(well, key=lambda name: int(str(results[name]["seconds"])))[: (len(well) + 1) // 2]
 
 
 def _is_well(done: Attempt) -> bool:

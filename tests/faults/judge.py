@@ -143,15 +143,14 @@ def _in_words(answer: dict[str, Any], text: str) -> str:
         return at[0] if at else ", ".join(re.sub(r"^.*/", "", place) for place in places[:1])
 
     parts = [answer["verdict"] if answer["roots"] else f"{answer['verdict']}: {answer['reason']}"]
-    for root in _first_places(answer["roots"]):
-        names = ",".join(root["names"][:3])
-        parts.append(f"{root['kind']} {root['program']}({names}) `{shown(root['lines'])}`")
     if answer["cause"]:
         how = "confirmed" if answer["confirmed"] else "likely"
         source = answer.get("source")
-        parts.append(
-            f"{how} {answer['cause']}" + (f" `{shown(source['lines'])}`" if source else "")
-        )
+        asked = f" `{shown(source['lines'])}`" if source else ""
+        parts.append(f"{how} {answer['cause']}{asked}")
     if answer.get("settled"):
         parts.append("settled")
+    for root in _first_places(answer["roots"]):
+        names = ",".join(root["names"][:3])
+        parts.append(f"{root['kind']} {root['program']}({names}) `{shown(root['lines'])}`")
     return "; ".join(parts)

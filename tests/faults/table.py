@@ -48,7 +48,7 @@ def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path
 
 
 def tables(results: Results) -> str:
-    """Return the tables of the page: all, by kind, by script, and what was not right."""
+    """Return the tables of the page: all, by cause, by script, and what was not right."""
     faults = [f for f in all_faults() if f.id in results["faults"]]
     counted = [f for f in faults if results["faults"][f.id]["outcome"] not in NOT_COUNTED]
     return "\n\n".join(
@@ -67,6 +67,11 @@ def write_page(page: Path, results: Results) -> None:
     """Write the tables into the page."""
     text, heading, _ = page.read_text(encoding="utf-8").partition(HEADING)
     page.write_text(text + heading + tables(results) + "\n", encoding="utf-8")
+
+
+def _cause(fault: Planted) -> str:
+    """Return what varies and where that shows, in the words of the table."""
+    return f"{' and '.join(fault.causes)}: {' or '.join(fault.classes)}"
 
 
 def _summary(faults: list[Planted], results: Results) -> str:
