@@ -17,7 +17,7 @@ from reproducibility.cli.machines import DoctorCommand
 from reproducibility.cli.parse import Subcommand, parse_arguments, split_arguments
 from reproducibility.cli.process_state import quiet_orbax, warnings_as_sentences
 from reproducibility.cli.runs import CheckCommand, CompareCommand, DigestCommand, TraceCommand
-from reproducibility.cli.scripts import RecordCommand, TwiceCommand
+from reproducibility.cli.scripts import TWICE_PRINTS, RecordCommand, TwiceCommand
 from reproducibility.cli.terminal import print_versions, say_on_stderr
 from reproducibility.cli.training import TrainCommand
 from reproducibility.errors import ConfigError, ExitCode, ReproducibilityError
@@ -67,7 +67,7 @@ class LaunchCommand:
 
 # In the order of `--help`.
 COMMANDS = {
-    "twice": Subcommand(TwiceCommand, runs_from=("--",)),
+    "twice": Subcommand(TwiceCommand, runs_from=("--",), prints=TWICE_PRINTS),
     "record": Subcommand(RecordCommand, positional=True, runs_from=("--",)),
     "train": Subcommand(TrainCommand),
     "launch": Subcommand(LaunchCommand, runs_from=("--", "train")),

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import sys
+import textwrap
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Union
@@ -29,6 +30,8 @@ class Subcommand:
     runs_from: tuple[str, ...] = ()
     """For a command that runs another: the words with one of which that begins, such as `--`. The
     instance is called with it, as a list of words; `--` itself is left out."""
+    prints: str = ""
+    """What the example in its help prints."""
 
 
 def named(name: str, what: str) -> Any:
@@ -53,10 +56,9 @@ def parse_arguments(
         subcommand = tyro.conf.subcommand(name, prefix_name=False)
         kinds.append(Annotated[command.cls, subcommand, *positional])
     complaint, known = io.StringIO(), commands.get(arguments[0]) if arguments else None
-    runs_any = known is not None and known.runs_from == ("--",)
     cli: Any = tyro.cli  # typed for one class, and given a union made at run time
     try:
-        with contextlib.redirect_stderr(complaint), _usage(" -- COMMAND" if runs_any else ""):
+        with contextlib.redirect_stderr(complaint), _amended_help(known):
             return cli(
                 Union[tuple(kinds)],  # noqa: UP007
                 prog="reproducibility",
@@ -70,7 +72,7 @@ def parse_arguments(
         if end.code:
             command_line = ["reproducibility", *(a for a in arguments[:1] if a in commands)]
             problem = _first_paragraph(complaint.getvalue())
-            if runs_any and not another:
+            if known and known.runs_from == ("--",) and not another:
                 problem += ". What to run comes after --, as in: -- python train.py"
             help_text = f"See {' '.join(command_line)} --help."
             say_on_stderr(f"Cannot read the command line: {problem}. {help_text}")
@@ -78,15 +80,22 @@ def parse_arguments(
 
 
 @contextlib.contextmanager
-def _usage(more: str) -> Iterator[None]:
-    """Add words to the first line of the help: that a command follows, tyro does not know."""
+def _amended_help(known: Subcommand | None) -> Iterator[None]:
+    """Add to the help what tyro does not know: that a command follows, what the example prints."""
+    if known is None or known.runs_from != ("--",):
+        yield
+        return
     shown = _Help()
     try:
-        with contextlib.redirect_stdout(shown) if more else contextlib.nullcontext():
+        with contextlib.redirect_stdout(shown):
             yield
     finally:
-        usage, end, rest = shown.getvalue().partition("\n")
-        print(usage + more * bool(usage) + end + rest, end="")
+        usage, end, text = shown.getvalue().partition("\n")
+        before, example, after = text.partition("\nExample: ")
+        example += after.partition("\n")[0] + end
+        prints = textwrap.indent(f"\n{known.prints}", "    ") if known.prints else ""
+        text = before + example + prints + after.partition("\n")[2] if after else text
+        print(usage + " -- COMMAND" * bool(usage) + end + text, end="")
 
 
 class _Help(io.StringIO):

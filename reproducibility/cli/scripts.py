@@ -17,6 +17,16 @@ from reproducibility.cli.process_state import terminated_as_interrupted
 from reproducibility.cli.terminal import print_outcome, print_script_report, say_on_stderr
 from reproducibility.errors import ConfigError
 
+# What the example of `twice --help` may print.
+TWICE_PRINTS = """\
+different
+begins with call 4, step: an input that no earlier call made: batch
+    train.py:18, in <module>: params, loss = step(params, batch)
+    49 more begin on that line
+confirmed: with a fixed stream for the system's entropy, both runs agree
+    batch comes from np.random.default_rng(), unseeded, train.py:5, in <module>
+"""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwiceCommand:

@@ -29,7 +29,7 @@ LEAVES_SHOWN = 12  # leaves that are printed; --json has all
 
 def say_on_stderr(text: str) -> None:
     """Say something that is no result."""
-    with contextlib.suppress(BrokenPipeError):  # nobody listens: go on with the work
+    with contextlib.suppress(OSError):  # nobody listens, or its disk is full: go on with the work
         print(text, file=sys.stderr, flush=True)
 
 

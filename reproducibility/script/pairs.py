@@ -32,8 +32,21 @@ def command_of(process: Process) -> str:
     return re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", command)[:200]
 
 
+def _script_of(process: Process) -> str:
+    """Return what Python was given to run: a file, a module, or the text of a program."""
+    words = iter(process.start.get("command", [])[1:])
+    for word in words:
+        if word in ("-X", "-W"):
+            next(words, None)
+        elif word in ("-m", "-c"):
+            return f"{word} {next(words, '')[:40]}"
+        elif not word.startswith("-"):
+            return re.sub(r"\S*/dir-\d-\w+", "…", word)
+    return "no script"
+
+
 def unlike(a: Process, b: Process) -> list[str]:
-    """Say which versions, and which variables that may matter, the two runs had otherwise."""
+    """Say which script, versions, and variables that may matter, the two runs had otherwise."""
     facts = []
     for process in (a, b):
         python = {"Python": process.start.get("python")}
@@ -43,7 +56,9 @@ def unlike(a: Process, b: Process) -> list[str]:
     if a.end is None or b.end is None:  # which has the versions
         facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
     one, other = facts
-    return [
+    scripts = [_script_of(process) for process in (a, b)]
+    differ = f"the records are of different scripts: {scripts[0]} and {scripts[1]}"
+    return [differ] * (scripts[0] != scripts[1]) + [
         f"{name} is {one.get(name, 'not there')} in the first run, "
         f"{other.get(name, 'not there')} in the second"
         for name in sorted({*one, *other})

@@ -62,11 +62,11 @@ def first_difference(
         other: that of another run.
         own: names that belong to a run, such as its directory.
     """
-    lines = (masked_lines(path, own) for path in (one, other))
-    for number, pair in enumerate(zip_longest(*lines), start=1):
-        a, b = ("" if line is None else line for line in pair)
-        if a != b:
-            return number, a, b
+    for number, pair in enumerate(zip_longest(_lines(one), _lines(other)), start=1):
+        if pair[0] != pair[1]:  # or else nothing has to be hidden
+            a, b = ("" if line is None else masked_bytes(line, own) for line in pair)
+            if a != b:
+                return number, a, b
     return None
 
 
@@ -77,14 +77,28 @@ def masked_lines(path: Path | None, own: Sequence[str]) -> Iterator[str]:
         path: the file; if there is none, it has no lines.
         own: names that belong to a run, such as its directory.
     """
-    if path is None or not path.exists():
-        return
-    with open(path, "rb") as file:
-        while data := file.readline(LONGEST_LINE):
-            text = data.decode(errors="replace")
-            for name in own:
-                text = text.replace(name, PASSES)
-            yield masked(text)
+    for data in _lines(path):
+        yield masked_bytes(data, own)
+
+
+def masked_bytes(data: bytes, own: Sequence[str]) -> str:
+    """Return a line without what belongs to a run, and without what passes.
+
+    Args:
+        data: the line.
+        own: names that belong to a run, such as its directory.
+    """
+    text = data.decode(errors="replace")
+    for name in own:
+        text = text.replace(name, PASSES)
+    return masked(text)
+
+
+def _lines(path: Path | None) -> Iterator[bytes]:
+    if path is not None and path.exists():
+        with open(path, "rb") as file:
+            while data := file.readline(LONGEST_LINE):
+                yield data
 
 
 def printed_remark(

@@ -42,3 +42,25 @@ finally:
         assert (done.returncode, done.stderr.splitlines()[-1]) == (expected, "False")
         assert not expected or "reproducibility train" in done.stderr
         assert expected or "Example: reproducibility train" in done.stdout
+
+
+def test_help_says_that_a_command_follows(call: Call) -> None:
+    """The usage of a command that runs another ends in it, and the example shows an answer."""
+    code, out, _ = call("twice", "--help")
+    assert code == 0
+    assert out.splitlines()[0].endswith("-- COMMAND")
+    example = out.partition("Example: reproducibility twice -- ")[2]
+    assert example.splitlines()[2] == "    different"
+    assert "confirmed: with" in example
+    _, out, _ = call("record", "--help")
+    assert out.splitlines()[0].endswith("DIRECTORY -- COMMAND")
+    _, out, _ = call("train", "--help")
+    assert "-- COMMAND" not in out
+
+
+@pytest.mark.parametrize("arguments", ["twice python train.py", "record here python train.py"])
+def test_a_command_without_dashes(call: Call, arguments: str) -> None:
+    """What lacks is named, and nothing is run."""
+    code, out, err = call(*arguments.split())
+    assert (code, out) == (2, "")
+    assert "What to run comes after --, as in: -- python train.py" in one_sentence(err)

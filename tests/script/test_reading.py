@@ -175,3 +175,17 @@ def test_what_two_records_had_otherwise(copy: Path, whole: Path) -> None:
     compared = compare_records(whole, copy)
     assert compared.verdict == "same"
     assert compared.notes == [f"jax is {jax.__version__} in the first run, 0.6.2 in the second"]
+
+
+def test_records_of_different_scripts(whole: Path, copy: Path) -> None:
+    """That they ran something else is the first note; another argument of the script is none."""
+    start = copy / "process-1" / "start.json"
+    facts = json.loads(start.read_text())
+    notes = []
+    for command in (["a.py", "1"], ["-X", "dev", "a.py", "2"], ["b.py"], ["-m", "b.c"]):
+        start.write_text(json.dumps({**facts, "command": ["python", *command]}))
+        other = Path(shutil.copytree(copy, copy.parent / f"other-{len(notes)}"))
+        notes.append(compare_records(copy.parent / "other-0", other).notes)
+    assert notes[0] == notes[1] == []
+    assert notes[2][0] == "the records are of different scripts: a.py and b.py"
+    assert notes[3][0] == "the records are of different scripts: a.py and -m b.c"
