@@ -57,6 +57,7 @@ HOUSE = {
         "source",
         "texts",
         "callbacks",
+        "shared",
         "lines",
         "calls",
         "wrap",

@@ -31,6 +31,7 @@ HOLDS = {
 ALWAYS = ("entropy", "hash", "listing", "clock")  # the others only if they are suspects
 ONE_WAY = "threads"  # can be held in one way only
 # Which of them each kind of host event makes a suspect.
+OVERWRITTEN = "overwritten"  # the kind of event that says that memory was shared and changed
 SUSPECTS = {"entropy": "entropy", "draws": "entropy", "clock": "clock", "listing": "listing"}
 NOTHING = "nothing held"  # of the pair that shows that a held one agrees because it is held
 AGAIN = 4  # runs with nothing held, of which one has to differ
@@ -300,11 +301,30 @@ def _most_likely_source(
     mine = _first_behind([each for each in events[0] if _hold_of(each) in held], behind)
     if mine:
         return _in_words(mine[0])
-    for file, lines in behind.items():
-        if "hash" in held and (line := salted(file, lines)):
-            what = "hash() or the order of a set, likely"
-            return Event(0, "hash", what, (SourceLine(file, line, "<module>"),))
-    return None if found.name or found.settled else _read_otherwise(events)
+    if "hash" in held:
+        for file, lines in [*behind.items(), *((file, None) for file in behind)]:
+            if line := salted(file, lines):
+                what = "hash() or the order of a set, likely"
+                return Event(0, "hash", what, (SourceLine(file, line, "<module>"),))
+    written = _overwritten(events)
+    return written or (None if found.name or found.settled else _read_otherwise(events))
+
+
+def overwritten_remark(*records: Path) -> str:
+    """Say where NumPy wrote into an array of JAX though the runs agree; nothing if it did not.
+
+    Args:
+        records: those of the runs.
+    """
+    event = _overwritten([_events_until(None, record) for record in records])
+    if event is None:
+        return ""
+    lines = " and ".join(f"{each.file}:{each.line}" for each in event.site)
+    return f"{event.what}, {lines}: what a call sees of it is chance"
+
+
+def _overwritten(events: Sequence[Sequence[Event]]) -> Event | None:
+    return next((each for run in events for each in run if each.kind == OVERWRITTEN), None)
 
 
 def _read_otherwise(events: Sequence[Sequence[Event]]) -> Event | None:

@@ -65,16 +65,16 @@ def is_seeded(file: str, line: int) -> bool:
     return bool(made) and all(_has_seed(call) for call in made)
 
 
-def salted(file: str, lines: set[int]) -> int:
+def salted(file: str, lines: set[int] | None) -> int:
     """Return the last of these lines in which the salt of `hash()` may show; 0 if none does.
 
     Args:
         file: the file.
-        lines: lines in it.
+        lines: lines in it; None for all.
     """
     found = [0]
     for node in ast.walk(_tree(file) or ast.Module([], [])):
-        if getattr(node, "lineno", 0) in lines and _may_show_the_salt(node):
+        if (lines is None or getattr(node, "lineno", 0) in lines) and _may_show_the_salt(node):
             found.append(node.lineno)  # type: ignore[attr-defined]
     return max(found)
 
@@ -97,7 +97,7 @@ def _is_call(node: ast.AST) -> bool:
 def _may_show_the_salt(node: ast.AST) -> bool:
     if isinstance(node, ast.Set | ast.SetComp):
         return True
-    return isinstance(node, ast.Call) and _last_name(node.func) in ("hash", "set", "frozenset")
+    return isinstance(node, ast.Name) and node.id in ("hash", "set", "frozenset")
 
 
 @lru_cache

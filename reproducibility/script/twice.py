@@ -20,6 +20,7 @@ from reproducibility.script.align import Alignment, RecordVerdict, compare_recor
 from reproducibility.script.cause import (
     held_by,
     look_for_the_cause,
+    overwritten_remark,
     variables_that_hold,
 )
 from reproducibility.script.growing import CountedCalls, GrowingComparison
@@ -141,6 +142,8 @@ def twice(
             found.traced = cause.traced
         elif found.verdict == "same" and not runs.reached:
             _look_without_the_recorder(found, runs, finished)
+        if found.verdict == "same" and not found.remark:
+            found.remark = overwritten_remark(runs.record(1, ""), runs.record(2, ""))
         return found
 
 

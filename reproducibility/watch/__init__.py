@@ -6,9 +6,10 @@ and what goes wrong in here is written down and ends the watching, not the scrip
 `compiled` is what is known of a program, and `hook` is where all pass that JAX executes, and the
 only file that knows private names of JAX. `mixing` and `prints` turn arrays into fingerprints,
 `writing` has the files, `source` finds the script's line, `texts` keeps what a program does and
-`callbacks` what the host gave it, `lines` and `calls` write down the calls, `wrap` puts something
-around a function, `host` sees what the script asks of the machine, `hold` fixes one thing that
-varies, `begin` puts them together, and `sitecustomize` is what Python imports when it starts.
+`callbacks` what the host gave it, `shared` looks at memory that NumPy writes to, `lines` and
+`calls` write down the calls, `wrap` puts something around a function, `host` sees what the script
+asks of the machine, `hold` fixes one thing that varies, `begin` puts them together, and
+`sitecustomize` is what Python imports when it starts.
 
 This folder imports nothing of the package around it: it is loaded under another name, by a Python
 that may not have the package. What is changed in the process: eight names of JAX,

@@ -104,6 +104,7 @@ class Session:
         jax = sys.modules.get("jax")
         if jax is not None and not self._tested and _has_backend():
             self.writing.problem("JAX has started and no call was seen")
+        self.calls.shared.look_at_all()
         hook.uninstall()
         self.writing.end(versions=_versions(), **facts)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from . import hook, prints
 from .callbacks import Callbacks
 from .compiled import Compiled, digest_of, without_constants
 from .lines import ArrayOrigin, CallLine, Given, ThreadFile
+from .shared import SharedMemory
 from .texts import PROGRAMS, line_of_text
 from .writing import Writing
 
@@ -37,7 +37,8 @@ class Calls:
         self._threads: list[ThreadFile] = []
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._shared: dict[int, Any] = {}
+        self.shared = SharedMemory(writing)
+        self._shared = self.shared.arrays
         self.stopped = False
 
     @property
@@ -191,6 +192,7 @@ class Calls:
         if deleted:
             given.tokens[place] = "deleted"  # the call itself will say so
             return "x"
+        self.shared.used(base, self.number)
         given.fresh.append((place, base))
         return "e"
 
@@ -245,12 +247,7 @@ class Calls:
         for source in sources:
             begin = source.__array_interface__["data"][0]
             if begin <= pointer < begin + max(source.nbytes, 1):
-                name = id(base)
-
-                def forget(_: Any, name: int = name) -> None:
-                    self._shared.pop(name, None)
-
-                self._shared[name] = weakref.ref(base, forget)
+                self.shared.note(base, pointer, source, self.number)
 
     def _this_thread(self) -> ThreadFile:
         thread: ThreadFile | None = getattr(self._local, "thread", None)

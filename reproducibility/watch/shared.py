@@ -1,0 +1,106 @@
+"""Arrays of JAX whose numbers lie in memory that NumPy can write to: was it overwritten?
+
+The rule: what such an array holds is looked at whenever it is used, when it goes, and at the end.
+If it changed, that is told with the line where it was put on the device and that of its last use.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import weakref
+import zlib
+from typing import Any
+
+import numpy as np
+
+from .source import lines_of_source
+from .writing import Writing
+
+MEMORY_OVERWRITTEN = "NumPy overwrote the memory of a JAX array"
+WHOLE = 1 << 20  # bytes of an array that are looked at in full; of a larger one, pieces
+PIECE = 1 << 14
+PIECES = 32
+
+
+class SharedMemory:
+    """Arrays that share memory with NumPy, by the identity of the JAX array."""
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self.arrays: dict[int, _SharedArray] = {}
+
+    def note(self, base: Any, pointer: int, source: np.ndarray, number: int) -> None:
+        """Note an array that was put on a device without a copy."""
+        name = id(base)
+
+        def forget(_: Any) -> None:
+            gone = self.arrays.pop(name, None)
+            if gone is not None:
+                self._look(gone)
+
+        owner = source
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        array = _SharedArray(weakref.ref(base, forget), weakref.ref(owner), pointer, base.nbytes)
+        array.put, array.number = lines_of_source(sys._getframe(1)), number
+        array.sum = array.checksum()
+        self.arrays[name] = array
+
+    def used(self, base: Any, number: int) -> None:
+        """Look at an array that a call is given."""
+        array = self.arrays.get(id(base))
+        if array is not None:
+            self._look(array)
+            array.use, array.number = lines_of_source(sys._getframe(1)), number
+
+    def look_at_all(self) -> None:
+        """Look at those that are left, for the last time."""
+        for array in list(self.arrays.values()):
+            self._look(array)
+
+    def _look(self, array: _SharedArray) -> None:
+        try:
+            before, array.sum = array.sum, array.checksum()
+            if before is None or array.sum is None or before == array.sum or array.told:
+                return
+            array.told = True
+            places = [*array.put[:1], *array.use[:1]]
+            lines = [[code.co_filename, line, code.co_name] for code, line in places]
+            event: dict[str, Any] = {
+                "after": array.number,
+                "kind": "overwritten",
+                "what": MEMORY_OVERWRITTEN,
+            }
+            event["lines"] = lines
+            self._writing.line("host.txt", json.dumps(event))
+        except Exception as error:  # also while an array goes, at any place of the script
+            self._writing.remark(f"cannot look at shared memory: {type(error).__name__}: {error}")
+
+
+class _SharedArray:
+    """One of them, and what it held when it was used last."""
+
+    def __init__(self, array: Any, owner: Any, pointer: int, size: int) -> None:
+        self._array, self._owner, self._pointer, self._size = array, owner, pointer, size
+        self.put: tuple[Any, ...] = ()
+        self.use: tuple[Any, ...] = ()
+        self.number = 0  # calls that its thread had made at its last use
+        self.sum: int | None = None
+        self.told = False
+
+    def checksum(self) -> int | None:
+        """Return a checksum of the memory; None if nobody keeps it alive any more."""
+        array, owner = self._array(), self._owner()
+        if not self._size or (owner is None and (array is None or array.is_deleted())):
+            return None
+        memory = (ctypes.c_ubyte * self._size).from_address(self._pointer)
+        view, found = memoryview(memory), 0
+        if self._size <= WHOLE:
+            return zlib.crc32(view)
+        for piece in range(PIECES):
+            begin = (self._size - PIECE) * piece // (PIECES - 1)
+            found = zlib.crc32(view[begin : begin + PIECE], found)
+        return found

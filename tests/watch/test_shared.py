@@ -1,0 +1,100 @@
+"""Memory that NumPy and JAX share: an overwrite is told with both lines, and nothing else is."""
+
+import gc
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from reproducibility.watch import shared
+
+
+class Told:
+    """Keeps the lines that are written."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.remarks: list[str] = []
+
+    def line(self, name: str, text: str) -> None:
+        """Add a line."""
+        assert name == "host.txt"
+        self.events.append(json.loads(text))
+
+    def remark(self, what: str) -> None:
+        """Add a remark."""
+        self.remarks.append(what)
+
+
+def aligned(count: int) -> np.ndarray:
+    """Return an array whose memory JAX shares on a CPU."""
+    raw = np.zeros(4 * count + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    return raw[begin : begin + 4 * count].view(np.float32)
+
+
+def memory_of(buffer: np.ndarray) -> tuple[shared.SharedMemory, Told, jax.Array]:
+    """Return what looks at the memory of an array that was put on a device."""
+    told = Told()
+    memory = shared.SharedMemory(told)  # type: ignore[arg-type]
+    array = jax.device_put(buffer, jax.devices("cpu")[0])
+    assert array.unsafe_buffer_pointer() == buffer.ctypes.data
+    memory.note(array, array.unsafe_buffer_pointer(), buffer, 3)
+    return memory, told, array
+
+
+@pytest.mark.parametrize("count", [64, shared.WHOLE])
+@pytest.mark.parametrize("ends_with", ["a use", "the array", "the record"])
+def test_an_overwrite_is_told(count: int, ends_with: str) -> None:
+    """It is found at the next use, when the array goes, or at the end; once for an array."""
+    buffer = aligned(count)
+    memory, told, array = memory_of(buffer)
+    memory.used(array, 4)
+    memory.used(array, 5)
+    assert told.events == []
+    buffer[:] = 1
+    if ends_with == "a use":
+        memory.used(array, 6)
+        buffer[:] = 2
+    elif ends_with == "the array":
+        del array
+        gc.collect()
+        assert memory.arrays == {}
+    memory.look_at_all()
+    [event] = told.events
+    assert (event["kind"], event["what"], event["after"]) == (
+        "overwritten",
+        shared.MEMORY_OVERWRITTEN,
+        5,
+    )
+    lines = [function for _, _, function in event["lines"]]
+    assert lines == ["memory_of", "test_an_overwrite_is_told"]
+    assert told.remarks == []
+
+
+def test_memory_that_is_gone_is_not_looked_at() -> None:
+    """An array that outlives what it was made from keeps the memory; one that does not, nothing."""
+    buffer = aligned(64)
+    memory, told, array = memory_of(buffer)
+    del buffer
+    memory.used(array, 1)
+    memory.look_at_all()
+    array.delete()
+    memory.look_at_all()
+    del array
+    gc.collect()
+    assert (told.events, told.remarks, memory.arrays) == ([], [], {})
+
+
+def test_an_array_that_goes_unchanged() -> None:
+    """Nothing is told of memory that is written to when no array of JAX has it any more."""
+    buffer = aligned(64)
+    memory, told, array = memory_of(buffer)
+    memory.used(array, 1)
+    del array
+    gc.collect()
+    buffer[:] = 1
+    memory.look_at_all()
+    assert (told.events, told.remarks) == ([], [])
