@@ -57,6 +57,7 @@ class Root:
     thread: str
     call: int
     program_differs: ProgramDifference | None = None  # of a "program"
+    places: tuple[int, ...] = ()  # of what is in `names`, among the arguments or the results
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values; calls are counted from 1."""
@@ -292,15 +293,16 @@ class _Walk:
         results = [i for i, (x, y) in enumerate(zip(a.results, b.results, strict=True)) if x != y]
         self._differing.add(self._name, a.number, "r", results)
         if host:
-            self._root("host", a, "", tuple(one.argument(i) for i in host), b)
+            self._root("host", a, "", tuple(one.argument(i) for i in host), b, places=host)
         if one.text != other.text:
-            self._program(a, b, ())
+            self._program(a, b, [])
         elif results and not host and not passed:
-            self._program(a, b, tuple(one.result(i) for i in results))
+            self._program(a, b, results)
         self._found.differing += bool(host or passed or results or one.text != other.text)
         return True
 
-    def _program(self, a: Call, b: Call, names: tuple[str, ...]) -> None:
+    def _program(self, a: Call, b: Call, results: list[int]) -> None:
+        names = tuple(a.pattern.program.result(i) for i in results)
         one, other = a.pattern.program, b.pattern.program
         ones, others = (side.programs for side in self._sides)
         why = self._whys.get((one, other))
@@ -309,7 +311,7 @@ class _Walk:
         what = why.what
         if why.kind == "same" and self._found.notes:
             what += "; what surrounds the runs differs, as noted below"
-        self._root("program", a, what, names, b, why)
+        self._root("program", a, what, names, b, why, results)
 
     def _inputs(
         self, a: Call, b: Call, mine: Origins, theirs: Origins
@@ -338,6 +340,7 @@ class _Walk:
         names: tuple[str, ...] = (),
         b: Call | None = None,
         why: ProgramDifference | None = None,
+        places: Sequence[int] = (),
     ) -> None:
         assert a is not None
         other_site = b.pattern.site if b else ()
@@ -354,5 +357,6 @@ class _Walk:
                 self._name,
                 a.number,
                 why,
+                tuple(places),
             )
         )

@@ -51,7 +51,7 @@ def unlike(a: Process, b: Process) -> list[str]:
     for process in (a, b):
         python = {"Python": process.start.get("python")}
         versions = (process.end or {}).get("versions") or {}
-        variables = process.start.get("variables") or {}
+        variables = (process.end or process.start).get("variables") or {}
         facts.append({**python, **versions, **variables})
     if a.end is None or b.end is None:  # which has the versions
         facts = [{name: each[name] for name in each if name.isupper()} for each in facts]

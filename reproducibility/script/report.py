@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from reproducibility.script.align import RUNS, Alignment, Root
 from reproducibility.script.cause import held_by
 from reproducibility.script.reading import Event, SourceLine
+from reproducibility.script.repeat import CallAgain
 from reproducibility.script.twice import Twice
 
 ROOTS_SHOWN = 4  # places where a difference begins; --json has all
 NOTES_SHOWN = 3
+NAMES_SHOWN = 3  # arguments or results of a call
 COLUMNS = 100
 SHORTEST = 20  # characters that are shown of a line of source, however long its file's name is
 _KINDS = {
@@ -52,6 +54,7 @@ def report_of(found: Twice | Alignment) -> str:
             until = f"the second run was ended after {compared.calls:,} calls"
             lines.append(f"{until}; what both printed is not compared (--to-the-end)")
         lines += _cause(of_twice)
+        lines += _again(of_twice.again)
     notes = [*(_notes(of_twice) if of_twice else ()), *compared.notes, *compared.problems]
     lines += [f"note: {_short(note)}" for note in notes[:NOTES_SHOWN]]
     if len(notes) > NOTES_SHOWN:
@@ -111,7 +114,7 @@ def _groups(roots: Sequence[Root]) -> list[list[Root]]:
 
 def _root(group: Sequence[Root], begins: str, deep: int) -> list[str]:
     root = group[0]
-    names = ", ".join(root.names[:3]) + (", …" if len(root.names) > 3 else "")
+    names = ", ".join(root.names[:NAMES_SHOWN]) + (", …" if len(root.names) > NAMES_SHOWN else "")
     head = f"{begins} call {root.call + 1:,}, {root.program}: {_KINDS[root.kind]}"
     head += f": {names}" if names else ""
     if len(group) > 1 and deep == 1:
@@ -161,6 +164,17 @@ def _cause(found: Twice) -> list[str]:
         names = found.compared.roots[0].names if found.traced and found.confirmed else ()
         comes = f"{', '.join(names[:3])} comes from " if names else ""
         lines.append(f"    {comes}{_event(found.source)}")
+    return lines
+
+
+def _again(again: CallAgain | None) -> list[str]:
+    """Say what two more runs kept of the call, and what came of executing it alone."""
+    lines = []
+    if again and again.differences:
+        shown = "; ".join(again.differences[:NAMES_SHOWN])
+        lines.append(f"in two more runs, {shown}")
+    if again and again.replayed:
+        lines.append(f"executed from kept inputs: {again.replayed}")
     return lines
 
 

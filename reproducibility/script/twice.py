@@ -27,6 +27,7 @@ from reproducibility.script.growing import CountedCalls, GrowingComparison
 from reproducibility.script.inherited import Inherited, files_left, look_for_inherited
 from reproducibility.script.printed import first_difference, printed_remark
 from reproducibility.script.reading import Event, processes_of
+from reproducibility.script.repeat import CallAgain, is_worth_keeping, look_again
 from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import (
     Finished,
@@ -65,6 +66,7 @@ class Twice:
     stopped: bool = False
     tried: tuple[str, ...] = ()
     traced: bool = False
+    again: CallAgain | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -87,6 +89,7 @@ class Twice:
             "inherited": self.inherited and self.inherited.to_json(),
             "left": self.left,
             "source": self.source and self.source.to_json(),
+            "again": self.again and self.again.to_json(),
         }
 
 
@@ -140,6 +143,8 @@ def twice(
             found.cause, found.confirmed, found.tried = cause.name, cause.confirmed, cause.tried
             found.source, found.settled = cause.source, cause.settled
             found.traced = cause.traced
+        if compared.roots and is_worth_keeping(compared.roots[0]):
+            found.again = look_again(compared.roots[0], runs.record(1, ""), runs.keeping)
         elif found.verdict == "same" and not runs.reached:
             _look_without_the_recorder(found, runs, finished)
         if found.verdict == "same" and not found.remark:
@@ -219,6 +224,12 @@ class _Runs:
         self._screen.say(f"Run {place}, with {held_by(names)}{until}.")
         return self.one(number, hold=hold, calls=calls, place=place)
 
+    def keeping(self, number: int, wanted: str) -> Path:
+        """Run it once more up to a call, whose program and values are kept."""
+        self._screen.say(f"Run {number} once more, to keep the call where they diverge.")
+        self.one(number, hold="kept", wanted=wanted)
+        return self.record(number, "kept")
+
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""
         return self._records / (f"{hold}-{number}" if hold else f"run-{number}")
@@ -231,6 +242,7 @@ class _Runs:
         calls: int = 0,
         seconds: float = 0,
         watched: bool = True,
+        wanted: str = "",
         compare: bool = False,
         place: int | None = None,
     ) -> Finished:
@@ -243,6 +255,8 @@ class _Runs:
 
         variables = {name: filled(value) for name, value in self._variables.items()}
         variables |= variables_that_hold(hold)
+        if wanted:
+            variables["REPRODUCIBILITY_KEEP"] = wanted
         if calls:
             variables["REPRODUCIBILITY_CALLS"] = str(calls)
         if seconds:
@@ -259,7 +273,7 @@ class _Runs:
                 stdin=stdin,
                 screen=self._screen,
                 look=self._look(record, compare=compare),
-                limited=bool(calls or seconds),
+                limited=bool(calls or seconds or wanted),
             )
 
     def _look(self, record: Path | None, *, compare: bool) -> Callable[[], bool]:

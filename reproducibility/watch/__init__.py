@@ -5,8 +5,9 @@ and what goes wrong in here is written down and ends the watching, not the scrip
 
 `compiled` is what is known of a program, and `hook` is where all pass that JAX executes, and the
 only file that knows private names of JAX. `mixing` and `prints` turn arrays into fingerprints,
-`writing` has the files, `source` finds the script's line, `texts` keeps what a program does and
-`callbacks` what the host gave it, `shared` looks at memory that NumPy writes to, `lines` and
+`hiding` leaves secrets out, `writing` has the files, `source` finds the script's line, `texts`
+keeps what a program does and `callbacks` what the host gave it, `shared` looks at memory that NumPy
+writes to, `execution`, `keeping` and `again` are for one call that is executed again, `lines` and
 `calls` write down the calls, `wrap` puts something around a function, `host` sees what the script
 asks of the machine, `hold` fixes one thing that varies, `begin` puts them together, and
 `sitecustomize` is what Python imports when it starts.

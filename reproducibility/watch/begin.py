@@ -17,11 +17,12 @@ from pathlib import Path
 from time import monotonic  # itself, which nobody holds or watches
 from typing import Any, NoReturn
 
-from . import hook
+from . import execution, hook
 from .calls import Calls
 from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
+from .keeping import Keeping
 from .writing import Writing
 
 # Variables that are known to change what is computed; others are not written down.
@@ -51,6 +52,8 @@ class Session:
         self._tested = self._ended = False
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
         self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
+        if wanted := os.environ.get("REPRODUCIBILITY_KEEP"):
+            self.calls.keeping = Keeping(self.writing.directory, wanted, _telling())
 
     def install(self) -> None:
         """Watch JAX, which has been imported."""
@@ -62,8 +65,11 @@ class Session:
                     self.calls.after,
                     self.calls.entered,
                     self.calls.describe,
+                    may_be_fast=self.calls.keeping is None,
                 )
             )
+            if self.calls.keeping is not None:
+                execution.tell_of_compilations(self.calls.keeping.compiled)
         except Exception as error:
             self.writing.problem(f"this JAX cannot be watched: {type(error).__name__}: {error}")
 
@@ -90,7 +96,8 @@ class Session:
     def _leave_after_the_last(self) -> None:
         """End the process if it has made all calls that were asked for."""
         made = self.calls.number
-        if made >= self._most or (made and monotonic() > self._until):
+        kept = self.calls.keeping is not None and self.calls.keeping.done
+        if kept or made >= self._most or (made and monotonic() > self._until):
             self.end(ended_at=self.calls.most)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -106,7 +113,8 @@ class Session:
             self.writing.problem("JAX has started and no call was seen")
         self.calls.shared.look_at_all()
         hook.uninstall()
-        self.writing.end(versions=_versions(), **facts)
+        # Again, for the script may set some before it imports JAX.
+        self.writing.end(versions=_versions(), variables=_telling(), **facts)
 
 
 def with_the_script(directory: str) -> None:
@@ -175,15 +183,18 @@ def _may_tell(name: str) -> bool:
     return name.startswith(TELLING) and not SECRET.search(name)
 
 
+def _telling() -> dict[str, str]:
+    return {name: os.environ[name] for name in sorted(os.environ) if _may_tell(name)}
+
+
 def _facts() -> dict[str, Any]:
-    telling = {name: os.environ[name] for name in sorted(os.environ) if _may_tell(name)}
     return {
         "command": without_secrets(sys.orig_argv),
         "folder": text_without_secrets(os.getcwd()),
         "python": sys.version.split()[0],
         "pid": os.getpid(),
         "parent": os.getppid(),
-        "variables": telling,
+        "variables": _telling(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
     }
 

@@ -17,6 +17,7 @@ import numpy as np
 from . import hook, prints
 from .callbacks import Callbacks
 from .compiled import Compiled, digest_of, without_constants
+from .keeping import Keeping
 from .lines import ArrayOrigin, CallLine, Given, ThreadFile
 from .shared import SharedMemory
 from .texts import PROGRAMS, line_of_text
@@ -40,6 +41,7 @@ class Calls:
         self.shared = SharedMemory(writing)
         self._shared = self.shared.arrays
         self.stopped = False
+        self.keeping: Keeping | None = None
 
     @property
     def number(self) -> int:
@@ -128,6 +130,8 @@ class Calls:
             with hook.unseen():
                 taken = arguments if program.kept is None else [arguments[i] for i in program.kept]
                 line = self._begin(program, self._look(taken, program.mutable), 2)
+                if self.keeping is not None:
+                    self.keeping.before(line, execute, arguments)
         except Exception as error:
             self._failed(f"the arguments of {program.name}", error)
         try:
@@ -139,6 +143,8 @@ class Calls:
         try:
             if line is not None:
                 with hook.unseen():
+                    if self.keeping is not None:
+                        self.keeping.after(line, results)
                     self._end(line, results)
         except Exception as error:
             self._failed(f"the results of {program.name}", error)

@@ -52,6 +52,7 @@ class Watch(NamedTuple):
     entered: Callable[[list[Any], Any], None]
     # Return what is known of a program that is being compiled.
     describe: Callable[[Any, str], Compiled]
+    may_be_fast: bool = True
 
 
 _watch: Watch | None = None  # one in a process
@@ -103,7 +104,7 @@ def install(watch: Watch) -> None:
         return
     with contextlib.suppress(Exception):  # else we stand among the lines that a program is from
         _private("source_info_util").register_exclusion(__file__)
-    _fast = CAN_BE_FAST
+    _fast = CAN_BE_FAST and watch.may_be_fast
     pxla, pjit, dispatch = _private("interpreters.pxla"), _private("pjit"), _private("dispatch")
     loading = pxla.UnloadedMeshExecutable
     executable, replicated = pxla.MeshExecutable, pxla.ExecuteReplicated
