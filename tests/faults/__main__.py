@@ -38,7 +38,7 @@ def main() -> int:
     items = _sample(asked.sample, asked.seed) if asked.sample else _chosen(asked.only)
     found, todo = [], []
     for item in items:
-        known = None if asked.again else trying.kept(item)
+        known = None if asked.again or asked.sample else trying.kept(item)
         settled = known and (
             known.is_current or asked.known or (asked.wrong_only and _is_well(known))
         )
@@ -48,7 +48,10 @@ def main() -> int:
         todo = []
     random.Random(asked.seed).shuffle(todo)  # so that the first answers are about many scripts
     with ThreadPoolExecutor(asked.jobs) as pool:
-        jobs = {pool.submit(trying.attempt, item, asked.python): item for item in todo}
+        jobs = {
+            pool.submit(trying.attempt, item, asked.python.absolute(), keep=not asked.sample): item
+            for item in todo
+        }
         for number, job in enumerate(as_completed(jobs), 1):
             done = job.result()
             found.append(done)

@@ -85,7 +85,7 @@ def kept(item: Planted | str, *, first: bool = False) -> Attempt | None:
     return dataclasses.replace(found, outcome=judged.outcome, got=_shown(judged.got))
 
 
-def attempt(item: Planted | str, python: Path) -> Attempt:
+def attempt(item: Planted | str, python: Path, *, keep: bool = True) -> Attempt:
     """Try a clean script (its name) or a fault, and keep what came of it."""
     start = time.monotonic()
     answer, differed = None, False
@@ -104,7 +104,8 @@ def attempt(item: Planted | str, python: Path) -> Attempt:
         answer and answer | {"roots": answer["roots"][:ROOTS]},
         differed,
     )
-    _keep(item, done)
+    if keep:
+        _keep(item, done)
     return done
 
 

@@ -37,8 +37,10 @@ def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path
         group = "faults" if "." in last.id else "scripts"
         before = found[group].get(last.id, {})
         named = first.outcome if first else before.get("first", last.outcome)
+        sure = first.confirmed if first else before.get("first_confirmed", last.confirmed)
         found[group][last.id] = {
             "first": named,
+            "first_confirmed": sure,
             "outcome": last.outcome,
             "confirmed": last.confirmed,
             "seconds": last.seconds,
@@ -49,15 +51,15 @@ def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path
 
 def tables(results: Results) -> str:
     """Return the tables of the page: all, by cause, by script, and what was not right."""
-    faults = [f for f in all_faults() if f.id in results["faults"]]
-    counted = [f for f in faults if results["faults"][f.id]["outcome"] not in NOT_COUNTED]
+    known = results["faults"]
+    faults = [f for f in all_faults() if f.id in known]
+    counted = [f for f in faults if known[f.id]["outcome"] not in NOT_COUNTED]
     return "\n\n".join(
         [
             _summary(counted, results),
-            "### By kind\n\n" + _by(counted, results["faults"], "kind", lambda f: f.kind),
-            "### By script\n\n"
-            + _by(counted, results["faults"], "script", lambda f: f"`{f.script}`"),
-            "### What was not right\n\n" + _not_right(faults, results["faults"]),
+            "### By cause\n\n" + _by(counted, known, "cause, and where it shows", _cause),
+            "### By script\n\n" + _by(counted, known, "script", lambda f: f"`{f.script}`"),
+            "### What was not right\n\n" + _not_right(faults, known),
             "### Clean scripts\n\n" + _clean(results["scripts"]),
         ]
     )
@@ -75,9 +77,16 @@ def _cause(fault: Planted) -> str:
 
 
 def _summary(faults: list[Planted], results: Results) -> str:
-    rows = [_row("all", faults, results["faults"])]
-    for author, called in (("stranger", "by people who had not seen the tool"), ("house", "ours")):
-        rows.append(_row(called, [f for f in faults if f.author == author], results["faults"]))
+    known, rows = results["faults"], []
+    first = {
+        name: each | {"outcome": each["first"], "confirmed": each["first_confirmed"]}
+        for name, each in known.items()
+    }
+    authors = (("", "all"), ("stranger", "by people who had not seen the tool"), ("house", "ours"))
+    for author, called in authors:
+        of_them = [f for f in faults if author in ("", f.author)]
+        rows.append(_row(f"{called}: first attempt", of_them, first))
+        rows.append(_row(f"{called}: now", of_them, known))
     return _table("faults", rows)
 
 
