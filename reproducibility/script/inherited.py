@@ -101,8 +101,10 @@ def _changed(path: Path, times: tuple[float, float]) -> bool:
 def _left_in(event: Event, written: set[str], times: tuple[float, float]) -> str:
     """Return what the first run has put into a folder that is listed; nothing if it has not."""
     with contextlib.suppress(ValueError, SyntaxError, OSError):
-        folder = Path(ast.literal_eval(event.what.partition("(")[2].rpartition(")")[0]))
-        for path in sorted(folder.absolute().iterdir()):
+        listed = ast.literal_eval(event.what.partition("(")[2].rpartition(")")[0])
+        if not isinstance(listed, str):  # the number of an open folder, as shutil.rmtree lists it
+            return ""
+        for path in sorted(Path(listed).absolute().iterdir()):
             if str(path) in written or _changed(path, times):
                 return str(path)
     return ""

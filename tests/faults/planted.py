@@ -113,4 +113,5 @@ def needs_only_the_tests_libraries(text: str) -> bool:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(str(node.module).split(".")[0])
-    return names <= OF_THE_TESTS | set(sys.stdlib_module_names)
+    exports = "export" in text  # of programs: it needs flatbuffers
+    return names <= OF_THE_TESTS | set(sys.stdlib_module_names) and not exports

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from reproducibility import twice as run_twice
-from reproducibility.script import growing
-from reproducibility.script.reading import processes_of
+from reproducibility.script import growing, inherited
+from reproducibility.script.reading import Event, processes_of
 
 # A training that repeats; what is wrong with it is put into its empty lines.
 TRAINING = """\
@@ -211,6 +211,15 @@ def test_what_the_first_run_left(tmp_path: Path, name: str) -> None:
     assert found["inherited"]["how"] == said[0]
     assert found["inherited"]["file"].endswith(said[1])
     assert "train.py" in found["inherited"]["lines"][0]
+
+
+def test_a_folder_that_is_listed_by_its_number(tmp_path: Path) -> None:
+    """What an open folder is called by is no name: `shutil.rmtree` lists what it removes so."""
+    (tmp_path / "new").touch()
+    times = (0.0, float("inf"))
+    for listed, found in ((repr(str(tmp_path)), str(tmp_path / "new")), ("3", ""), ("b'.'", "")):
+        event = Event(0, "listing", f"os.scandir({listed})", ())
+        assert inherited._left_in(event, set(), times) == found
 
 
 @pytest.mark.long
