@@ -255,7 +255,7 @@ def _compiled(device: Any, keys: Sequence[Any], small: set[int]) -> Any:
 def _shards(array: Any) -> list[tuple[int | None, Any, Any, int]]:
     """Return number, device, data and first place of each part that this process holds."""
     devices = array.sharding.device_set
-    if len(devices) == 1:
+    if len(devices) == 1 and array.is_fully_addressable:
         (device,) = devices
         return [(None, device, array, 0)]
     strides = strides_of(array.shape)
