@@ -206,6 +206,18 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
             found.problems.append(f"only the second run called JAX in the thread {name}")
 
 
+def _other_way(one: CalledProgram, other: CalledProgram) -> str:
+    """Say which functions were called, or if that is one, which argument was of another kind."""
+    if one.called != other.called:
+        return f"{one.called} in one run, {other.called} in the other"
+    pairs = enumerate(zip_longest(one.shapes, other.shapes, fillvalue="not given"))
+    place, shapes = next(((i, pair) for i, pair in pairs if pair[0] != pair[1]), (0, ("", "")))
+    # Shapes are those of all arguments; names only of those that the program kept.
+    named = len(one.shapes) == len(one.arguments)
+    name = one.argument(place) if named else f"argument {place}"
+    return f"{name} is {shapes[0]} in one run, {shapes[1]} in the other"
+
+
 def _came_to_its_end(process: Process) -> bool:
     return process.end is not None and "ended_at" not in process.end
 
@@ -283,8 +295,7 @@ class _Walk:
         theirs = self._following[1].of(b.pattern, b.number)
         one, other = a.pattern.program, b.pattern.program
         if one.name != other.name or one.shapes != other.shapes:
-            what = f"{one.called} in one run, {other.called} in the other"
-            self._root("path", a, what, (), b)
+            self._root("path", a, _other_way(one, other), (), b)
             return False
         if (a.error, len(a.results)) != (b.error, len(b.results)):
             self._root("error", a, a.error or b.error or "another number of results", (), b)

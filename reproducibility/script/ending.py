@@ -18,8 +18,8 @@ LOOK_EVERY = 0.05  # seconds
 _PROC = Path("/proc")
 
 
-def end_family(process: subprocess.Popen[bytes], mark: str, *, patience: float = ASKED) -> None:
-    """End a command and what it started; return when nothing of it runs.
+def end_family(process: subprocess.Popen[bytes], mark: str, *, patience: float = ASKED) -> set[int]:
+    """End a command and what it started; return which those were, when nothing of it runs.
 
     Args:
         process: the command.
@@ -27,7 +27,7 @@ def end_family(process: subprocess.Popen[bytes], mark: str, *, patience: float =
             what has outlived its parent. Empty if there is none.
         patience: seconds between the question and the kill.
     """
-    ours = _family(process.pid, mark)
+    ended = ours = _family(process.pid, mark)
     _signal(ours, signal.SIGTERM)
     until = time.monotonic() + patience
     while ours and time.monotonic() < until:
@@ -40,6 +40,8 @@ def end_family(process: subprocess.Popen[bytes], mark: str, *, patience: float =
         time.sleep(LOOK_EVERY)
         if not (ours := {pid for pid in ours if _runs(pid)} | _family(process.pid, mark)):
             break
+        ended = ended | ours
+    return ended
 
 
 def _signal(processes: set[int], number: signal.Signals) -> None:

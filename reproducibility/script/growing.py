@@ -60,7 +60,7 @@ class GrowingComparison:
     def _first_root(self) -> Root | None:
         try:
             compared = compare_records(*self._records)
-        except (ReproducibilityError, OSError, ValueError):  # not as far yet
+        except (ReproducibilityError, OSError, ValueError, LookupError):  # not as far yet
             return None
         root = compared.roots[0] if compared.roots else None
         return root if root and self._has_its_pair(root) else None

@@ -26,7 +26,7 @@ from reproducibility.script.sealed import (
 )
 from reproducibility.watch.callbacks import CALLBACKS
 from reproducibility.watch.texts import PROGRAMS
-from reproducibility.watch.writing import FORMAT, PARTIAL
+from reproducibility.watch.writing import ENDED, FORMAT, PARTIAL
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Process:
     hosts: int  # bytes of `host.txt` that a digest covers
     called: bool  # whether it called JAX
     pool: bool  # whether it works for a pool of processes, which hands out tasks as they come
-    stopped: bool = False  # whether a process of its run was ended at a call, as was asked for
+    stopped: bool = False  # whether it was ended because another process came to a call
     sizes: dict[str, int] = field(default_factory=dict)  # the same of files that only explain
 
     def lines(self, name: str) -> Iterator[str]:
@@ -263,8 +263,8 @@ def processes_of(record: Path) -> list[Process]:
             do="See whether the command starts Python, and not with -E, -I or -S.",
         )
     found = [_process(folder) for folder in folders]
-    stopped = any("ended_at" in (each.end or {}) for each in found)
-    return [replace(each, stopped=stopped) for each in found]
+    ended = (_document(record / ENDED) or {}).get("pids", [])
+    return [replace(each, stopped=each.start.get("pid") in ended) for each in found]
 
 
 def _has_begun(folder: Path) -> bool:

@@ -24,6 +24,7 @@ from typing import IO, Any
 from reproducibility.errors import ConfigError
 from reproducibility.script.ending import ASKED, LOOK_EVERY, end_family
 from reproducibility.script.screen import Screen
+from reproducibility.watch.writing import write_ended
 
 WATCH = Path(__file__).parents[1] / "watch"
 PRINTED = ("stdout.txt", "stderr.txt")  # the files of what it prints
@@ -111,8 +112,8 @@ def start(
     try:
         if keep:
             stopped = _wait(process, mark, look)
-            if limited:
-                end_family(process, mark)
+            if limited and record is not None:
+                write_ended(record, end_family(process, mark))
         else:
             _wait_and_pass_on(process, mark)
     finally:

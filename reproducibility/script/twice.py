@@ -289,7 +289,7 @@ class _Runs:
             if now - last < SAY_EVERY:
                 return False
             last = now
-            calls = f"{counted.count():,} calls of JAX, " if counted else ""
+            calls = f"calls of JAX: {counted.count():,}, " if counted else ""
             self._screen.progress(f"… {calls}{in_words(now - began)}")
             return growing is not None and growing.diverged()
 

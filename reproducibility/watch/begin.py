@@ -126,6 +126,7 @@ def with_the_script(directory: str) -> None:
     # What is registered first runs last: the script's own functions at exit may call JAX.
     atexit.register(session.end)
     _end_with_os_exit(session)
+    _end_with_exec(session)
     for module, do in (("numpy.random", session.host.watch_numpy), ("jax", session.install)):
         if module in sys.modules:
             do()
@@ -148,6 +149,22 @@ def _end_with_os_exit(session: Session) -> None:
             leave(status)
 
     os._exit = _exit
+
+
+def _end_with_exec(session: Session) -> None:
+    """Have it ended where another program takes the process; what fails at that has a hole."""
+    for name in ("execv", "execve"):
+        become = getattr(os, name)
+
+        def become_another(*arguments: Any, become: Callable[..., Any] = become) -> NoReturn:
+            session.end(patience=WAIT_AT_OS_EXIT)
+            try:
+                become(*arguments)
+            finally:  # there is no other program
+                session.writing.not_ended("a call of os.exec failed, and what followed is unseen")
+            raise AssertionError
+
+        setattr(os, name, become_another)
 
 
 class _After(importlib.abc.MetaPathFinder):

@@ -4,6 +4,7 @@ The rule: a line is on disk soon after its call, nobody but the owner can read i
 is covered by a digest. What is not ended says so by lacking `end.json`.
 Chapter: docs/guide/any_script.md
 
+    DIR/ended.json               which processes were ended with a run that was to end at a call
     DIR/process-1/start.json     what was started: command, folder, versions
     DIR/process-1/thread-1.txt   its calls, in order; lines that begin with # seal those before
     DIR/process-1/host-1.txt     what that thread asked of the machine, and after which call
@@ -40,7 +41,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from . import hook, prints
 from .hiding import text_without_secrets
 
 FORMAT = 1
+ENDED = "ended.json"
 PARTIAL = ".partial"  # the end of a file's name until it is whole
 SEAL_EVERY = 0.5  # seconds between two writes to disk
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
@@ -165,6 +167,13 @@ class Writing:
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"reproducibility: the record is not whole: {error}\n")
 
+    def not_ended(self, why: str) -> None:
+        """Take the last file back: the process goes on."""
+        if self.is_owner():
+            self.problem(why)
+            with contextlib.suppress(OSError):
+                (self.directory / "end.json").unlink()
+
     def _work(self) -> None:
         with hook.unseen(), contextlib.ExitStack() as self._settings:
             self._write_lines()
@@ -272,6 +281,12 @@ class _File:
         self.flush()
         self._file.close()
         return self._digest.hexdigest()
+
+
+def write_ended(record: Path, processes: Iterable[int]) -> None:
+    """Note which processes were ended because their run had come to the call that was asked for."""
+    with contextlib.suppress(OSError):  # they lack their end then, and that is said
+        _write_json(record / ENDED, {"pids": sorted(processes)})
 
 
 def _new_folder(directory: Path) -> Path:

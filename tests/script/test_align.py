@@ -77,6 +77,7 @@ def test_another_shape(compared: Callable[..., Alignment]) -> None:
     one, other = (np.zeros(size, np.float32) for size in (3, 4))
     found = compared(lambda: step(one[:1], one), lambda: step(one[:1], other))
     assert found.roots[0].kind == "path"
+    assert found.roots[0].what == "x is f32[3] in one run, f32[4] in the other"
 
 
 def test_one_run_is_longer(compared: Callable[..., Alignment]) -> None:

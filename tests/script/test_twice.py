@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -596,3 +597,55 @@ def test_an_interruption(tmp_path: Path, number: int) -> None:
     assert record.end is None
     done = run("compare", "kept/run-1", "kept/run-1", folder=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[0]) == (3, "cannot be told")
+
+
+@pytest.mark.long
+def test_a_script_that_starts_itself_again(tmp_path: Path) -> None:
+    """What `exec` leaves is whole, and what it becomes is followed; a hole is said."""
+    again = "if 'x' not in sys.argv: os.execv(sys.executable, [sys.executable, *sys.argv, 'x'])"
+    training(tmp_path, last=again)
+    found = twice(tmp_path)
+    assert (found["verdict"], found["problems"], found["calls"]) == ("same", [], 12)
+    training(tmp_path, last="try: os.execv('nothing', ['a'])\nexcept OSError: w = w + 1")
+    found = twice(tmp_path)
+    assert (found["code"], found["verdict"]) == (3, "cannot be told")
+    assert "a call of os.exec failed, and what followed is unseen" in str(found["problems"])
+
+
+@pytest.mark.long
+def test_a_process_that_is_ended_with_its_run(tmp_path: Path) -> None:
+    """It lacks its end because we ended it: that is no problem. One that was killed before is."""
+    child = "import jax.numpy as jnp, time; print(jnp.ones(3) + 1, flush=True); time.sleep(600)"
+    training(
+        tmp_path,
+        first="import subprocess\n"
+        f"c = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=-1)\nc.stdout.readline()",
+        before="if sys.argv[1:] == ['killed']: time.sleep(1); c.kill(); c.wait()",
+    )
+    found = twice(tmp_path, "--calls", "5")
+    assert (found["verdict"], found["problems"]) == ("same", [])
+    assert found["calls"] > 5
+    command = ("twice", "--json", "--calls", "5", "--", sys.executable, "train.py", "killed")
+    done = run(*command, folder=tmp_path)
+    assert "has no end" in str(json.loads(done.stdout)["problems"])
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """The script runs on, whatever cannot be kept of it; that is said, and nothing is the same."""
+    training(tmp_path, last="print('x' * 200_000)\nfor i in range(3000): w = w + 1")
+    command = [sys.executable, "-m", "reproducibility", "twice", "--"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", f"exec(open('{tmp_path}/train.py').read()); print('end')"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "JAX_ENABLE_COMPILATION_CACHE": "0"},
+        timeout=240,
+    )
+    assert (done.returncode, done.stdout.splitlines()[0]) == (3, "cannot be told")
+    assert done.stderr.count("\nend\n") == 2
+    assert "File too large" in done.stdout
+    assert "Traceback" not in done.stderr
