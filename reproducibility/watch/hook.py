@@ -142,24 +142,14 @@ def is_installed() -> bool:
     return bool(_originals)
 
 
-def is_fast() -> bool:
-    """Whether JAX's C++ goes on to execute programs by itself."""
-    return _fast
-
-
 def _private(name: str) -> Any:
     """Return a private module of JAX, which has been imported."""
     return importlib.import_module(f"jax._src.{name}")
 
 
-@functools.lru_cache(maxsize=1)
-def _class_of_traced() -> Any:
-    return _private("core").Tracer
-
-
 def is_traced(value: Any) -> bool:
     """Whether a value stands for an array that is not there yet."""
-    return isinstance(value, _class_of_traced())
+    return isinstance(value, sys.modules["jax"].core.Tracer)
 
 
 def _class_of_functions() -> Any:
@@ -178,6 +168,7 @@ def _forget_fast_paths() -> None:
 
 # Of what XLA loaded, by its identity: it is kept alive so that no other one gets that.
 _by_executable: dict[int, Compiled] = {}
+_own: set[int] = set()  # those of the recorder
 _kept_alive: list[Any] = []
 
 # Of what executes it in JAX, by its identity: one loaded program may serve two functions, which
@@ -268,6 +259,8 @@ def _seen_path(fastpath: Callable[..., Any]) -> Callable[..., Any]:
     def seen(*arguments: Any, **named: Any) -> Any:
         last, _busy.last = getattr(_busy, "last", None), None
         data = fastpath(*arguments, **named)
+        if id(data.xla_executable) in _own:
+            return data
         if not _fast or last is None or last[0] is not data.xla_executable:
             return None
         try:
@@ -454,7 +447,9 @@ def devices_of(array: Any) -> int:
 
 
 def direct(compiled: Any) -> Any:
-    """Return what calls a program that was compiled ahead, without a detour through Python."""
+    """Return what calls a program of the recorder's own, without a detour through Python."""
+    _own.add(id(compiled.runtime_executable()))
+    _kept_alive.append(compiled)
     with contextlib.suppress(Exception):  # a detour is slower, and does the same
         return compiled._executable.create_cpp_call(compiled._params) or compiled
     return compiled

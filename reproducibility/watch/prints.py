@@ -140,7 +140,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.picks: list[tuple[int, int | None]] = []  # array, and which of its shards
-        self.keys: list[Any] = []
+        self.keys: list[Any] = []  # data, place of its first element, and how far neighbours are
         self.small: list[int] = []  # rows of the plan
         self.sizes: list[int] = []  # their words
         self.large: list[int] = []
@@ -161,7 +161,7 @@ class Looking:
         groups: dict[Any, _Group] = {}
         for number, array in enumerate(arrays):
             firsts: dict[int, int] = {}
-            for shard, device, data, start in _shards(array):
+            for shard, device, data, start, steps in _shards(array):
                 first = firsts.setdefault(start, len(self.rows))
                 replica = first != len(self.rows)
                 if replica and device.platform == "cpu" and data.nbytes > COMPARED:
@@ -175,11 +175,11 @@ class Looking:
                     group.large.append(len(self.rows))
                 self.rows.append((number, first if replica else None))
                 group.picks.append((number, shard))
-                group.keys.append((data.shape, data.dtype, array.shape, start))
+                group.keys.append((_shape_of(data, device), start, steps))
         self.groups = list(groups.values())
-        for device, group in groups.items():
+        for group in self.groups:
             order = {row: i for i, row in enumerate(sorted([*group.small, *group.large]))}
-            group.call = _compiled(device, group.keys, {order[row] for row in group.small})
+            group.call = _compiled(group.keys, {order[row] for row in group.small})
         whole = [(number, None) for number in range(self.count)]
         self._all_at_once = len(groups) == 1 and self.groups[0].picks == whole
         self.is_simple = self._all_at_once and not self.groups[0].large
@@ -222,7 +222,7 @@ class Prints:
         return plan
 
 
-def _compiled(device: Any, keys: Sequence[Any], small: set[int]) -> Any:
+def _compiled(keys: Sequence[Any], small: set[int]) -> Any:
     """Compile the program for arrays of these shapes; nothing but them is an argument.
 
     It returns the words of the small ones, and the sums of the others.
@@ -232,36 +232,55 @@ def _compiled(device: Any, keys: Sequence[Any], small: set[int]) -> Any:
 
     def look(*arrays: Any) -> Any:
         words, sums = [], []
-        for number, (array, (_, _, whole, start)) in enumerate(
-            zip(arrays, keys)  # noqa: B905 (Python 3.10)
+        for number, (array, (start, steps)) in enumerate(
+            zip(arrays, places)  # noqa: B905 (Python 3.10)
         ):
             if number in small:
                 planes = words_of_jax(array)
                 plane = planes[0] if len(planes) == 1 else jnp.stack(planes, axis=-1)
                 words.append(plane.reshape(-1))
             else:
-                steps = [jnp.uint32(step) for step in strides_of(whole)]
-                sums.append(of_shard(array, jnp.uint32(start % 2**32), steps))
+                apart = [jnp.uint32(step) for step in steps]
+                sums.append(of_shard(array, jnp.uint32(start % 2**32), apart))
         joined = [jnp.concatenate(words)] if words else []
         return [*joined, jnp.stack(sums)] if sums else joined
 
-    described: Any = jax.ShapeDtypeStruct
-    sharding = jax.sharding.SingleDeviceSharding(device)
+    places = [(start, steps) for _, start, steps in keys]
     with hook.plain_settings():
-        shapes = [described(shape, dtype, sharding=sharding) for shape, dtype, _, _ in keys]
-        return hook.direct(jax.jit(look).lower(*shapes).compile())
+        return hook.direct(jax.jit(look).lower(*(shape for shape, _, _ in keys)).compile())
 
 
-def _shards(array: Any) -> list[tuple[int | None, Any, Any, int]]:
-    """Return number, device, data and first place of each part that this process holds."""
-    devices = array.sharding.device_set
-    if len(devices) == 1:
+def _shape_of(data: Any, device: Any) -> Any:
+    """Return what a program is compiled for: shape and type, on the device and in its memory."""
+    import jax
+
+    described: Any = jax.ShapeDtypeStruct
+    return described(data.shape, data.dtype, sharding=_whole_on(device, data))
+
+
+def _whole_on(device: Any, data: Any) -> Any:
+    import jax
+
+    kind = getattr(data.sharding, "memory_kind", None)
+    return jax.sharding.SingleDeviceSharding(device, memory_kind=kind)
+
+
+def _shards(array: Any) -> list[tuple[int | None, Any, Any, int, tuple[int, ...]]]:
+    """Return what this process holds of an array, part by part.
+
+    That is the part's number if it is not the whole, its device, its data, the place of its first
+    element, and how far apart neighbours are along each axis.
+    """
+    devices, strides = array.sharding.device_set, strides_of(array.shape)
+    if len(devices) == 1 and array.is_fully_addressable:
         (device,) = devices
-        return [(None, device, array, 0)]
-    strides = strides_of(array.shape)
-    found: list[tuple[int | None, Any, Any, int]] = []
+        if _whole_on(device, array).is_equivalent_to(array.sharding, array.ndim):  # not of `pmap`
+            return [(None, device, array, 0, strides)]
+    found: list[tuple[int | None, Any, Any, int, tuple[int, ...]]] = []
     for number, shard in enumerate(array.addressable_shards):
-        begins = [part.start or 0 for part in shard.index]
-        place = sum(b * s for b, s in zip(begins, strides))  # noqa: B905 (Python 3.10)
-        found.append((number, shard.device, shard.data, place))
+        axes = list(zip(shard.index, strides))  # noqa: B905 (Python 3.10)
+        cut = [(part if isinstance(part, int) else part.start or 0, step) for part, step in axes]
+        place = sum(begin * step for begin, step in cut)
+        steps = tuple(step for part, step in axes if not isinstance(part, int))
+        found.append((number, shard.device, shard.data, place, steps))
     return found

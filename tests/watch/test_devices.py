@@ -1,7 +1,8 @@
-"""What is recorded on eight devices, which a process of its own has."""
+"""What is recorded on eight devices, and in two processes: each in processes of their own."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -47,3 +48,35 @@ def test_parts_and_replicas(facts: Any) -> None:
 def test_replicas_that_differ(facts: Any) -> None:
     """Devices that hold other bits of the same array are found out."""
     assert facts["arrays"]["unlike"] == [False, True]
+
+
+@pytest.fixture(scope="module")
+def two() -> Any:
+    """What two processes said that compute together."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "tests.watch.two_processes", port]
+    started = [
+        subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, text=True) for i in range(2)
+    ]
+    said = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    return [json.loads(text.splitlines()[-1]) for text in said]
+
+
+def test_two_processes(two: Any) -> None:
+    """Each has a record, two runs agree, and what lies in both has the same fingerprint in both."""
+    assert [each["verdict"] for each in two] == [["same", []]] * 2
+    assert two[0]["results"] == two[1]["results"]
+    assert len({tuple(result) for result in two[0]["results"]}) == 4
+
+
+def test_a_process_looks_at_its_own_parts(two: Any) -> None:
+    """The fingerprints of the parts add up to that of the whole, though no process asks another."""
+    whole = [each["prints"][0] for each in two]
+    assert whole == [each["prints"][2] for each in two]
+    parts = [each["prints"][1][0] for each in two]
+    assert parts[0] == two[0]["prints"][3][0] != parts[1]
+    lanes = [[int(part[i : i + 8], 16) for part in parts] for i in (0, 8)]
+    assert "".join(f"{sum(lane) % 2**32:08x}" for lane in lanes) == whole[0][0]
