@@ -29,7 +29,7 @@ from reproducibility.watch.writing import write_ended
 WATCH = Path(__file__).parents[1] / "watch"
 PRINTED = ("stdout.txt", "stderr.txt")  # the files of what it prints
 LAST_OF_IT = 2.0  # seconds until a stream that something holds open is left
-WORDS = 200  # characters of a script's last line that are shown when it fails
+LAST_WORDS = 200  # characters of a script's last line that are shown when it fails
 # What JAX writes below an error.
 _NO_WORDS = re.compile(r"\s*$|-+$|For simplicity, JAX has removed its internal frames")
 
@@ -57,7 +57,7 @@ class Finished:
         lines = _last_lines(self.errors) or _last_lines(self.output)
         while len(lines) > 1 and _NO_WORDS.match(lines[-1]):
             lines.pop()
-        return lines[-1].strip()[:WORDS] if lines else "it printed nothing"
+        return lines[-1].strip()[:LAST_WORDS] if lines else "it printed nothing"
 
 
 def start(
@@ -111,7 +111,7 @@ def start(
     stopped = False
     try:
         if keep:
-            stopped = _wait(process, mark, look)
+            stopped = _wait_or_end(process, mark, look)
             if limited and record is not None:
                 write_ended(record, end_family(process, mark))
         else:
@@ -124,7 +124,9 @@ def start(
     return Finished(process.returncode, output, errors, stopped, problem, began, time.time())
 
 
-def _wait(process: subprocess.Popen[bytes], mark: str, look: Callable[[], bool] | None) -> bool:
+def _wait_or_end(
+    process: subprocess.Popen[bytes], mark: str, look: Callable[[], bool] | None
+) -> bool:
     """Wait for the end, and return whether it is ours; whatever ends this ends the command."""
     try:
         while process.poll() is None:

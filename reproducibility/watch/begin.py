@@ -38,7 +38,7 @@ TELLING = (
     "TF_",
 )
 
-WORDS = 200  # characters of an error
+SHOWN_OF_AN_ERROR = 200  # characters of an error
 WAIT_AT_OS_EXIT = 20  # seconds that `os._exit` waits for the record
 
 
@@ -82,7 +82,7 @@ class Session:
                 lacking = hook.self_test()
             except Exception as error:
                 first = str(error).partition("\n")[0]  # of JAX's, which may be long
-                lacking = f"{type(error).__name__}: {first[:WORDS]}"
+                lacking = f"{type(error).__name__}: {first[:SHOWN_OF_AN_ERROR]}"
             if lacking:
                 self.writing.problem(f"the recorder does not see every call: {lacking}")
         self._leave_after_the_last()
