@@ -115,6 +115,8 @@ def install(watch: Watch) -> None:
     _replace(pxla, "MeshExecutableFastpathData", _seen_path(pxla.MeshExecutableFastpathData))
     _replace(dispatch, "_batched_device_put_impl", _putting(dispatch._batched_device_put_impl))
     _replace(pjit, "config", _SettingsOfCalls(pjit.config))
+    if hasattr(_private("api"), "_PmapFastpathData"):  # before JAX 0.8, `pmap` has one of its own
+        _replace(_private("api"), "_PmapFastpathData", lambda *anything, **named: None)
     if _fast:
         kind = _class_of_functions()
         _replace(kind, "__call__", _calling(kind.__call__))
@@ -164,6 +166,8 @@ def _forget_fast_paths() -> None:
     _private("pjit")._cpp_pjit_cache_fun_only.clear()
     _private("pjit")._cpp_pjit_cache_explicit_attributes.clear()
     caches.clear_all()
+    for mapped in list(getattr(_private("api"), "_pmap_cache_clears", ())):
+        mapped._cache_clear()
 
 
 # Of what XLA loaded, by its identity: it is kept alive so that no other one gets that.
@@ -422,19 +426,11 @@ def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
 def plain_settings() -> contextlib.AbstractContextManager[Any]:
     """The settings under which the recorder's own programs are compiled and called."""
     config, stack = _private("config"), contextlib.ExitStack()
-    for name, value in (
-        ("enable_x64", True),
-        ("disable_jit", False),
-        ("debug_nans", False),
-        ("debug_infs", False),
-        ("check_tracer_leaks", False),
-        ("log_compiles", False),
-        ("enable_compilation_cache", False),
-        ("no_tracing", False),
-        ("transfer_guard_host_to_device", "allow"),
-        ("transfer_guard_device_to_device", "allow"),
-        ("transfer_guard_device_to_host", "allow"),
-    ):
+    off = "disable_jit debug_nans debug_infs check_tracer_leaks log_compiles no_tracing"
+    values: dict[str, Any] = dict.fromkeys([*off.split(), "enable_compilation_cache"], False)
+    for way in ("host_to_device", "device_to_device", "device_to_host"):
+        values[f"transfer_guard_{way}"] = "allow"
+    for name, value in {"enable_x64": True, **values}.items():
         state = getattr(config, name, None)
         if callable(state):
             stack.enter_context(state(value))
