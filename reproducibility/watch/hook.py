@@ -15,7 +15,7 @@ import importlib
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .compiled import Compiled
@@ -23,15 +23,17 @@ from .compiled import Compiled
 _busy = threading.local()  # what this thread is at, and with which arguments
 
 
-@contextlib.contextmanager
-def unseen() -> Iterator[None]:
+class unseen:
     """What this thread does meanwhile is the recorder's own work, and is not recorded."""
-    before = getattr(_busy, "now", False)
-    _busy.now = True
-    try:
-        yield
-    finally:
-        _busy.now = before
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = getattr(_busy, "now", False)
+        _busy.now = True
+
+    def __exit__(self, *error: object) -> None:
+        _busy.now = self._before
 
 
 def is_unseen() -> bool:
@@ -113,6 +115,7 @@ def install(watch: Watch) -> None:
     _replace(executable, "unsafe_call", property(_learning_names(executable.unsafe_call.fget)))
     _replace(replicated, "__call__", _executing(replicated.__call__))
     _replace(pxla, "MeshExecutableFastpathData", _seen_path(pxla.MeshExecutableFastpathData))
+    _replace(pjit, "_get_fastpath_data", _if_fast(pjit._get_fastpath_data))
     _replace(dispatch, "_batched_device_put_impl", _putting(dispatch._batched_device_put_impl))
     _replace(pjit, "config", _SettingsOfCalls(pjit.config))
     if hasattr(_private("api"), "_PmapFastpathData"):  # before JAX 0.8, `pmap` has one of its own
@@ -277,6 +280,11 @@ def _seen_path(fastpath: Callable[..., Any]) -> Callable[..., Any]:
             return None
 
     return seen
+
+
+def _if_fast(fastpath: Callable[..., Any]) -> Callable[..., Any]:
+    """Do not look for a way that is not taken."""
+    return lambda *arguments, **named: fastpath(*arguments, **named) if _fast else None
 
 
 @functools.lru_cache(maxsize=1)

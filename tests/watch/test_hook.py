@@ -44,6 +44,7 @@ PRIVATE = {
     ),
     "pjit": (
         "config.no_tracing",
+        "_get_fastpath_data",
         "_cpp_pjit_cache_fun_only.clear",
         "_cpp_pjit_cache_explicit_attributes.clear_all",
     ),
