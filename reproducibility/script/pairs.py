@@ -48,10 +48,12 @@ def _script_of(process: Process) -> str:
 def unlike(a: Process, b: Process) -> list[str]:
     """Say which script, versions, and variables that may matter, the two runs had otherwise."""
     facts = []
+    # The script may have set some itself; a run that was killed does not say.
+    whole = all("variables" in (process.end or {}) for process in (a, b))
     for process in (a, b):
         python = {"Python": process.start.get("python")}
         versions = (process.end or {}).get("versions") or {}
-        variables = (process.end or process.start).get("variables") or {}
+        variables = ((process.end if whole else None) or process.start).get("variables") or {}
         facts.append({**python, **versions, **variables})
     if a.end is None or b.end is None:  # which has the versions
         facts = [{name: each[name] for name in each if name.isupper()} for each in facts]

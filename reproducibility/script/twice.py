@@ -143,7 +143,7 @@ def twice(
             found.cause, found.confirmed, found.tried = cause.name, cause.confirmed, cause.tried
             found.source, found.settled = cause.source, cause.settled
             found.traced = cause.traced
-        if compared.roots and is_worth_keeping(compared.roots[0]):
+        if compared.roots and not found.confirmed and is_worth_keeping(compared.roots[0]):
             found.again = look_again(compared.roots[0], runs.record(1, ""), runs.keeping)
         elif found.verdict == "same" and not runs.reached:
             _look_without_the_recorder(found, runs, finished)
