@@ -16,14 +16,24 @@ def pairs_of(ones: list[Process], others: list[Process]) -> list[tuple[Process, 
     found = []
     ones, others = ones.copy(), others.copy()
     for one in ones.copy():
-        other = next((each for each in others if command_of(each) == command_of(one)), None)
+        other = next((each for each in others if _who(each) == _who(one)), None)
         if other is not None:
             found.append((one, other))
             ones.remove(one)
             others.remove(other)
     if len(ones) == len(others):  # the same with another argument, such as the name of a folder
-        found += zip(ones, others, strict=True)
+        found += zip(*(sorted(each, key=_place) for each in (ones, others)), strict=True)
     return sorted(found, key=lambda pair: int(pair[0].path.name.partition("-")[2]))
+
+
+def _who(process: Process) -> tuple[str, list[int]]:
+    """Return what was started, and which process of its job it was."""
+    return command_of(process), _place(process)
+
+
+def _place(process: Process) -> list[int]:
+    """Return which process of its job it was, and how many there are."""
+    return (process.end or {}).get("place") or [0, 1]
 
 
 def command_of(process: Process) -> str:

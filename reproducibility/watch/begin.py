@@ -50,6 +50,7 @@ class Session:
         self.calls = Calls(self.writing)
         self.host = Host(self.writing, self.calls, _may_tell)
         self._tested = self._ended = False
+        self._place = (0, 1)  # which process of its job, and of how many
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
         self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
         if wanted := os.environ.get("REPRODUCIBILITY_KEEP"):
@@ -78,6 +79,7 @@ class Session:
         if not self._tested:
             self._tested = True
             self.writing.called()
+            self._place = _place_in_job()
             try:
                 lacking = hook.self_test()
             except Exception as error:
@@ -114,7 +116,8 @@ class Session:
         self.calls.shared.look_at_all()
         hook.uninstall()
         # Again, for the script may set some before it imports JAX.
-        self.writing.end(versions=_versions(), variables=_telling(), **facts)
+        facts |= {"versions": _versions(), "variables": _telling(), "place": self._place}
+        self.writing.end(**facts)
 
 
 def with_the_script(directory: str) -> None:
@@ -225,6 +228,15 @@ def _versions() -> dict[str, str]:
         if version is not None:
             found[name] = str(version)
     return found
+
+
+def _place_in_job() -> tuple[int, int]:
+    """Return which of the processes this is that compute together, and how many there are."""
+    jax: Any = sys.modules["jax"]
+    try:
+        return jax.process_index(), jax.process_count()
+    except Exception:  # it pairs records; without it the order in which they began does
+        return 0, 1
 
 
 def _has_backend() -> bool:

@@ -219,3 +219,49 @@ def test_a_file_that_only_explains_is_covered_too(tmp_path: Path, name: str) -> 
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RecordDamagedError):
         processes_of(tmp_path / "a")
+
+
+# A job of two processes of one command; which of them starts first is the other way around in the
+# second run, and each has a state of its own.
+JOB = """\
+import os, socket, subprocess, sys, time
+def begin(place, number):
+    command = [sys.executable, *sys.argv]
+    child = subprocess.Popen(command, env={**os.environ, "PLACE": place, "ADDRESS": address})
+    while child.poll() is None and not os.path.isdir(f"{record}/process-{number}"):
+        time.sleep(0.01)
+    return child
+if "PLACE" not in os.environ:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    order = ("0", "1") if sys.argv[1] == "1" else ("1", "0")
+    record, begun = os.environ["REPRODUCIBILITY_RECORD"], []
+    try:
+        for number, place in enumerate(order, 2):
+            begun.append(begin(place, number))
+        sys.exit(any([each.wait(150) for each in begun]))
+    finally:
+        [each.kill() for each in begun]
+import jax, numpy as np
+place = int(os.environ["PLACE"])
+jax.distributed.initialize(os.environ["ADDRESS"], 2, place, initialization_timeout=120)
+assert jax.process_count() == 2
+x = jax.device_put(np.full(3, place, np.float32), jax.local_devices()[0])
+jax.jit(lambda x: x + 1)(x).block_until_ready()
+jax.distributed.shutdown()
+"""
+
+
+@pytest.mark.long
+def test_processes_of_one_job_are_paired_by_their_place(tmp_path: Path) -> None:
+    """Of two processes of one command each is compared with the one in its place."""
+    (tmp_path / "job.py").write_text(JOB)
+    for number in ("1", "2"):
+        command = [sys.executable, "-m", "reproducibility", "record", f"r{number}", "--"]
+        command += [sys.executable, "job.py", number]
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=240)
+    found = compare_records(tmp_path / "r1", tmp_path / "r2")
+    assert (found.verdict, found.problems) == ("same", [])
+    places = [(each.end or {}).get("place") for each in processes_of(tmp_path / "r1")]
+    assert sorted(place for place in places if place[1] == 2) == [[0, 2], [1, 2]]
