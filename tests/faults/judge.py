@@ -73,9 +73,14 @@ def _of_a_difference(fault: Planted, text: str, answer: dict[str, Any]) -> Outco
     wanted = lines_of(fault.cause, text) | lines_of(fault.enters, text)
     kinds = [kind for each in fault.classes for kind in KINDS[each]]
     roots = _first_places(answer["roots"])
-    named = [root for root in roots if _names(root, fault) or _places(root) & wanted]
+    named = [
+        root
+        for root in roots
+        if _names(root, fault) or _places(root) & wanted or _in_cell(root["lines"], fault)
+    ]
     source = answer.get("source")
-    if source and _numbers(source["lines"]) & lines_of(fault.cause, text):
+    asked = source["lines"] if source else []
+    if _numbers(asked) & lines_of(fault.cause, text) or _in_cell(asked, fault):
         named.append(roots[0])
     if any(root["kind"] in kinds for root in named):
         return "right"
@@ -94,6 +99,11 @@ def _names(root: dict[str, Any], fault: Planted) -> bool:
     """Whether a root names the argument, or a part of it."""
     names = {name for full in root["names"] for name in (full, re.split(r"[\[.]", full)[0])}
     return bool(fault.argument) and fault.argument in names
+
+
+def _in_cell(lines: list[str], fault: Planted) -> bool:
+    """Whether a line is that of the cause, in a cell of a notebook."""
+    return bool(fault.cell) and any(line.startswith(f"{fault.cell}, in ") for line in lines)
 
 
 def _places(root: dict[str, Any]) -> set[int]:

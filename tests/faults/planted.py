@@ -30,7 +30,8 @@ class Planted:
 
     `cause` is the line in which the value that varies is asked for, `enters` that of the compiled
     call in which it first enters, `argument` the name of the argument there. `kind` is a word or
-    two for the table. `causes` are what may be confirmed; usually there is one.
+    two. `causes` are what may be confirmed; usually there is one. `cell` is where the cause is in a
+    cell of a notebook, as Python calls it: `<cell 2>:3`.
     """
 
     script: str
@@ -43,6 +44,7 @@ class Planted:
     classes: tuple[str, ...]
     causes: tuple[str, ...]
     author: str
+    cell: str = ""
 
     @property
     def id(self) -> str:
@@ -95,6 +97,7 @@ def _planted(script: str, facts: dict[str, object]) -> Planted:
         classes=_words(facts["class"], get_args(FaultClass.__value__)),
         causes=_words(facts["cause_class"], CAUSES),
         author=_words(facts.get("author", "stranger"), get_args(Author.__value__))[0],
+        cell=str(facts.get("cell", "")),
     )
 
 

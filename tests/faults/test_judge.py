@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -143,6 +144,14 @@ def test_the_same_is_missed() -> None:
     same = {"verdict": "same", "roots": [], **NO_SOURCE}
     assert outcome(**same) == "missed"
     assert outcome(differed=False, **same) == "agreed by chance"
+
+
+def test_a_line_of_a_cell() -> None:
+    """The line of a notebook's cell names the fault, if it is that one."""
+    fault = dataclasses.replace(FAULT, cell="<cell 2>:3")
+    for line, found in (("<cell 2>:3", "right"), ("<cell 2>:33", "wrong line")):
+        answer = RIGHT | {"roots": [ROOT | ELSEWHERE | {"lines": [f"{line}, in <module>"]}]}
+        assert judge(fault, SCRIPT, answer | NO_SOURCE, differed=True).outcome == found
 
 
 def test_what_cannot_be_told_is_not_right() -> None:
