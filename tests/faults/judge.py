@@ -107,8 +107,10 @@ def _in_cell(lines: list[str], fault: Planted) -> bool:
 
 
 def _places(root: dict[str, Any]) -> set[int]:
-    """Return the numbers of the lines that are shown for a root: of both runs, if they differ."""
-    return _numbers(root["lines"] + (root["other_lines"] if root["kind"] != "host" else []))
+    """Return the numbers of the lines shown for a root: in both runs, and in the program."""
+    of_the_other = root["other_lines"] if root["kind"] != "host" else []
+    of_the_program = (root.get("program_differs") or {}).get("lines", [])
+    return _numbers([*root["lines"], *of_the_other, *of_the_program])
 
 
 def _numbers(lines: list[str]) -> set[int]:
