@@ -30,6 +30,8 @@ type Outcome = Literal[
     "miscounted",
 ]
 FATAL: tuple[Outcome, ...] = ("missed", "wrongly confirmed")
+# What a cause is called in an answer, where the fault calls it otherwise.
+CALLED = {"addresses": "address"}
 PLACES = 3  # places in which a difference begins that are looked at; the report shows five
 # What the roots of an answer are called, by the class of the fault.
 KINDS = {
@@ -60,7 +62,7 @@ def judge(fault: Planted, text: str, answer: dict[str, Any] | None, *, differed:
     if answer is None:
         return Judgement("no answer", "no JSON")
     got, confirmed = _in_words(answer, text), bool(answer["confirmed"])
-    if confirmed and answer["cause"] not in fault.causes:
+    if confirmed and CALLED.get(answer["cause"], answer["cause"]) not in fault.causes:
         return Judgement("wrongly confirmed", got, confirmed)
     if answer["verdict"] == "same":
         return Judgement("missed" if differed else "agreed by chance", got, confirmed)

@@ -139,6 +139,14 @@ def test_another_confirmed_cause_is_fatal(cause: str) -> None:
     assert outcome(cause=cause, confirmed=False) == "right"
 
 
+def test_what_a_cause_is_called() -> None:
+    """An address is held with all others, and is the same cause."""
+    fault = dataclasses.replace(FAULT, causes=("address",))
+    answer = RIGHT | {"cause": "addresses"}
+    assert judge(fault, SCRIPT, answer, differed=True).outcome == "right"
+    assert outcome(cause="addresses") == "wrongly confirmed"
+
+
 def test_the_same_is_missed() -> None:
     """Runs that printed different results are not the same; those that agreed by chance are."""
     same = {"verdict": "same", "roots": [], **NO_SOURCE}
