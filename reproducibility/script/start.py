@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from reproducibility.errors import ConfigError
-from reproducibility.script.ending import ASKED, LOOK_EVERY, end_family
+from reproducibility.script.ending import ASKED, end_family
 from reproducibility.script.screen import Screen
 from reproducibility.watch.writing import write_ended
 
 WATCH = Path(__file__).parents[1] / "watch"
 PRINTED = ("stdout.txt", "stderr.txt")  # the files of what it prints
+BETWEEN_LOOKS = 0.5  # seconds; the end of the command is seen at once
 LAST_OF_IT = 2.0  # seconds until a stream that something holds open is left
 LAST_WORDS = 200  # characters of a script's last line that are shown when it fails
 # What JAX writes below an error.
@@ -81,7 +82,7 @@ def start(
             of passed on.
         stdin: what it reads, if that is not what this process reads.
         screen: shows what it prints.
-        look: is called all the time; the command is ended once it returns True.
+        look: is called twice a second; the command is ended once it returns True.
         limited: whether it ends itself at a call; what it has started is ended then, too.
 
     Raises:
@@ -131,7 +132,7 @@ def _wait_or_end(
     try:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LOOK_EVERY if look else None)
+                process.wait(BETWEEN_LOOKS if look else None)
             if look is not None and process.returncode is None and look():
                 end_family(process, mark)
                 return True

@@ -38,8 +38,6 @@ from reproducibility.script.start import (
 )
 from reproducibility.script.written import Contents, contents_of, written_remark
 
-SAY_EVERY = 0.5  # seconds between two looks at a record that grows
-
 
 @dataclass
 class Twice:
@@ -281,16 +279,10 @@ class _Runs:
         began = time.monotonic()
         counted = CountedCalls(record) if record else None
         growing = GrowingComparison(self.record(1, ""), record) if record and compare else None
-        last = began
 
         def look() -> bool:
-            nonlocal last
-            now = time.monotonic()
-            if now - last < SAY_EVERY:
-                return False
-            last = now
             calls = f"calls of JAX: {counted.count():,}, " if counted else ""
-            self._screen.progress(f"… {calls}{in_words(now - began)}")
+            self._screen.progress(f"… {calls}{in_words(time.monotonic() - began)}")
             return growing is not None and growing.diverged()
 
         return look
