@@ -17,7 +17,12 @@ from reproducibility.cli.machines import DoctorCommand
 from reproducibility.cli.parse import Subcommand, parse_arguments, split_arguments
 from reproducibility.cli.process_state import quiet_orbax, warnings_as_sentences
 from reproducibility.cli.runs import CheckCommand, CompareCommand, DigestCommand, TraceCommand
-from reproducibility.cli.scripts import TWICE_PRINTS, RecordCommand, TwiceCommand
+from reproducibility.cli.scripts import (
+    TWICE_PRINTS,
+    InterruptCommand,
+    RecordCommand,
+    TwiceCommand,
+)
 from reproducibility.cli.terminal import print_versions, say_on_stderr
 from reproducibility.cli.training import TrainCommand
 from reproducibility.errors import ConfigError, ExitCode, ReproducibilityError
@@ -68,6 +73,7 @@ class LaunchCommand:
 # In the order of `--help`.
 COMMANDS = {
     "twice": Subcommand(TwiceCommand, runs_from=("--",), prints=TWICE_PRINTS),
+    "interrupt": Subcommand(InterruptCommand, runs_from=("--",)),
     "record": Subcommand(RecordCommand, positional=True, runs_from=("--",)),
     "train": Subcommand(TrainCommand),
     "launch": Subcommand(LaunchCommand, runs_from=("--", "train")),
@@ -100,7 +106,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except ReproducibilityError as error:
         code = _fail(str(error), error, error.exit_code)
     except KeyboardInterrupt as error:
-        scripts = ("twice", "record")  # what runs there is not ours to go on with
+        scripts = ("twice", "interrupt", "record")  # what runs there is not ours to go on with
         goes_on = "" if set(arguments[:1]) & set(scripts) else " The same command goes on."
         reason = f"Interrupted; what was saved before is intact.{goes_on}"
         code = _fail(reason, error, ExitCode.INTERRUPTED)

@@ -14,7 +14,12 @@ from typing import Annotated
 
 from reproducibility.cli.parse import named
 from reproducibility.cli.process_state import terminated_as_interrupted
-from reproducibility.cli.terminal import print_outcome, print_script_report, say_on_stderr
+from reproducibility.cli.terminal import (
+    print_outcome,
+    print_resumption,
+    print_script_report,
+    say_on_stderr,
+)
 from reproducibility.errors import ConfigError
 
 # What the example of `twice --help` may print.
@@ -80,6 +85,59 @@ class TwiceCommand:
             )
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_script_report, reasons, as_json=self.json)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InterruptCommand:
+    """Run a script whole, then stopped and resumed, and say what the resumed run lost.
+
+    After `--` comes the command, as you would type it; `{dir}` in it is a fresh directory: one for
+    the whole run, and one for the first part and the second start. The first part is ended in the
+    middle of a step. Each input of the first resumed step is looked up in the whole run: which of
+    its steps had that value. What the script prints goes to stderr.
+
+    Exit code: 0 the same, 1 different, 2 refused, 3 cannot be told.
+
+    Example: reproducibility interrupt --at 22 --resume=--resume -- python train.py --workdir {dir}
+    """
+
+    at: Annotated[int, named("at", "STEP")] = 0
+    """End the first part in the middle of this step, from 1, counted by calls of the step
+    function."""
+    stop: Annotated[str, named("stop", "ARGS")] = ""
+    """Arguments with which the script stops by itself, instead: --stop='--stop-after 22'."""
+    resume: Annotated[str, named("resume", "ARGS")] = ""
+    """Arguments that the second start has more, such as --resume='--resume'."""
+    signal: Annotated[str, named("signal", "NAME")] = "KILL"
+    """The signal that ends the first part."""
+    step_function: Annotated[str, named("step-function", "NAME")] = ""
+    """The compiled function that makes a step; without, it is found."""
+    keep: Annotated[Path | None, named("keep", "DIR")] = None
+    """Keep the records, and what the runs printed, in this new directory."""
+    env: tuple[str, ...] = ()
+    """Environment variables of the runs, each as NAME=VALUE; `{run}` and `{dir}` are replaced."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self, command: list[str]) -> int:
+        """Run it, print the verdict and the table."""
+        from reproducibility.script.interrupt import interrupt
+
+        variables = dict(_name_and_value(text) for text in self.env)
+        with terminated_as_interrupted():
+            found = interrupt(
+                command,
+                at=self.at,
+                stop=self.stop,
+                resume=self.resume,
+                signal_name=self.signal,
+                step_function=self.step_function,
+                keep=self.keep,
+                variables=variables,
+                say=say_on_stderr,
+            )
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_resumption, reasons, as_json=self.json)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

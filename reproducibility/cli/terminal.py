@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.doctor import Diagnosis
     from reproducibility.reference.loop import TrainResult
     from reproducibility.script.align import Alignment
+    from reproducibility.script.resumption import Resumption
     from reproducibility.script.twice import Twice
 
 
@@ -153,6 +154,13 @@ def print_script_report(found: Twice | Alignment) -> None:
     from reproducibility.script.report import report_of
 
     print("\n".join(filter(None, (found.verdict, report_of(found)))))
+
+
+def print_resumption(found: Resumption) -> None:
+    """Print what was found about a resumed run."""
+    from reproducibility.script.lost import report_of_resumption
+
+    print("\n".join(filter(None, (found.verdict, report_of_resumption(found)))))
 
 
 def print_versions() -> None:

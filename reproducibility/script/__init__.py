@@ -10,6 +10,9 @@ finds where two records diverge, `growing` while they grow, `inherited` what the
 the second, `printed` what they print, `written` what files they write. `dataflow` reads which lines
 may be behind a call, `cause` confirms why, `repeat` executes a call again, `twice` runs the command
 and puts it together, and `report` says it.
+For a run that was stopped and resumed, `values` looks up every argument, `inputs` where another run
+had it, `resumption` compares the resumed run with the whole one, `lost` says it, and `interrupt`
+runs the command.
 
 Chapter: docs/guide/any_script.md
 """

@@ -123,9 +123,9 @@ def _root(group: Sequence[Root], begins: str, deep: int) -> list[str]:
     if root.what:
         lines.append(f"    {root.what}")
     lines += [f"    {text}" for text in _lines_of_program(root)]
-    lines += [f"    {_line_and_text(line)}" for line in root.site[:deep]]
+    lines += [f"    {line_and_text(line)}" for line in root.site[:deep]]
     if root.kind == "path":
-        lines += [f"    in the other run: {_line_and_text(line)}" for line in root.other_site[:1]]
+        lines += [f"    in the other run: {line_and_text(line)}" for line in root.other_site[:1]]
     if len(group) > 1 and deep > 1:
         lines.append(f"    {len(group) - 1:,} more begin on that line")
     return lines
@@ -134,7 +134,7 @@ def _root(group: Sequence[Root], begins: str, deep: int) -> list[str]:
 def _lines_of_program(root: Root) -> list[str]:
     """Return the lines of source of what differs in a program; those of a call follow."""
     found = root.program_differs
-    texts = [_line_and_text(line) for line in found.lines] if found else []
+    texts = [line_and_text(line) for line in found.lines] if found else []
     if len(texts) == 1 or len(set(texts)) == 1:
         return [f"at {texts[0]}, called in"]
     return [f"in the {run} run: {text}" for run, text in zip(RUNS, texts, strict=False)]
@@ -179,7 +179,7 @@ def _again(again: CallAgain | None) -> list[str]:
 
 
 def _event(event: Event) -> str:
-    return f"{event.what}, {_line_and_text(event.site[0])}" if event.site else event.what
+    return f"{event.what}, {line_and_text(event.site[0])}" if event.site else event.what
 
 
 def _near(file: str) -> str:
@@ -187,8 +187,12 @@ def _near(file: str) -> str:
     return near if len(near) < len(file) else file
 
 
-def _line_and_text(line: SourceLine) -> str:
-    """Write a line's file as seen from here, if that is shorter, and what stands in the line."""
+def line_and_text(line: SourceLine) -> str:
+    """Write a line's file as seen from here, if that is shorter, and what stands in the line.
+
+    Args:
+        line: one of a record.
+    """
     file = _near(line.file)
     where = f"{file}:{line.line}, in {line.function}"
     text = linecache.getline(line.file, line.line).strip()

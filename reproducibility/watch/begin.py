@@ -11,6 +11,7 @@ import functools
 import importlib.abc
 import importlib.machinery
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ class Session:
         self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
         if wanted := os.environ.get("REPRODUCIBILITY_KEEP"):
             self.calls.keeping = Keeping(self.writing.directory, wanted, _telling())
+        self._signal = int(os.environ.get("REPRODUCIBILITY_SIGNAL") or 0)
 
     def install(self) -> None:
         """Watch JAX, which has been imported."""
@@ -100,10 +102,21 @@ class Session:
         made = self.calls.number
         kept = self.calls.keeping is not None and self.calls.keeping.done
         if kept or made >= self._most or (made and monotonic() > self._until):
+            if self._signal and not kept:
+                self._interrupt()
+                return
             self.end(ended_at=self.calls.most)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+    def _interrupt(self) -> None:
+        """Send the signal that was asked for, once; what the script does then is its own."""
+        number, self._most, self._until = self._signal, sys.maxsize, float("inf")
+        deadly = number == signal.SIGKILL or signal.getsignal(number) == signal.SIG_DFL
+        if deadly:
+            self.end(ended_at=self.calls.most)
+        os.kill(os.getpid(), number)
 
     def end(self, **facts: Any) -> None:
         """Write what waits, and leave JAX alone."""

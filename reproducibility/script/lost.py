@@ -1,0 +1,216 @@
+"""What a resumed run lost, in words: the table of its inputs, and what follows from it for certain.
+
+The rule: the table is the answer. A sentence below it says only what the table, or the records,
+leave no other reading for.
+Chapter: docs/guide/interrupted.md
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from reproducibility.script.inputs import FoundInput, InputRow, rows_of
+from reproducibility.script.reading import SourceLine
+from reproducibility.script.report import line_and_text
+from reproducibility.script.resumption import Resumption
+from reproducibility.script.values import ValuedCall
+
+ROWS_SHOWN = 20  # rows of the table; --json has all
+NAMES = 3  # names in a sentence
+
+
+def report_of_resumption(found: Resumption) -> str:
+    """Return the report of a resumed run, without the verdict.
+
+    Args:
+        found: what `interrupt` or `compare_resumed` returned.
+    """
+    lines = []
+    if found.verdict == "same":
+        lines.append(found.reason)
+    if found.inputs and found.call:
+        rows = rows_of(found.inputs)
+        lines += [_title_of_table(found), *_table_of_inputs(rows), *sentences(found, rows)]
+    if found.call:
+        lines += [f"called in {line_and_text(line)}" for line in found.call.site[:1]]
+    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"note: {problem}" for problem in found.problems]
+    return "\n".join(lines)
+
+
+def _title_of_table(found: Resumption) -> str:
+    assert found.call is not None
+    name, steps = found.call.program.called, f"{found.whole_steps:,}"
+    if found.beside is None:
+        return f"the first resumed call of {name} has, of the {steps} calls of the whole run,"
+    return f"that call of {name} has, of the calls of the whole run,"
+
+
+def _table_of_inputs(rows: Sequence[InputRow]) -> list[str]:
+    width = max(len(row.name) for row in rows[:ROWS_SHOWN])
+    lines = [f"    {row.name:<{width}}  {row.words}" for row in rows[:ROWS_SHOWN]]
+    if len(rows) > ROWS_SHOWN:
+        lines.append(f"    and {len(rows) - ROWS_SHOWN} more")
+    return lines
+
+
+def sentences(found: Resumption, rows: Sequence[InputRow]) -> list[str]:
+    """Return what follows from the table for certain.
+
+    Args:
+        found: a resumed run that differs.
+        rows: the table.
+    """
+    inputs = [each for each in found.inputs if each.kind != "every"]
+    state = [each for each in inputs if each.carried]
+    started = [row for row in rows if row.calls == (1,)]
+    others = [row for row in rows if row not in started]
+    lines = [*_swapped(found), *_not_restored(started, state, alone=not others)]
+    if found.beside is None:
+        lines += _behind(others, _of_state(state))
+    lines += _were_one(found)
+    for row in others:
+        if row.inputs[0].kind == "unseen":
+            lines += _where_it_was_made(found, row)
+    return lines + _restored_and_not_used(found, rows, _usual_call(others))
+
+
+def _usual_call(rows: Sequence[InputRow]) -> int:
+    """Return the call that most rows are of; 0 if that is no single one."""
+    counts = Counter(call for row in rows for call in row.calls)
+    best = counts.most_common(2)
+    if not best or (len(best) == 2 and best[0][1] == best[1][1]):
+        return 0
+    return best[0][0]
+
+
+def _of_state(state: Sequence[FoundInput]) -> int:
+    """Return the only call that all of the state is of that was restored; 0 if there is none."""
+    found = [set(each.calls) for each in state if each.kind == "calls" and each.calls != (1,)]
+    calls = set.intersection(*found) if found else set()
+    return calls.pop() if len(calls) == 1 else 0
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(names))
+    if len(shown) > NAMES:
+        return f"{', '.join(shown[:NAMES])} and {len(shown) - NAMES} more"
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def _not_restored(
+    started: Sequence[InputRow], state: Sequence[FoundInput], *, alone: bool
+) -> list[str]:
+    """Say what equals what it was before step 1; `alone` if there is nothing else."""
+    kept = [row for row in started if any(each.carried for each in row.inputs)]
+    fed = [row for row in started if row not in kept]
+    lines = []
+    if not alone and state and all(each.calls == (1,) for each in state):
+        return ["all that a step passes on equals what it was before step 1: it was not restored"]
+    if kept:
+        names = _names([row.name for row in kept])
+        verb = "equals what it was" if len(kept) == 1 else "equal what they were"
+        lines.append(f"{names} {verb} before step 1: not restored")
+    if fed:
+        names = _names([row.name for row in fed])
+        lines.append(f"{names}: as in step 1 again")
+    return lines
+
+
+def _behind(rows: Sequence[InputRow], of_state: int) -> list[str]:
+    """Say how far what is fed is from the state."""
+    lines = []
+    for row in rows:
+        if not of_state or len(row.calls) != 1 or row.calls[0] == of_state:
+            continue
+        if any(each.carried for each in row.inputs):
+            continue
+        away = row.calls[0] - of_state
+        count = f"{abs(away):,} step{'s' * (abs(away) > 1)}"
+        what = "behind" if away < 0 else "ahead of"
+        then = {-1: f"; that of call {row.calls[0]:,} is used twice", 1: ""}.get(away, "")
+        if away == 1:
+            then = f"; that of call {of_state:,} is left out"
+        lines.append(f"{row.name} is {count} {what} the state{then}")
+    return lines
+
+
+def _swapped(found: Resumption) -> list[str]:
+    """Say which two inputs have each other's values."""
+    if found.call is None or found.values is None:
+        return []
+    wrong = [each for each in found.inputs if each.kind == "elsewhere"]
+    lines = []
+    for number, one in enumerate(wrong):
+        for two in wrong[number + 1 :]:
+            mine, its = found.call.values[one.place], found.call.values[two.place]
+            at = [
+                n
+                for n, step in enumerate(found.values.steps, 1)
+                if (step.values[one.place], step.values[two.place]) == (its, mine)
+            ]
+            if at:
+                lines.append(f"{one.name} and {two.name} are swapped: those of call {at[-1]:,}")
+    return lines
+
+
+def _were_one(found: Resumption) -> list[str]:
+    """Say which two inputs were equal in every call, and are not now."""
+    if found.call is None or found.values is None or len(found.values.steps) < 2:
+        return []
+    steps, call, lines = found.values.steps, found.call, []
+    changing = [each for each in found.inputs if each.kind != "every"]
+    columns = {each.place: tuple(step.values[each.place] for step in steps) for each in changing}
+    for number, one in enumerate(changing):
+        for two in changing[number + 1 :]:
+            equal = columns[one.place] == columns[two.place]
+            if equal and call.values[one.place] != call.values[two.place]:
+                lines.append(f"{one.name} and {two.name} were equal in every call of the whole run")
+    return lines
+
+
+def _where_it_was_made(found: Resumption, row: InputRow) -> list[str]:
+    """Say which call returned a value that the whole run never had there."""
+    call = found.call
+    assert call is not None
+    for each in row.inputs:
+        origin = call.origins[each.place] if each.place < len(call.origins) else None
+        maker = next((c for c in found.before if origin and c.number == origin.call), None)
+        if maker is not None:
+            return [f"{each.name} was made by {_call_and_line(maker)}"]
+    return []
+
+
+def _call_and_line(call: ValuedCall) -> str:
+    site: Sequence[SourceLine] = call.site[:1]
+    return call.program.called + "".join(f", {line_and_text(line)}" for line in site)
+
+
+def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: int) -> list[str]:
+    """Say which right value was there before the call, and was not what it got."""
+    beside = found.beside
+    if beside is None and found.values and usual:
+        beside = found.values.steps[usual - 1]
+    if beside is None or found.call is None:
+        return []
+    lines = []
+    for row in rows:
+        for each in row.inputs:
+            right = beside.values[each.place]
+            usable = each.kind in ("unseen", "calls") and each.place not in _numbers(found.call)
+            if not usable or right == found.call.values[each.place]:
+                continue
+            use = next((c for c in found.before if right in (*c.values, *c.results)), None)
+            if use is not None:
+                lines.append(f"the right value of {each.name} was there, in {_call_and_line(use)}")
+                break
+    return lines
+
+
+def _numbers(call: ValuedCall) -> set[int]:
+    """Return the places of single numbers, which are the same by chance."""
+    shapes = call.program.shapes
+    if len(shapes) != len(call.values):
+        return set(range(len(call.values)))
+    return {i for i, text in enumerate(shapes) if text.endswith("[]") and text[:3] != "key"}

@@ -1,0 +1,318 @@
+"""A run that was stopped and resumed: what it lost is named, and a right resume is the same."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reproducibility import record
+from reproducibility.script.lost import report_of_resumption
+from reproducibility.script.resumption import Resumption, compare_resumed, run_of_steps
+
+STEPS, SAVED = 9, 5
+
+
+class Moments(NamedTuple):
+    """What an optimiser keeps."""
+
+    count: jax.Array
+    mu: dict[str, jax.Array]
+
+
+class State(NamedTuple):
+    """All that a training passes on; `shuffled` is the seed of the order of its data."""
+
+    params: dict[str, jax.Array]
+    opt_state: Moments
+    ema: dict[str, jax.Array]
+    key: jax.Array
+    position: int
+    shuffled: int
+
+
+@jax.jit
+def train_step(params: Any, opt_state: Moments, batch: Any, key: Any, scale: Any) -> Any:
+    """Return the next parameters and moments."""
+
+    def loss_of(p: Any) -> Any:
+        kept = jax.random.bernoulli(key, 0.8, (4,))
+        return (jnp.tanh(batch @ p["w"] + p["b"][None]) * kept[None] * p["c"][None] * scale).sum()
+
+    gradient = jax.grad(loss_of)(params)
+    mu = jax.tree.map(lambda m, g: 0.9 * m + g, opt_state.mu, gradient)
+    rate = 0.1 / (1 + opt_state.count.astype(jnp.float32))
+    params = jax.tree.map(lambda p, m: p - rate * m, params, mu)
+    return params, Moments(opt_state.count + 1, mu)
+
+
+@jax.jit
+def ema_update(ema: Any, params: Any) -> Any:
+    """Return the next average."""
+    return jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, ema, params)
+
+
+def first_state() -> State:
+    """Return what a training begins with."""
+    params = {"w": jax.random.normal(jax.random.key(0), (3, 4)), "b": jnp.linspace(0, 1, 4)}
+    params["c"] = params["b"] + 1
+    moments = Moments(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
+    return State(params, moments, params, jax.random.key(1), 0, 0)
+
+
+def train(state: State, steps: int) -> State:
+    """Train with batches whose order is drawn on the host."""
+    params, opt_state, ema, key, position, shuffled = state
+    data = np.random.default_rng(9).normal(size=(64, 3)).astype("f")
+    order = np.random.default_rng(shuffled).permutation(64)
+    for number in range(steps):
+        batch = data[order[(position + number) * 4 :][:4]]
+        key, sub = jax.random.split(key)
+        params, opt_state = train_step(params, opt_state, batch, sub, np.float32(2))
+        ema = ema_update(ema, params)
+    jax.block_until_ready(params)
+    return State(params, opt_state, ema, key, position + steps, shuffled)
+
+
+def from_disk(state: State) -> State:
+    """Return a state as a checkpoint gives it back: arrays that no recorded call made."""
+
+    def again(array: Any) -> Any:
+        if not isinstance(array, jax.Array):
+            return array
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(np.asarray(jax.random.key_data(array)))
+        return jax.device_put(np.array(array))
+
+    return jax.tree.map(again, state)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Record a run that was never stopped."""
+    path = tmp_path_factory.mktemp("whole") / "record"
+    with record(path):
+        train(first_state(), STEPS)
+    return path
+
+
+def resumed(whole: Path, folder: Path, fault: Callable[[State], State], steps: int) -> Resumption:
+    """Compare a run that takes up what was saved after step 5, with a fault."""
+    saved = train(first_state(), SAVED)
+    with record(folder / "record"):
+        train(fault(from_disk(saved)), steps)
+    return compare_resumed(whole, folder / "record")
+
+
+def cast(state: State) -> State:
+    """Keep the parameters with fewer bits for a while."""
+    params = {
+        name: each.astype(jnp.bfloat16).astype(each.dtype) for name, each in state.params.items()
+    }
+    return state._replace(params=params)
+
+
+def swapped(state: State) -> State:
+    """Exchange two arrays of one shape."""
+    params = state.params
+    return state._replace(params={**params, "b": params["c"], "c": params["b"]})
+
+
+def test_a_right_resume_is_the_same(whole: Path, tmp_path: Path) -> None:
+    """All that follows is compared, to the end of the whole run."""
+    found = resumed(whole, tmp_path, lambda state: state, STEPS - SAVED)
+    assert (found.verdict, found.step) == ("same", "train_step")
+    assert found.continues_at == SAVED + 1
+    assert found.compared >= 2 * (STEPS - SAVED)
+
+
+# What is planted, how many steps follow, and what the report says.
+FAULTS: dict[str, tuple[Callable[[State], State], int, list[str]]] = {
+    "moments": (
+        lambda s: s._replace(opt_state=first_state().opt_state),
+        4,
+        ["params     the value of call 6", "opt_state equals what it was before step 1"],
+    ),
+    "counter": (
+        lambda s: s._replace(opt_state=s.opt_state._replace(count=jnp.int32(0))),
+        4,
+        ["opt_state.mu     the value of call 6", "opt_state.count equals what it was before step"],
+    ),
+    "key": (lambda s: s._replace(key=jax.random.key(1)), 4, ["key: as in step 1 again"]),
+    "data": (
+        lambda s: s._replace(position=3),
+        4,
+        ["batch      the value of call 4", "batch is 2 steps behind the state"],
+    ),
+    "twice": (lambda s: s._replace(position=4), 5, ["that of call 5 is used twice"]),
+    "skipped": (lambda s: s._replace(position=6), 3, ["that of call 6 is left out"]),
+    "epoch": (lambda s: s._replace(shuffled=1), 4, ["batch      not seen in the whole run"]),
+    "bfloat16": (
+        cast,
+        4,
+        ["params     not seen in the whole run", "was made by convert_element_type"],
+    ),
+    "average": (
+        lambda s: s._replace(ema=s.params),
+        4,
+        ["that call of ema_update", "ema  the value of params of call 5"],
+    ),
+    "average_at_start": (
+        lambda s: s._replace(ema=first_state().ema),
+        4,
+        ["ema equals what it was before step 1: not restored"],
+    ),
+    "state": (
+        lambda s: s._replace(params=first_state().params, opt_state=first_state().opt_state),
+        4,
+        ["all that a step passes on equals what it was before step 1"],
+    ),
+    "swapped": (
+        swapped,
+        4,
+        [
+            "params['b']  the value of params['c'] of call 6",
+            "params['b'] and params['c'] are swapped: those of call 6",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_a_resumed_run_lost_is_named(whole: Path, tmp_path: Path, name: str) -> None:
+    """The argument that was lost is named with the call whose value it has, and no other is."""
+    fault, steps, said = FAULTS[name]
+    found = resumed(whole, tmp_path, fault, steps)
+    report = report_of_resumption(found)
+    assert found.verdict == "different", report
+    for each in said:
+        assert each in report, report
+    if found.beside is None:
+        assert any(each.kind == "every" and each.name == "scale" for each in found.inputs)
+
+
+def test_a_run_that_began_from_zero_is_not_the_same(whole: Path, tmp_path: Path) -> None:
+    """A second start that repeats the whole run has resumed nothing."""
+    found = resumed(whole, tmp_path, lambda _: first_state(), STEPS)
+    assert (found.verdict, found.exit_code) == ("cannot be told", 3)
+    assert "began from zero" in found.reason
+
+
+def test_a_run_that_ends_too_early_is_different(whole: Path, tmp_path: Path) -> None:
+    """A resumed run that makes fewer steps than were left is not the same."""
+    found = resumed(whole, tmp_path, lambda state: state, STEPS - SAVED - 1)
+    assert found.verdict == "different"
+    assert "before the whole run" in found.reason
+
+
+def test_where_nothing_was_compared_nothing_is_the_same() -> None:
+    """Without a compared call there is no verdict but that."""
+    assert Resumption().verdict == "cannot be told"
+    assert replace(Resumption(), compared=3).verdict == "same"
+
+
+# A training that saves every third step; what is lost is said by its arguments.
+SCRIPT = """\
+import pickle, signal, sys
+from pathlib import Path
+import jax, jax.numpy as jnp, numpy as np
+folder, words = Path(sys.argv[1]), sys.argv[2:]
+saved = folder / "saved"
+step = jax.jit(lambda w, m, x: (w - 0.1 * (0.9 * m + x * w), 0.9 * m + x * w))
+w, m, begin = jnp.ones(3), jnp.zeros(3), 0
+if "--resume" in words and saved.exists():
+    w, m, begin = pickle.loads(saved.read_bytes())
+if "--deaf" in words:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for i in range(begin, 8):
+    w, m = step(w, jnp.zeros(3) if "--lose" in words and i == begin else m, np.float32(i + 1))
+    if i % 3 == 2 and "--keep-nothing" not in words:
+        saved.write_bytes(pickle.dumps((np.asarray(w), np.asarray(m), i + 1)))
+    if "--stop" in words and i == 4:
+        sys.exit()
+print("end", w)
+"""
+
+
+def interrupt(folder: Path, *words: str) -> dict[str, Any]:
+    """Return what `interrupt --json` says of the script, with its exit code and stderr."""
+    (folder / "train.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "reproducibility", "interrupt", "--json", *words]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=240
+    )
+    found = json.loads(done.stdout) if done.stdout else {}
+    return {**found, "code": done.returncode, "stderr": done.stderr}
+
+
+def script(*words: str) -> list[str]:
+    """Return what comes after the options."""
+    return ["--", sys.executable, "train.py", "{dir}", *words]
+
+
+def test_a_script_that_is_killed_and_resumes(tmp_path: Path) -> None:
+    """It is killed in the middle of a step, and the steps since the checkpoint are compared too."""
+    found = interrupt(tmp_path, "--at", "6", "--resume=--resume", "--keep", "kept", *script())
+    assert (found["code"], found["verdict"], found["continues_at"]) == (0, "same", 4)
+    assert found["resumed_steps"] == 5
+    assert found["stderr"].count("end ") == 2
+    part = run_of_steps(tmp_path / "kept/interrupted", "the first part")
+    assert part is not None
+    assert len(part.steps) == 5
+
+
+def test_a_script_that_loses_something(tmp_path: Path) -> None:
+    """What it lost is named; it stops by itself here."""
+    found = interrupt(tmp_path, "--stop=--stop", "--resume=--resume --lose", *script())
+    assert (found["code"], found["verdict"]) == (1, "different")
+    assert [each["calls"] for each in found["inputs"]] == [[4], [1], [4]]
+
+
+@pytest.mark.long
+def test_a_script_that_saves_nothing(tmp_path: Path) -> None:
+    """Its second start begins from zero, in these words."""
+    found = interrupt(tmp_path, "--at", "6", "--resume=--resume", *script("--keep-nothing"))
+    assert (found["code"], found["verdict"]) == (3, "cannot be told")
+    assert "began from zero" in found["reason"]
+
+
+@pytest.mark.long
+def test_a_script_that_ignores_the_signal(tmp_path: Path) -> None:
+    """It goes on to its end, in these words."""
+    found = interrupt(tmp_path, "--at", "6", "--signal", "TERM", *script("--deaf"))
+    assert (found["code"], found["verdict"]) == (3, "cannot be told")
+    assert "ignores the signal" in found["reason"]
+
+
+REFUSED = {
+    "no_directory": (["--at", "2", "--", sys.executable, "train.py"], "{dir}, {run} or --env"),
+    "no_step": (script(), "a step, from 1"),
+    "no_signal": (["--at", "2", "--signal", "LOUD", *script()], "name of a signal"),
+    "open_quote": (["--at", "2", "--resume='", *script()], "as in a shell"),
+    "no_command": (["--at", "2", "--", "no-such-command", "{dir}"], "none of that name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str) -> None:
+    """One sentence, before anything is run."""
+    words, said = REFUSED[name]
+    found = interrupt(tmp_path, *words)
+    assert found["code"] == 2
+    assert said in found["stderr"]
+    assert found["stderr"].count("\n") == 1
+
+
+def test_a_step_that_is_not_reached_is_refused(tmp_path: Path) -> None:
+    """The number of steps that the whole run makes is said; so are the functions to choose from."""
+    found = interrupt(tmp_path, "--at", "22", *script())
+    assert (found["code"], "one of the 8 calls" in found["stderr"]) == (2, True)
+    found = interrupt(tmp_path, "--at", "2", "--step-function", "train", *script())
+    assert (found["code"], "<lambda>" in found["stderr"]) == (2, True)
