@@ -6,12 +6,17 @@ Chapter: docs/guide/interrupted.md
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from reproducibility.script.reading import Call, CalledProgram, Process, SourceLine
+from reproducibility.watch.mixing import hexadecimal, sums_of_host, words_of_numpy
 from reproducibility.watch.texts import PROGRAMS
 
 NO_VALUE = ""  # the value of what was deleted, or is no array
@@ -83,7 +88,9 @@ def _with_values(thread: int, calls: dict[int, dict[int, Call]]) -> list[ValuedC
             value, origin = NO_VALUE, None
             if word == "=":
                 value, origin = before[0][place], before[1][place]
-            elif word in ("e", "m", "n", "s"):
+            elif word == "s":
+                value = _as_an_array(entered.get(place, NO_VALUE), pattern.program, place)
+            elif word in ("e", "m", "n"):
                 value = entered.get(place, NO_VALUE)
             elif word != "x":
                 value, origin = _referred(word, thread, call.number, calls)
@@ -103,6 +110,25 @@ def _with_values(thread: int, calls: dict[int, dict[int, Call]]) -> list[ValuedC
             )
         )
     return sorted(found, key=lambda each: each.number)
+
+
+def _as_an_array(token: str, program: CalledProgram, place: int) -> str:
+    """Return the fingerprint of a number of Python, as the array that the program takes."""
+    shapes = program.shapes  # some are of arguments that it drops
+    kind = shapes[place] if len(shapes) == len(program.arguments) > place else ""
+    bits = 64 if "64" in kind else 32
+    with contextlib.suppress(ValueError, OverflowError):
+        if token in ("True", "False"):
+            array = np.array(token == "True")
+        elif re.fullmatch(r"-?\d+", token):
+            if kind[:1] not in ("", "i", "u"):
+                return token
+            array = np.array(int(token), f"{kind[:1] or 'i'}{bits // 8}")
+        else:
+            array = np.array(float.fromhex(token), f"f{bits // 8}")
+        words = [word for plane in zip(*words_of_numpy(array), strict=True) for word in plane]
+        return hexadecimal(sums_of_host([np.array(words, np.uint32)], [len(words)]))[0]
+    return token
 
 
 def _referred(

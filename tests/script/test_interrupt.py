@@ -133,6 +133,20 @@ def test_a_right_resume_is_the_same(whole: Path, tmp_path: Path) -> None:
     assert found.compared >= 2 * (STEPS - SAVED)
 
 
+def test_a_number_of_python_equals_the_array_that_it_becomes(tmp_path: Path) -> None:
+    """A counter that begins as a number, is an array later, and is restored as a number."""
+    double = jax.jit(lambda i, x, yes: (i + 1, x * 2, yes))
+    with record(tmp_path / "whole"):
+        i, x, yes = double(0, 0.1, True)
+        for _ in range(3):
+            i, x, yes = double(i, x, yes)
+    with record(tmp_path / "resumed"):
+        i, x, yes = double(2, float(np.float32(0.1) * 4), True)
+        double(i, x, yes)
+    found = compare_resumed(tmp_path / "whole", tmp_path / "resumed")
+    assert (found.verdict, found.continues_at) == ("same", 3), found.reason
+
+
 # What is planted, how many steps follow, and what the report says.
 FAULTS: dict[str, tuple[Callable[[State], State], int, list[str]]] = {
     "moments": (
