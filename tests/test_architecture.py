@@ -64,6 +64,7 @@ HOUSE = {
         "lines",
         "calls",
         "wrap",
+        "values",
         "host",
         "hold",
         "begin",

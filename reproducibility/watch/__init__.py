@@ -8,9 +8,9 @@ only file that knows private names of JAX. `mixing` and `prints` turn arrays int
 `hiding` leaves secrets out, `writing` has the files, `source` finds the script's line, `texts`
 keeps what a program does and `callbacks` what the host gave it, `shared` looks at memory that NumPy
 writes to, `execution`, `keeping` and `again` are for one call that is executed again, `lines` and
-`calls` write down the calls, `wrap` puts something around a function, `host` sees what the script
-asks of the machine, `hold` fixes one thing that varies, `begin` puts them together, and
-`sitecustomize` is what Python imports when it starts.
+`calls` write down the calls, `wrap` puts something around a function, `values` sees what leaves
+JAX, `host` sees what the script asks of the machine, `hold` fixes one thing that varies, `begin`
+puts them together, and `sitecustomize` is what Python imports when it starts.
 
 This folder imports nothing of the package around it: it is loaded under another name, by a Python
 that may not have the package. What is changed in the process: eight names of JAX,

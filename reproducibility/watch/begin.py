@@ -24,6 +24,7 @@ from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
 from .keeping import Keeping
+from .values import Values
 from .writing import Writing
 
 # Variables that are known to change what is computed; others are not written down.
@@ -50,6 +51,7 @@ class Session:
         self.writing = Writing(Path(directory), _facts())
         self.calls = Calls(self.writing)
         self.host = Host(self.writing, self.calls, _may_tell)
+        self._values = Values(self.host.left)
         self._tested = self._ended = False
         self._place = (0, 1)  # which process of its job, and of how many
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
@@ -87,10 +89,18 @@ class Session:
             except Exception as error:
                 first = str(error).partition("\n")[0]  # of JAX's, which may be long
                 lacking = f"{type(error).__name__}: {first[:SHOWN_OF_AN_ERROR]}"
+            self._watch_values()
             if lacking:
                 self.writing.problem(f"the recorder does not see every call: {lacking}")
         self._leave_after_the_last()
         return self.calls(program, execute, arguments)
+
+    def _watch_values(self) -> None:
+        try:
+            with hook.unseen():
+                self._values.watch(type(sys.modules["jax"].device_put(0)))
+        except Exception as error:
+            self.writing.remark(f"what is read is not seen: {type(error).__name__}: {error}")
 
     def _before(self, arguments: list[Any], likely: bool) -> Any:
         if likely:
@@ -128,6 +138,7 @@ class Session:
             self.writing.problem("JAX has started and no call was seen")
         self.calls.shared.look_at_all()
         hook.uninstall()
+        self._values.restore()
         # Again, for the script may set some before it imports JAX.
         facts |= {"versions": _versions(), "variables": _telling(), "place": self._place}
         self.writing.end(**facts)

@@ -59,6 +59,13 @@ class Calls:
         """The number of this thread's file."""
         return self._this_thread().index
 
+    def origin_of(self, array: Any) -> str:
+        """Return where an array came from, as thread:call.place; nothing if that is not known."""
+        source = self._known.get(id(array))
+        if source is None or source() is not array:
+            return ""
+        return f"{source.thread}:{source.number}.{source.place}"
+
     def describe(self, hlo: Any, name: str) -> Compiled:
         """Return what is known of a program that is being compiled."""
         program = Compiled(name)

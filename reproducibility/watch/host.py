@@ -97,6 +97,16 @@ class Host:
         module = sys.modules["numpy.random"]
         self._watch_draws(module, "numpy.random", getattr(module.random, "__self__", module))
 
+    def left(self, array: Any, frame: Any) -> None:
+        """Note that the script reads an array: `THREAD:CALL.PLACE` says which.
+
+        Calls of a thread are counted from 0; a place is that of a result, or -1 - that of an
+        argument.
+        """
+        origin = self._calls.origin_of(array)
+        if origin:
+            self._note("leaves", origin, reader=frame)
+
     def _watch_draws(self, module: Any, name: str, shared: Any) -> None:
         """Watch every function of a module that draws from the generator that all share."""
         for each in list(vars(module)):
@@ -198,19 +208,20 @@ class Host:
         by_script: bool = False,
         of_file: str = "",
         of_folder: Any = "",
+        reader: Any = None,
     ) -> None:
         if getattr(self._inside, "now", False) or hook.is_unseen():
             return
         self._inside.now = True
         try:
             frame, place = _caller()
-            key = (kind, what, *place)
+            key = (kind, *place) if reader else (kind, what, *place)
             times = self._times[key] = self._times.get(key, 0) + 1
             if times > ENOUGH and times & (times - 1):
                 return
             if by_script and not is_asked_by_script(frame):
                 return
-            where = lines_of_source(frame, of_host=True)
+            where = lines_of_source(reader or frame, of_host=reader is None)
             if where:
                 lines = [[code.co_filename, line, code.co_name] for code, line in where]
                 event = {"after": self._calls.number, "kind": kind, "what": what, "lines": lines}
