@@ -123,7 +123,8 @@ class _Search:
     def __init__(self, root: Root | None, finished: Sequence[Finished], runs: CanRun) -> None:
         self._root, self._runs = root, runs
         self._calls = root.call + 1 if root else 0
-        self._needed = self._calls - (root is not None and root.kind == "end")
+        # Where one run makes fewer calls, held ones may make fewer still, and end before.
+        self._needed = 0 if root is not None and root.kind == "end" else self._calls
         self._failures = {_failure(run) for run in finished if not run.stopped} | {""}
         self._ended: dict[tuple[str, int], Finished] = {}
 
@@ -142,7 +143,7 @@ class _Search:
         return _found_by(name, self._judged(name)) if name else Cause(tried=tuple(order))
 
     def _fewest(self, order: Sequence[str]) -> str:
-        names = [name for name in order if name in ALWAYS or name == "pid"]
+        names = [name for name in order if name != ONE_WAY]
         if len(names) < 2 or not self._agree("+".join(names), 3):
             return ""
         for name in order[::-1]:

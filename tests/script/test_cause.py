@@ -1,6 +1,8 @@
 """A cause is confirmed if it is one: simulated runs, many of them, and what two files tell."""
 
+import dataclasses
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +101,33 @@ def test_holding_that_only_disturbs_is_no_cause(monkeypatch: pytest.MonkeyPatch)
     found = search(race, 1, monkeypatch)
     assert found is not None
     assert (found.name, found.confirmed) == ("clock", False)
+
+
+def test_a_run_that_makes_fewer_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one run ends sooner, held runs may end sooner too; elsewhere they must reach the call."""
+
+    def steps(held: dict[str, str], chance: random.Random) -> object:
+        return drawn(held, "entropy", chance, 10**6)
+
+    short = Alignment(calls=2)
+    monkeypatch.setattr(Simulated, "compare", compared_with(Simulated.compare, short))
+    found = search(steps, 1, monkeypatch)
+    assert found is not None
+    assert (found.name, found.confirmed) == ("", False)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", dataclasses.replace(ROOT, kind="end"))
+    found = search(steps, 1, monkeypatch)
+    assert found is not None
+    assert (found.name, found.confirmed) == ("entropy", True)
+
+
+def compared_with(compare: Callable[..., Alignment], same: Alignment) -> Callable[..., Alignment]:
+    """Return a comparison in which runs that agree made fewer calls."""
+
+    def comparing(self: Simulated, one: Path, other: Path) -> Alignment:
+        found = compare(self, one, other)
+        return found if found.roots else same
+
+    return comparing
 
 
 def test_two_causes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
