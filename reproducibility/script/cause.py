@@ -62,7 +62,9 @@ class Cause:
 
 
 class CanRun(Protocol):
-    """What runs the command again."""
+    """What runs the command again; `reached` is where all runs are to end, or 0."""
+
+    reached: int
 
     def again(self, number: int, hold: str, calls: int, place: int) -> Finished:
         """Run it as run 1 or 2 with something held; its record has a number of its own."""
@@ -122,9 +124,9 @@ class _Search:
 
     def __init__(self, root: Root | None, finished: Sequence[Finished], runs: CanRun) -> None:
         self._root, self._runs = root, runs
-        self._calls = root.call + 1 if root else 0
-        # Where one run makes fewer calls, held ones may make fewer still, and end before.
-        self._needed = 0 if root is not None and root.kind == "end" else self._calls
+        self._calls = root.call + 1 if root and root.kind != "end" else runs.reached
+        # Where one run makes fewer calls, all are run to their ends, which may come sooner.
+        self._needed = self._calls if root is not None and root.kind != "end" else 0
         self._failures = {_failure(run) for run in finished if not run.stopped} | {""}
         self._ended: dict[tuple[str, int], Finished] = {}
 
@@ -298,7 +300,7 @@ def _most_likely_source(
     found: Cause, events: Sequence[Sequence[Event]], behind: dict[str, set[int]]
 ) -> Event | None:
     """Return the event that is most likely behind a cause, in the words of its line."""
-    held = found.name.split("+")
+    held = set(found.name.split("+")) - {""}
     mine = _first_behind([each for each in events[0] if _hold_of(each) in held], behind)
     if mine:
         return _in_words(mine[0])

@@ -11,7 +11,7 @@ import pytest
 from reproducibility.script import cause
 from reproducibility.script.align import Alignment, Root
 from reproducibility.script.dataflow import asked_by, calls_in, lines_behind, salted
-from reproducibility.script.reading import SourceLine
+from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.start import Finished
 
 ROOT = Root("host", "", ("x",), "f", (SourceLine("a.py", 1, "f"),), (), "process-1", "Main", 4)
@@ -24,7 +24,7 @@ class Simulated:
     def __init__(self, outcome: Outcome, seed: int) -> None:
         self.outcome, self.chance = outcome, random.Random(seed)
         self.found: dict[tuple[str, int], object] = {}
-        self.runs = 0
+        self.runs = self.reached = 0
 
     def again(self, number: int, hold: str, calls: int, place: int) -> Finished:
         """Run it."""
@@ -199,3 +199,14 @@ def test_which_lines_are_behind_a_call(tmp_path: Path) -> None:
     assert asked_by(file, 13) == ""
     assert (salted(file, {4, 5}), salted(file, {5, 6})) == (4, 0)
     assert calls_in(file, {4}) == {"sorted", "set"}
+
+
+def test_without_a_cause_no_event_is_its_source() -> None:
+    """What is held for nothing is no source; an overwrite of shared memory is."""
+    line = (SourceLine("a.py", 1, "f"),)
+    events = [Event(1, kind, kind, line) for kind in ("leaves", "environment", "clock")]
+    assert cause._most_likely_source(cause.Cause(), [events, events], {}) is None
+    written = Event(1, "overwritten", "NumPy", line)
+    assert cause._most_likely_source(cause.Cause(), [[*events, written], []], {}) == written
+    clock = cause._most_likely_source(cause.Cause("clock"), [events, events], {})
+    assert clock == events[2]
