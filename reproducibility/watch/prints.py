@@ -32,7 +32,8 @@ def on_device(array: Any) -> Any:
     import jax
 
     with hook.plain_settings():
-        return jax.device_put(np.array(array), jax.local_devices()[0])
+        copy: Any = jax.device_put(array, jax.local_devices()[0], may_alias=False)
+        return copy.block_until_ready()  # before NumPy changes the array
 
 
 class OfHost:

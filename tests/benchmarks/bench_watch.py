@@ -36,7 +36,10 @@ def training(width: int, batch: int) -> Loop:
     """Return a training of a perceptron with Adam's moments, batches of NumPy, and donation."""
     rng = np.random.default_rng(0)
     sizes = ((784, width), (width, width), (width, 10))
-    weights = [np.float32(rng.normal(size=size) / size[0] ** 0.5) for size in sizes]
+    keys = jax.random.split(jax.random.key(0), len(sizes))
+    weights = [
+        jax.random.normal(key, size) / size[0] ** 0.5 for key, size in zip(keys, sizes, strict=True)
+    ]
     data = rng.normal(size=(8, batch, 784)).astype(np.float32)
     labels = rng.integers(0, 10, (8, batch))
 
@@ -51,7 +54,7 @@ def training(width: int, batch: int) -> Loop:
         return jax.tree.map(lambda p, m: p - 1e-3 * m, params, moments), moments, value
 
     program = jax.jit(step, donate_argnums=(0, 1))
-    state = [jax.tree.map(jnp.asarray, weights), jax.tree.map(jnp.zeros_like, weights)]
+    state = [weights, jax.tree.map(jnp.zeros_like, weights)]
 
     def run(turns: int) -> None:
         value = None
