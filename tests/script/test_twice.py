@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> No
 
 
 # What is planted, and how it is named: its kind, and the cause that is confirmed.
+def a_few_each_time(names: Iterable[str], *few: str) -> list[Any]:
+    """Return names as parameters of a test: most of them for the nights."""
+    return [name if name in few else pytest.param(name, marks=pytest.mark.nightly) for name in names]
+
+
 PLANTED = {
     "global_numpy": ({"inside": "x = x + np.float32(np.random.rand())"}, "host", "entropy"),
     "python_random": ({"inside": "x = x * np.float32(random.random())"}, "host", "entropy"),
@@ -102,7 +108,7 @@ PLANTED = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", a_few_each_time(PLANTED, "salt", "constant"))
 def test_what_is_planted_is_named(tmp_path: Path, name: str) -> None:
     """A fault of each kind is named at its line, and its cause is confirmed."""
     lines, kind, cause = PLANTED[name]
@@ -193,7 +199,9 @@ LEFT: dict[str, tuple[str, str, Any]] = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", LEFT)
+@pytest.mark.parametrize(
+    "name", a_few_each_time(LEFT, "a checkpoint", "a listing", "a file of its own")
+)
 def test_what_the_first_run_left(tmp_path: Path, name: str) -> None:
     """A run that finds what the one before left is no second start, and that is said."""
     before, last, said = LEFT[name]

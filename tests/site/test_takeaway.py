@@ -132,15 +132,14 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-# Pages that start dozens of processes: their notebooks take as long as all the others together.
-LONGEST = {
-    "guide/flight_recorder",
-    "guide/using_the_project",
-    "scale/on_a_cluster",
-    "scale/scaling_out",
+# Blocks run as blocks each time; as notebooks, those of a page of each kind, and of all each night.
+EACH_TIME = {
+    "fundamentals/jax_prng_tutorial",
+    "components/checkpoint_explained",
+    "guide/testing_your_code",
 }
 NOTEBOOKS = [
-    pytest.param(name, marks=pytest.mark.nightly) if name in LONGEST else name for name in PAGES
+    name if name in EACH_TIME else pytest.param(name, marks=pytest.mark.nightly) for name in PAGES
 ]
 
 
