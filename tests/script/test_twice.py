@@ -84,7 +84,8 @@ def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> No
 # What is planted, and how it is named: its kind, and the cause that is confirmed.
 def a_few_each_time(names: Iterable[str], *few: str) -> list[Any]:
     """Return names as parameters of a test: most of them for the nights."""
-    return [name if name in few else pytest.param(name, marks=pytest.mark.nightly) for name in names]
+    nightly = pytest.mark.nightly
+    return [name if name in few else pytest.param(name, marks=nightly) for name in names]
 
 
 PLANTED = {
