@@ -18,6 +18,7 @@ from reproducibility.cli.terminal import (
     print_origin,
     print_outcome,
     print_report,
+    print_resumption,
     print_script_report,
 )
 from reproducibility.errors import ConfigError, ExitCode, ReplayError
@@ -48,6 +49,8 @@ class CompareCommand:
     """Also write a page with pictures here, in one file."""
     no_replay: bool = False
     """Compute nothing again: only compare what is on disk."""
+    resumed: bool = False
+    """Of records of a script: B is a resumed run, and A the run that was never stopped."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -60,7 +63,10 @@ class CompareCommand:
             check_output_file("--html", self.html, inputs, "nothing was written")
         check_there(self.a, self.b)
         if any((each / "process-1").is_dir() for each in (self.a, self.b)):
-            return self._records()
+            return self._resumed() if self.resumed else self._records()
+        if self.resumed:
+            got, do = "runs of ours", "Leave it out: runs of ours continue by themselves."
+            raise ConfigError("use", "--resumed", expected="two records", got=got, do=do)
         found = compare(self.a, self.b, replay=not self.no_replay, progress=patient_progress())
         if self.html:
             from reproducibility.explain.report import write_report
@@ -78,6 +84,14 @@ class CompareCommand:
         records = compare_records(self.a, self.b)
         reasons = [records.reason] if records.exit_code else []
         return print_outcome(records, print_script_report, reasons, as_json=self.json)
+
+    def _resumed(self) -> int:
+        """Compare the record of a resumed run with that of a whole one."""
+        from reproducibility.script.resumption import compare_resumed
+
+        found = compare_resumed(self.a, self.b)
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_resumption, reasons, as_json=self.json)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

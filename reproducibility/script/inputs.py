@@ -18,6 +18,8 @@ type PlaceKind = Literal["every", "calls", "elsewhere", "unseen", "unknown"]
 CALLS_SHOWN = 4  # calls that had a value; --json has all
 _PARTS = re.compile(r"\.?\w+|\[[^\]]*\]|<[^>]*>|.")
 
+_NUMBERED = re.compile(r"(states\[\d+\]|\['rest'\])\[\d+\]$")
+
 
 @dataclass(frozen=True)
 class FoundInput:
@@ -32,6 +34,7 @@ class FoundInput:
     place: int
     calls: tuple[int, ...] = ()
     other: tuple[str, str] = ("", "")
+    shape: str = ""
     carried: bool = False  # whether it is what the call before returned
 
     def to_json(self) -> dict[str, Any]:
@@ -41,6 +44,7 @@ class FoundInput:
             "kind": self.kind,
             "calls": list(self.calls),
             "other": "".join(self.other) or None,
+            "shape": self.shape or None,
             "carried": self.carried,
         }
 
@@ -97,7 +101,9 @@ class ValuesOfRun:
             kind = "every" if len(known) == 1 and len(self.steps) > 1 else "calls"
         elif value in self._elsewhere and not _is_a_number(call, place):
             kind, other = "elsewhere", self._elsewhere[value]
-        return FoundInput(name, kind, place, calls, other, self.carried[place])
+        return FoundInput(
+            name, kind, place, calls, other, _shape_of_argument(call, place), self.carried[place]
+        )
 
 
 def _named_values(
@@ -123,10 +129,14 @@ def _named_values(
 
 def _is_a_number(call: ValuedCall, place: int) -> bool:
     """Whether it is one number, which other arguments have by chance."""
-    shapes = call.program.shapes
-    if len(shapes) != len(call.values):  # some are of arguments that the program drops
-        return True
-    return shapes[place].endswith("[]") and not shapes[place].startswith("key")
+    shape = _shape_of_argument(call, place)
+    return not shape or (shape.endswith("[]") and not shape.startswith("key"))
+
+
+def _shape_of_argument(call: ValuedCall, place: int) -> str:
+    """Return the type and shape of an argument, if they are known."""
+    shapes = call.program.shapes  # some may be of arguments that the program drops
+    return shapes[place] if len(shapes) == len(call.values) else ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,12 @@ class InputRow:
             (other, rest), end = each.other, each.name[len(self.name) :]
             found.append((other.removesuffix(end) if other != end else other, rest))
         return found
+
+    @property
+    def title(self) -> str:
+        """The name; with the shape where a library numbers its leaves (NNX, Equinox)."""
+        numbered = len(self.inputs) == 1 and _NUMBERED.search(self.name)
+        return f"{self.name} {self.inputs[0].shape}".strip() if numbered else self.name
 
     @property
     def is_one(self) -> bool:

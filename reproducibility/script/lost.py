@@ -33,7 +33,7 @@ def report_of_resumption(found: Resumption) -> str:
         rows = rows_of(found.inputs)
         lines += [_title_of_table(found), *_table_of_inputs(rows), *sentences(found, rows)]
     if found.call:
-        lines += [f"called in {line_and_text(line)}" for line in found.call.site[:1]]
+        lines += [f"called in {line_and_text(line)}" for line in _own_lines(found.call)[:1]]
     lines += [f"note: {note}" for note in found.notes]
     lines += [f"note: {problem}" for problem in found.problems]
     return "\n".join(lines)
@@ -48,8 +48,8 @@ def _title_of_table(found: Resumption) -> str:
 
 
 def _table_of_inputs(rows: Sequence[InputRow]) -> list[str]:
-    width = max(len(row.name) for row in rows[:ROWS_SHOWN])
-    lines = [f"    {row.name:<{width}}  {row.words}" for row in rows[:ROWS_SHOWN]]
+    width = max(len(row.title) for row in rows[:ROWS_SHOWN])
+    lines = [f"    {row.title:<{width}}  {row.words}" for row in rows[:ROWS_SHOWN]]
     if len(rows) > ROWS_SHOWN:
         lines.append(f"    and {len(rows) - ROWS_SHOWN} more")
     return lines
@@ -120,19 +120,20 @@ def _not_restored(
 
 def _behind(rows: Sequence[InputRow], of_state: int) -> list[str]:
     """Say how far what is fed is from the state."""
-    lines = []
+    groups: dict[int, list[str]] = {}
     for row in rows:
-        if not of_state or len(row.calls) != 1 or row.calls[0] == of_state:
-            continue
-        if any(each.carried for each in row.inputs):
-            continue
-        away = row.calls[0] - of_state
+        fed = not any(each.carried for each in row.inputs)
+        if fed and of_state and len(row.calls) == 1 and row.calls[0] != of_state:
+            groups.setdefault(row.calls[0], []).append(row.name)
+    lines = []
+    for call, names in groups.items():
+        away = call - of_state
         count = f"{abs(away):,} step{'s' * (abs(away) > 1)}"
         what = "behind" if away < 0 else "ahead of"
-        then = {-1: f"; that of call {row.calls[0]:,} is used twice", 1: ""}.get(away, "")
-        if away == 1:
-            then = f"; that of call {of_state:,} is left out"
-        lines.append(f"{row.name} is {count} {what} the state{then}")
+        then = f"; that of call {call:,} is used twice" if away == -1 else ""
+        then = f"; that of call {of_state:,} is left out" if away == 1 else then
+        verb = "is" if len(names) == 1 else "are"
+        lines.append(f"{_names(names)} {verb} {count} {what} the state{then}")
     return lines
 
 
@@ -160,7 +161,9 @@ def _were_one(found: Resumption) -> list[str]:
     if found.call is None or found.values is None or len(found.values.steps) < 2:
         return []
     steps, call, lines = found.values.steps, found.call, []
-    changing = [each for each in found.inputs if each.kind != "every"]
+    numbers = _numbers(call)  # which may be equal by chance
+    inputs = [each for each in found.inputs if each.place not in numbers]
+    changing = [each for each in inputs if each.kind != "every"]
     columns = {each.place: tuple(step.values[each.place] for step in steps) for each in changing}
     for number, one in enumerate(changing):
         for two in changing[number + 1 :]:
@@ -183,8 +186,14 @@ def _where_it_was_made(found: Resumption, row: InputRow) -> list[str]:
 
 
 def _call_and_line(call: ValuedCall) -> str:
-    site: Sequence[SourceLine] = call.site[:1]
+    site = _own_lines(call)[:1]
     return call.program.called + "".join(f", {line_and_text(line)}" for line in site)
+
+
+def _own_lines(call: ValuedCall) -> Sequence[SourceLine]:
+    """Return the lines of a call from the first on that is in no library."""
+    own = (i for i, line in enumerate(call.site) if "site-packages" not in line.file)
+    return call.site[next(own, 0) :]
 
 
 def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: int) -> list[str]:
@@ -194,7 +203,7 @@ def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: i
         beside = found.values.steps[usual - 1]
     if beside is None or found.call is None:
         return []
-    lines = []
+    uses: dict[str, list[str]] = {}
     for row in rows:
         for each in row.inputs:
             right = beside.values[each.place]
@@ -203,9 +212,11 @@ def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: i
                 continue
             use = next((c for c in found.before if right in (*c.values, *c.results)), None)
             if use is not None:
-                lines.append(f"the right value of {each.name} was there, in {_call_and_line(use)}")
+                uses.setdefault(_call_and_line(use), []).append(each.name)
                 break
-    return lines
+    return [
+        f"the right value of {_names(names)} was there, in {use}" for use, names in uses.items()
+    ]
 
 
 def _numbers(call: ValuedCall) -> set[int]:

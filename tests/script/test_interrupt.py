@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from reproducibility import record
+from reproducibility.cli.commands import main
 from reproducibility.script.lost import report_of_resumption
 from reproducibility.script.resumption import Resumption, compare_resumed, run_of_steps
 
@@ -181,7 +182,7 @@ FAULTS: dict[str, tuple[Callable[[State], State], int, list[str]]] = {
     "average_at_start": (
         lambda s: s._replace(ema=first_state().ema),
         4,
-        ["ema equals what it was before step 1: not restored"],
+        ["ema equals what it was before step 1: not restored", "in train: ema = ema_update"],
     ),
     "state": (
         lambda s: s._replace(params=first_state().params, opt_state=first_state().opt_state),
@@ -217,6 +218,17 @@ def test_a_run_that_began_from_zero_is_not_the_same(whole: Path, tmp_path: Path)
     found = resumed(whole, tmp_path, lambda _: first_state(), STEPS)
     assert (found.verdict, found.exit_code) == ("cannot be told", 3)
     assert "began from zero" in found.reason
+
+
+@pytest.mark.parametrize("flag", [(), ("--resumed",)])
+def test_two_records_are_compared_as_a_resumed_run(
+    whole: Path, tmp_path: Path, flag: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --resumed a second start is the same, which is another run without."""
+    resumed(whole, tmp_path, lambda state: state, STEPS - SAVED)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(whole), str(tmp_path / "record"), *flag])
+    assert end.value.code == (0 if flag else 1), capsys.readouterr().out
 
 
 def test_a_run_that_ends_too_early_is_different(whole: Path, tmp_path: Path) -> None:
