@@ -332,8 +332,8 @@ def test_a_captured_constant_and_other_source(tmp_path: Path) -> None:
     run(tmp_path / "a", 1.0, jnp.sin)
     run(tmp_path / "b", 2.0, jnp.sin)
     run(tmp_path / "c", 1.0, jnp.cos)
-    whats = [compare_records(tmp_path / "a", tmp_path / each).roots[0].what for each in "bc"]
-    found = [" ".join(what.replace(":", "").split()[:2]) for what in whats]
+    found_events = [compare_records(tmp_path / "a", tmp_path / each).roots[0].what for each in "bc"]
+    found = [" ".join(what.replace(":", "").split()[:2]) for what in found_events]
     assert found == ["another constant", "another program"]
 
 
