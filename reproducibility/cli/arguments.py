@@ -27,7 +27,7 @@ def check_there(*paths: Path) -> None:
             raise RunError(
                 "compare",
                 str(path),
-                expected="a run directory, a ledger.jsonl or a result file",
+                expected="a run directory, a record of a script, a ledger.jsonl or a result file",
                 got="no such path",
                 do="Check its name.",
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import io
 import sys
 import textwrap
@@ -71,12 +72,22 @@ def parse_arguments(
     except SystemExit as end:
         if end.code:
             command_line = ["reproducibility", *(a for a in arguments[:1] if a in commands)]
-            problem = _first_paragraph(complaint.getvalue())
+            problem = _unknown_command(arguments, commands)
+            problem = problem or _first_paragraph(complaint.getvalue())
             if known and known.runs_from == ("--",) and not another:
                 problem += ". What to run comes after --, as in: -- python train.py"
             help_text = f"See {' '.join(command_line)} --help."
             say_on_stderr(f"Cannot read the command line: {problem}. {help_text}")
         raise
+
+
+def _unknown_command(arguments: list[str], commands: Mapping[str, Subcommand]) -> str:
+    """Say that the first word is no command, and which one is meant; nothing if it is one."""
+    if not arguments or arguments[0] in commands or arguments[0].startswith("-"):
+        return ""
+    meant = difflib.get_close_matches(arguments[0], commands, 1)
+    ask = f", and perhaps {meant[0]} is meant" if meant else ""
+    return f"There is no command {arguments[0]}{ask}"
 
 
 @contextlib.contextmanager

@@ -33,7 +33,8 @@ class CompareCommand:
 
     The ledgers tell the first step, stage and leaf that differ. That step is then computed again
     for both runs, each in a process with its recorded environment, to tell how many elements
-    differ and by how many units in the last place (ULP).
+    differ and by how many units in the last place (ULP). Of two scripts that `record` ran, the
+    first call of JAX that differs is named, with its line.
 
     Exit code: 0 the same, 1 different, 2 not two runs, 3 cannot be told.
 

@@ -102,7 +102,10 @@ class Alignment:
     def reason(self) -> str:
         """The verdict in a sentence."""
         if self.roots:
-            return f"They diverge at call {self.roots[0].call + 1:,} of {self.of or self.calls:,}."
+            # Where they took other ways, the calls behind are not counted.
+            calls = self.of or (self.calls if self.roots[0].kind != "path" else 0)
+            of = f" of {calls:,}" if calls else ""
+            return f"They diverge at call {self.roots[0].call + 1:,}{of}."
         if self.problems:
             return f"{self.problems[0][0].upper()}{self.problems[0][1:]}."
         return f"All {self.calls:,} calls of JAX agree."
@@ -150,7 +153,21 @@ def compare_records(a: str | Path, b: str | Path) -> Alignment:
             _alone(found, each, run)
     if not found.calls:
         found.problems.append("no call of JAX was recorded")
+    found.problems = _of_both(found.problems)
     return found
+
+
+def _of_both(problems: Sequence[str]) -> list[str]:
+    """Say once what both runs have."""
+    said: dict[str, None] = {}
+    for problem in problems:
+        mine, the_other = (f"in the {run} run, " for run in RUNS)
+        if problem.startswith(the_other):
+            mine, the_other = the_other, mine
+        other = problem.replace(mine, the_other, 1)
+        both = problem.startswith(mine) and other in problems
+        said[problem.replace(mine, "in both runs, ", 1) if both else problem] = None
+    return list(said)
 
 
 def _alone(found: Alignment, process: Process, run: str) -> None:
@@ -178,7 +195,7 @@ def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
             f"the record of the {run} run has no end: it was killed, or left by os._exit or exec"
         )
     for name, count in sorted((process.end or {}).get("counts", {}).items()):
-        found.problems.append(f"in the {run} run, {count} {name} were not recorded")
+        found.problems.append(f"in the {run} run, {count:,} {name} were not recorded")
 
 
 def _align_processes(found: Alignment, a: Process, b: Process) -> None:

@@ -19,6 +19,9 @@ from typing import Any, Literal
 from reproducibility.script.reading import Event, processes_of
 
 WRITES = ("writes", "appends")
+# Where packages lie. uv links a file of a package into each environment, so that one that is set up
+# elsewhere changes the time at which the file's links changed, though nobody wrote it.
+_PACKAGES = ("site-packages", "dist-packages")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def _is_left(path: Path, written: set[str], times: tuple[float, float]) -> bool:
 
 def _changed(path: Path, times: tuple[float, float]) -> bool:
     with contextlib.suppress(OSError):  # it may be gone
-        return times[0] <= path.stat().st_ctime <= times[1]
+        status = path.stat()
+        linked = any(each in path.parts for each in _PACKAGES)
+        return times[0] <= (status.st_mtime if linked else status.st_ctime) <= times[1]
     return False
 
 

@@ -24,7 +24,8 @@ _PASSING = tuple(
         r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ",  # absl: time and thread
         r"(?i:\b(?:mon|tue|wed|thu|fri|sat|sun)\w*,? +)?"
         r"(?i:\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*\.? +\d{1,2}\b)",
-        r"\b\d{4}[-/]\d\d[-/]\d\d|(?<!\d)20\d{6}[-_T]?\d{4,6}(?!\d)|\b\d\d/\d\d/\d\d\d\d\b",
+        r"\b\d{4}[-/]\d\d[-/]\d\d|\b\d\d/\d\d/\d\d\d\d\b",
+        r"(?<![\d.,])20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])[-_T]?\d{4,6}(?!\d)",
         r"(?:(?<=T)|\b)\d+:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[-+]\d\d:?\d\d)?\b",
         r"0x[0-9a-fA-F]{6,}",
         r"(?i:\b(?:process[ _]?id|pid)\W{0,3})\d+|(?<=\[)\d+(?=\] )",

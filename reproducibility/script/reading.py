@@ -299,7 +299,9 @@ def _process(folder: Path) -> Process:
     sizes = {path.name: sealed_size(path, digests.get(path.name)) for path in more}
     files = {path.name for path in (*paths, host, *more) if path.exists()}
     if end and files != set(digests):
-        raise damaged(folder, f"not its files: {', '.join(sorted(files ^ set(digests)))}")
+        lacking = ", ".join(sorted(set(digests) - files))
+        others = ", ".join(sorted(files - set(digests)))
+        raise damaged(folder, f"no {lacking}" if lacking else f"{others} as well")
     problems = (end or _document(folder / "problems.json") or {}).get("problems", [])
     if _document(folder / "forked.json") is not None:
         problems = [*problems, "a fork of the process called JAX, which was not recorded"]

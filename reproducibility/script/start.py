@@ -299,12 +299,15 @@ def check_command(command: Sequence[str]) -> None:
 
 
 def _no_such_command(command: Sequence[str], got: str) -> ConfigError:
+    do = "Put it as you would type it: -- python train.py."
+    if command and command[0].endswith(".py") and Path(command[0]).is_file():
+        do = f"Put python before it: -- python {command[0]}."
     return ConfigError(
         "run",
         repr(command[0]) if command else "nothing",
         expected="a command after --",
         got=got,
-        do="Put it as you would type it: -- python train.py.",
+        do=do,
     )
 
 

@@ -228,6 +228,11 @@ class _Runs:
         self.one(number, hold="kept", wanted=wanted)
         return self.record(number, "kept")
 
+    def unwatched(self) -> Finished:
+        """Run it once without the recorder."""
+        self._screen.say("Run 1 once more, without the recorder.")
+        return self.one(1, watched=False)
+
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""
         return self._records / (f"{hold}-{number}" if hold else f"run-{number}")
@@ -358,7 +363,7 @@ def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Fin
     """Run the script once more, without the recorder: does it print the same?"""
     if first_difference(finished[0].output, finished[1].output, runs.own):
         return  # it does not with it, either
-    plain = runs.one(1, watched=False)
+    plain = runs.unwatched()
     differs = first_difference(plain.output, finished[0].output, runs.own)
     if differs or plain.code != finished[0].code:
         found.verdict = "cannot be told"

@@ -7,6 +7,7 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -33,8 +34,20 @@ _READ_ORBAX = (
     "print(json.dumps(stored_digests(pathlib.Path(sys.argv[1]))))"
 )
 
+# Dates that a PDF has in it: when it was written is nothing that a script computed.
+DATES_OF_PDF = re.compile(rb"/(?:CreationDate|ModDate)\s*\(D:[^)]*\)")
+LARGEST_PDF = 1 << 26  # bytes; of a larger one the dates count
+
 # The digest of each part of a file by the part's name; "" is the whole.
-type Contents = dict[str, str]
+type Digests = dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What is in a file: digests, and the name of the file as people know it."""
+
+    parts: Digests
+    shown: str = dataclasses.field(compare=False)
 
 
 def contents_of(paths: Iterable[Path], own: Sequence[str]) -> dict[str, Contents]:
@@ -49,13 +62,14 @@ def contents_of(paths: Iterable[Path], own: Sequence[str]) -> dict[str, Contents
         name = str(path)
         for each in own:
             name = name.replace(each, "{dir}")
-        name, number = masked(name), 2
+        shown, name, number = name, masked(name), 2
         while name in found:  # two of a name, beside a date
             name, number = f"{name.partition(' (')[0]} ({number})", number + 1
         try:
-            found[name] = _contents(path, own)
+            parts = _contents(path, own)
         except (OSError, ValueError, KeyError, EOFError, struct.error):  # not what its name says
-            found[name] = {"": _digest_of_bytes(path)}
+            parts = {"": _digest_of_bytes(path)}
+        found[name] = Contents(parts, shown)
     return found
 
 
@@ -72,11 +86,12 @@ def written_remark(one: Mapping[str, Contents], other: Mapping[str, Contents]) -
     first = differing[0]
     more = f", and {len(differing) - 1:,} more files" if len(differing) > 1 else ""
     if first not in one or first not in other:
-        return f"only the {'first' if first in one else 'second'} run wrote {first}{more}"
-    a, b = one[first], other[first]
+        run, wrote = ("first", one) if first in one else ("second", other)
+        return f"only the {run} run wrote {wrote[first].shown}{more}"
+    a, b = one[first].parts, other[first].parts
     parts = [part for part in (a | b) if part and a.get(part) != b.get(part)]
     within = f" in {', '.join(parts[:3])}" + ", …" * (len(parts) > 3) if parts else ""
-    return f"the file {first} differs{within}{more}"
+    return f"the file {one[first].shown} differs{within}{more}"
 
 
 def _files(path: Path) -> list[Path]:
@@ -92,7 +107,7 @@ def _files(path: Path) -> list[Path]:
     return [file for each in path.iterdir() for file in _files(each)]
 
 
-def _contents(path: Path, own: Sequence[str]) -> Contents:
+def _contents(path: Path, own: Sequence[str]) -> Digests:
     if path.is_dir():
         return _orbax(path)
     if path.suffix == ".npz":
@@ -108,6 +123,8 @@ def _contents(path: Path, own: Sequence[str]) -> Contents:
         for line in masked_lines(path, own):
             digest.update(line.encode() + b"\n")
         return {"": digest.hexdigest()}
+    if path.suffix == ".pdf" and path.stat().st_size <= LARGEST_PDF:
+        return {"": hashlib.sha256(DATES_OF_PDF.sub(b"", path.read_bytes())).hexdigest()}
     return {"": _digest_of_bytes(path)}
 
 
@@ -123,7 +140,7 @@ def _digest_of_bytes(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _safetensors(file: IO[bytes]) -> Contents:
+def _safetensors(file: IO[bytes]) -> Digests:
     """Read the arrays by their places; what else the file says of itself does not count."""
     (size,) = struct.unpack("<Q", file.read(8))
     if size > os.fstat(file.fileno()).st_size:
@@ -139,7 +156,7 @@ def _safetensors(file: IO[bytes]) -> Contents:
     return found
 
 
-def _orbax(folder: Path) -> Contents:
+def _orbax(folder: Path) -> Digests:
     """Have a process of its own read them: it needs JAX, which may take a whole device."""
     command = [*python("-c", _READ_ORBAX), str(folder)]
     environment = with_package({**os.environ, "JAX_PLATFORMS": "cpu"})
@@ -147,7 +164,7 @@ def _orbax(folder: Path) -> Contents:
         command, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
     if done.returncode == 0:
-        found: Contents = json.loads(done.stdout.splitlines()[-1])
+        found: Digests = json.loads(done.stdout.splitlines()[-1])
         return found
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     return {str(each.relative_to(folder)): _digest_of_bytes(each) for each in files}

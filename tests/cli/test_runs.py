@@ -90,13 +90,18 @@ def test_a_comparison_that_cannot_be_told(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ("compare run missing", 2, "Cannot compare missing: expected a run directory, a ledger.js"),
+        (
+            "compare run missing",
+            2,
+            "Cannot compare missing: expected a run directory, a record of a",
+        ),
         ("compare run missing.jsonl", 2, "or a result file, got no such path. Check its name."),
         ("compare missing missing", 2, "Cannot compare missing: "),
         ("compare run run --html .", 2, "Cannot use --html at .: expected a file in a directory"),
         ("compare run run --html missing/page.html", 2, "got no such directory"),
         ("compare run file.jsonl", 2, "got a first line that is no header of one"),
         ("compare run run --html", 2, "Cannot read the command line: "),
+        ("comprae run run", 2, "There is no command comprae, and perhaps compare is meant. See"),
         ("compare run run --replay", 2, "Unrecognized options: --replay"),
         ("trace", 2, "Cannot read the command line: "),
         ("trace run", 2, "Cannot use step: expected 0 or more, got None"),

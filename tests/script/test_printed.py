@@ -20,6 +20,7 @@ PASSING = {
     ),
     "date": ("Mon Nov 30 11:22:33 2026 begin", "Tue Dec 1 09:22:33 2026 begin", "begin"),
     "name": ("into runs/20261130_112233", "into runs/20261201-010203", "runs"),
+    "seconds": ("MCMC elapsed time: 81.2047107219696", "MCMC elapsed time: 14.83", "MCMC"),
     "rate": ("loss 0.5 1234.5 examples/s", "loss 0.5 1.1k examples/s", "loss 0.5"),
     "steps": ("steps/sec 12.3, loss 0.1", "steps/sec: 9, loss 0.1", "loss 0.1"),
     "step time": ("step_time=0.12 loss=0.3", "step_time=1.2e-1 loss=0.3", "loss=0.3"),
@@ -45,7 +46,17 @@ def test_what_passes(name: str) -> None:
     assert kept in masked(one)
 
 
-@pytest.mark.parametrize("line", ["loss 0.25", "epoch 3 acc 98.1%", "[1.5 2.5]", "lr 1e-3 seed 7"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "loss 0.25",
+        "epoch 3 acc 98.1%",
+        "[1.5 2.5]",
+        "lr 1e-3 seed 7",
+        "loss 0.2047107219696",  # which has the digits of no date
+        "loss 81.20261130112233",  # and the digits of one, in a number
+    ],
+)
 def test_what_does_not_pass(line: str) -> None:
     """What a script computes is compared, digit by digit."""
     assert masked(line) == line

@@ -146,6 +146,17 @@ def test_what_the_recorder_could_not_see(copy: Path, whole: Path) -> None:
     )
 
 
+def test_what_both_runs_have_is_said_once(copy: Path, whole: Path) -> None:
+    """What the recorder could not see in both runs is one problem, with the count for people."""
+    for place in (copy, whole):
+        path = place / "process-1" / "end.json"
+        end = json.loads(path.read_text())
+        path.write_text(json.dumps({**end, "counts": {"calls in callbacks": 25746}}))
+    problems = compare_records(whole, copy).problems
+    path.write_text(json.dumps(end))
+    assert problems == ["in both runs, 25,746 calls in callbacks were not recorded"]
+
+
 def test_no_directory(tmp_path: Path) -> None:
     """What does not exist, is a file, or is empty is refused."""
     (tmp_path / "file").write_text("")

@@ -232,6 +232,17 @@ def test_a_folder_that_is_listed_by_its_number(tmp_path: Path) -> None:
         assert inherited._left_in(event, set(), times) == found
 
 
+def test_a_link_to_a_package_is_no_write(tmp_path: Path) -> None:
+    """An environment that is set up elsewhere links a package's file, which nobody wrote."""
+    for folder, left in (("site-packages", False), ("data", True)):
+        path = tmp_path / folder / "font.ttf"
+        path.parent.mkdir()
+        path.touch()
+        os.utime(path, (1.0, 1.0))
+        os.link(path, tmp_path / f"{folder}.ttf")
+        assert inherited._is_left(path, set(), (2.0, float("inf"))) is left
+
+
 @pytest.mark.long
 def test_a_folder_for_each_run(tmp_path: Path) -> None:
     """With `{dir}` there is nothing to find."""
@@ -434,6 +445,7 @@ def test_record_passes_everything_on(tmp_path: Path) -> None:
     [
         (("twice",), "expected a command after --, got none"),
         (("twice", "--", "no-such-program"), "got none of that name"),
+        (("twice", "--", "mine.py"), "Put python before it: -- python mine.py."),
         (("twice", "--calls", "-1", "--", "python"), "expected 0 or more, got -1"),
         (("twice", "--for", "90", "--", "python"), "expected a time such as 90s, 10m or 1h"),
         (("twice", "python", "train.py"), "What to run comes after --"),
@@ -446,11 +458,12 @@ def test_what_cannot_be_run(tmp_path: Path, arguments: tuple[str, ...], sentence
     """A mistake in the command is one sentence and code 2, and nothing was run."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.txt").write_text("mine")
+    (tmp_path / "mine.py").write_text("print('mine')")
     done = run(*arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert [path.name for path in tmp_path.rglob("*")] == ["here", "mine.txt"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"here", "mine.txt", "mine.py"}
 
 
 def test_a_command_that_is_no_python(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 import json
 import os
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from reproducibility.script import written
 from reproducibility.script.written import contents_of, written_remark
 
 
@@ -49,11 +52,18 @@ def text(path: Path, arrays: dict[str, np.ndarray], note: str) -> None:
     path.write_text(head + " ".join(f"{array.sum():.3f}" for array in arrays.values()))
 
 
+def pdf(path: Path, arrays: dict[str, np.ndarray], note: str) -> None:
+    """Write what a plot begins with: when it was made."""
+    head = b"%PDF-1.4 /CreationDate (D:2026113011223" + str(len(note)).encode() + b"Z) "
+    path.write_bytes(head + b"".join(array.tobytes() for array in arrays.values()))
+
+
 WRITERS: dict[str, tuple[str, Callable[..., None], str]] = {
     "safetensors": ("w.safetensors", safetensors, " in b"),
     "npz": ("w.npz", npz, " in b"),
     "orbax": ("step_1", orbax, " in b"),
     "text": ("train.log", text, ""),
+    "pdf": ("plot.pdf", pdf, ""),
 }
 
 
@@ -93,6 +103,21 @@ def test_what_no_file_says(tmp_path: Path) -> None:
     assert names == ["{dir}/run_….bin", "{dir}/run_….bin (2)"]
 
 
+def test_a_name_that_passes_is_shown(tmp_path: Path) -> None:
+    """Which name a temporary file has does not count, and yet people have to know which it is."""
+    found = []
+    for run in (b"1", b"2"):
+        path = Path(tempfile.gettempdir(), f"tmp{run.decode()}", "plot.bin")
+        content = {"": run.decode()}
+        with (
+            mock.patch.object(written, "_files", lambda each: [each]),
+            mock.patch.object(written, "_contents", lambda path, own, it=content: it),
+        ):
+            found.append(contents_of([path], []))
+    assert list(found[0]) == list(found[1])
+    assert written_remark(*found) == f"the file {tempfile.gettempdir()}/tmp1/plot.bin differs"
+
+
 def test_what_is_not_what_its_name_says(tmp_path: Path) -> None:
     """A pickle in an array's file is not opened, and a damaged archive is bytes."""
     opened = tmp_path / "opened"
@@ -106,5 +131,5 @@ def test_what_is_not_what_its_name_says(tmp_path: Path) -> None:
     np.save(tmp_path / "evil.npy", np.array([Evil()], object), allow_pickle=True)
     (tmp_path / "w.npz").write_bytes(b"PK")
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", 1 << 60))
-    assert all(list(parts) == [""] for parts in contents_of([tmp_path], []).values())
+    assert all(list(each.parts) == [""] for each in contents_of([tmp_path], []).values())
     assert not opened.exists()
