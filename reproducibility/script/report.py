@@ -84,7 +84,7 @@ def _begins(compared: Alignment) -> list[str]:
     if len(groups) > ROOTS_SHOWN:
         lines.append(f"and on {len(groups) - ROOTS_SHOWN} more lines, which --json has")
     if (passed := compared.differing - len(compared.roots)) > 0:
-        lines.append(f"{passed:,} more calls only pass it on")
+        lines.append(_passed_on(passed))
     return lines
 
 
@@ -102,6 +102,12 @@ def _in_two_lines(text: str) -> str:
     """Return a text that fits two lines."""
     text = " ".join(text.split())
     return text if len(text) <= 2 * COLUMNS - 10 else f"{text[: 2 * COLUMNS - 11]}…"
+
+
+def _passed_on(calls: int) -> str:
+    return (
+        "1 more call only passes it on" if calls == 1 else f"{calls:,} more calls only pass it on"
+    )
 
 
 def _groups(roots: Sequence[Root]) -> list[list[Root]]:
