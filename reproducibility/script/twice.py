@@ -137,6 +137,7 @@ def twice(
         if not finished[1].stopped:
             _compare_output(found, finished, runs, strict=strict_output)
         if found.verdict == "different":
+            runs.say(_so_far(found))
             cause = look_for_the_cause(compared, finished, runs)
             found.cause, found.confirmed, found.tried = cause.name, cause.confirmed, cause.tried
             found.source, found.settled = cause.source, cause.settled
@@ -148,6 +149,13 @@ def twice(
         if found.verdict == "same" and not found.remark:
             found.remark = overwritten_remark(runs.record(1, ""), runs.record(2, ""))
         return found
+
+
+def _so_far(found: Twice) -> str:
+    """Say where the runs diverge, for those who do not wait until the cause is found."""
+    site = found.compared.roots[0].site[:1] if found.compared.roots else ()
+    at = "".join(f" First at {Path(line.file).name}:{line.line}." for line in site)
+    return f"{found.reason}{at} More runs look for the cause."
 
 
 def _temporary(prefix: str) -> tempfile.TemporaryDirectory[str]:
@@ -214,6 +222,10 @@ class _Runs:
         if any(run.code for run in finished):  # which is said then
             return Alignment(problems=["nothing was recorded"])
         return Alignment(problems=["the command starts no Python, or one with -E, -I or -S"])
+
+    def say(self, text: str) -> None:
+        """Say what has been found so far, to who may not wait for the rest."""
+        self._screen.say(text)
 
     def again(self, number: int, hold: str, calls: int, place: int) -> Finished:
         """Run it as run 1 or 2 with something held; its record has a number of its own."""

@@ -68,6 +68,7 @@ def test_a_script_that_repeats(tmp_path: Path) -> None:
     found = twice(tmp_path)
     assert (found["code"], found["verdict"], found["roots"]) == (0, "same", [])
     assert found["stderr"].count("loss ") == 3  # twice with the recorder, once without
+    assert "Run 1 once more, without the recorder." in found["stderr"]
 
 
 def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> No
     root = found["roots"][0]
     assert (found["code"], root["kind"], root["names"]) == (1, "host", ["x"])
     assert "train.py:14" in root["lines"][0]
+    assert "First at train.py:14. More runs look for the cause." in found["stderr"]
     assert (found["cause"], found["confirmed"]) == ("entropy", True)
     assert "train.py:7" in found["source"]["lines"][0]
 
