@@ -183,10 +183,12 @@ def _end_with_exec(session: Session) -> None:
     for name in ("execv", "execve"):
         become = getattr(os, name)
 
-        def become_another(*arguments: Any, become: Callable[..., Any] = become) -> NoReturn:
+        def become_another(
+            *arguments: Any, become: Callable[..., Any] = become, **named: Any
+        ) -> NoReturn:
             session.end(patience=WAIT_AT_OS_EXIT)
             try:
-                become(*arguments)
+                become(*arguments, **named)
             finally:  # there is no other program
                 session.writing.not_ended("a call of os.exec failed, and what followed is unseen")
             raise AssertionError
@@ -201,10 +203,10 @@ class _After(importlib.abc.MetaPathFinder):
         self._name, self._do = name, do
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        if fullname != self._name:
+        """Find what the others find; it may only be asked whether there is such a module."""
+        if fullname != self._name or self not in sys.meta_path:
             return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
+        for finder in [each for each in sys.meta_path if each is not self]:
             find: Any = getattr(finder, "find_spec", None)
             spec: importlib.machinery.ModuleSpec | None = find and find(fullname, path, target)
             if spec is not None:
@@ -212,11 +214,13 @@ class _After(importlib.abc.MetaPathFinder):
         else:
             return None
         if spec.loader is not None:
-            execute, do = spec.loader.exec_module, self._do
+            execute = spec.loader.exec_module
 
             def exec_module(module: Any) -> None:
                 execute(module)
-                do()
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    self._do()
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

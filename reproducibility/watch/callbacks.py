@@ -14,9 +14,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from . import hook
+from .late import np
 from .writing import Writing
 
 UNKNOWN = "-"

@@ -12,12 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from . import hook, prints
 from .callbacks import Callbacks
 from .compiled import Compiled, digest_of, without_constants
 from .keeping import Keeping
+from .late import np
 from .lines import ArrayOrigin, CallLine, Given, ThreadFile
 from .shared import SharedMemory
 from .texts import PROGRAMS, line_of_text

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import hook
 from .calls import Calls
+from .children import Children
 from .source import is_asked_by_script, lines_of_source
 from .wrap import replace_class_method, watch_function, watched
 from .writing import Writing
@@ -38,7 +39,8 @@ MACHINE = (
     *(("os", "cpu_count"), ("os", "uname"), ("os", "getloadavg"), ("os", "getlogin")),
     *(("socket", "gethostname"), ("platform", "node")),
 )
-WATCHED_LATE = ("uuid", "datetime", "socket", "platform", "threading")  # once they are imported
+# Once they are imported.
+WATCHED_LATE = ("uuid", "datetime", "socket", "platform", "threading", "subprocess")
 RANDOM_FILES = ("/dev/urandom", "/dev/random", "/dev/hwrng")
 TREES_OF_THE_MACHINE = ("/proc/", "/sys/", "/dev/")
 LISTINGS = ("os.listdir", "os.scandir")
@@ -55,6 +57,7 @@ class Host:
         self._times: dict[Any, int] = {}
         self._inside = threading.local()
         self._seeded: set[str] = set()
+        self._children = Children(writing.problem)
 
     def watch_python(self) -> None:
         """Watch what Python itself offers: entropy, the clock, listings, `random`."""
@@ -72,6 +75,7 @@ class Host:
         watch_function(os, "getpid", self._noting("process", "os.getpid()", by_script=True))
         watch_function(os, "getppid", self._noting("process", "os.getppid()", by_script=True))
         self._watch_environment()
+        self._children.follow()
         for name in ("os", *WATCHED_LATE):
             if name in sys.modules:
                 self.imported(name)
@@ -88,6 +92,8 @@ class Host:
             watch_function(module, "uuid1", self._noting("entropy", "uuid.uuid1()"))
         elif name == "datetime":
             self._watch_moments(module)
+        elif name == "subprocess":
+            self._children.follow_subprocess(module)
         elif name == "threading":
             note = self._noting("process", "threading.get_ident()", by_script=True)
             watch_function(module, "get_ident", note)
@@ -189,6 +195,8 @@ class Host:
             what = arguments[0] if isinstance(arguments[0], (str, bytes)) else "a command"
             words = os.fsdecode(what).split() or [""]
             self._note("process", f"{event}({os.path.basename(words[0])!r})")
+            given = arguments[1] if len(arguments) > 1 else words
+            self._children.started(given if isinstance(given, (list, tuple)) else words)
 
     def _opened(self, path: str, mode: Any, flags: Any) -> None:
         path = os.path.abspath(path)

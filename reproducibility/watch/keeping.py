@@ -21,9 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import execution
+from .late import np
 
 FOLDER, CALL = "kept", "call.json"
 

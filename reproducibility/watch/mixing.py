@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from .late import np
 
 FIRST_MIX = (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16)
 SECOND_MIX = (16, 0x7FEB352D, 15, 0x846CA68B, 16)
@@ -159,7 +159,7 @@ def sums_of_host(parts: list[Any], sizes: list[int]) -> Any:
 
 def _mixed_places(count: int) -> Any:
     """Return the first places, mixed."""
-    if _places.size < count:
+    if _places is None or _places.size < count:
         with np.errstate(over="ignore"):
             mixed = _mixed(np.arange(2 * count, dtype=np.uint32), FIRST_MIX, np.uint32)
         globals()["_places"] = mixed
@@ -167,7 +167,7 @@ def _mixed_places(count: int) -> Any:
     return _places
 
 
-_places: Any = np.zeros(0, np.uint32)
+_places: Any = None
 
 
 def hexadecimal(sums: Any) -> list[str]:

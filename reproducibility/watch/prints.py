@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from . import hook
+from .late import np
 from .mixing import (
     hexadecimal,
     of_shard,
@@ -104,6 +103,8 @@ class Pending:
 def texts(pending: Sequence[Pending | OfHost]) -> list[list[str] | Exception]:
     """Return the fingerprints of each, or why there are none; small arrays are mixed together."""
     found: list[list[str] | Exception] = []
+    if not pending:  # the script may not have imported NumPy yet
+        return found
     words: list[list[tuple[Any, list[int]]]] = []
     many = 0
     for each in pending:

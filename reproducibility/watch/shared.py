@@ -14,8 +14,7 @@ import weakref
 import zlib
 from typing import Any
 
-import numpy as np
-
+from .late import np
 from .source import lines_of_source
 from .writing import Writing
 

@@ -127,6 +127,47 @@ def test_files_and_folders_are_told_apart(tmp_path: Path) -> None:
     assert [os.path.basename(e["what"]) for e in found if e["kind"] == "writes"] == ["data", "new"]
 
 
+EARLY = """
+import importlib.util, os, sys
+print("numpy" in sys.modules)
+os.listdir(".")
+print(importlib.util.find_spec("numpy.random") is not None, "numpy.random" in sys.modules)
+import numpy.random
+numpy.random.rand()
+"""
+
+
+def test_what_the_script_has_not_imported_is_not_there(tmp_path: Path) -> None:
+    """NumPy is not imported for the script; what it only looked for is watched once it comes."""
+    assert run(tmp_path, EARLY) == "False\nTrue False\n"
+    assert any(event["what"] == "numpy.random.rand()" for event in events(tmp_path))
+
+
+CHILDREN = """
+import os, subprocess, sys
+os.environ["PYTHONPATH"] = "elsewhere"
+ask = [sys.executable, "-c", "import os; print(os.environ.get('PYTHONPATH'))"]
+for env in (None, {"A": "b"}, {b"PYTHONPATH": b"there"}):
+    subprocess.run(ask, env=env, check=True)
+os.waitpid(os.posix_spawn(ask[0], ask, {}), 0)
+print(os.environ["PYTHONPATH"], sys.stdout.flush())
+os.environ.clear()
+subprocess.run(ask, check=True)
+subprocess.run([ask[0], "-W", "ignore", "-I", *ask[1:]], check=True)
+os.execve(ask[0], ask, env={})
+"""
+
+
+def test_children_with_another_environment_are_recorded(tmp_path: Path) -> None:
+    """Whatever a script makes of the environment, what it starts is recorded, or that is said."""
+    first = [f"{WATCH}:elsewhere", f"{WATCH}", f"{WATCH}:there", f"{WATCH}"]
+    printed = run(tmp_path, CHILDREN).split()
+    assert printed == [*first, "elsewhere", "None", *[f"{WATCH}"] * 3]
+    assert len(list((tmp_path / "record").glob("process-*"))) == 7
+    end = json.loads((tmp_path / "record/process-1/end.json").read_text())
+    assert end["problems"] == ["it started Python with -I, which cannot be recorded"]
+
+
 def test_what_is_asked_often_is_counted(tmp_path: Path) -> None:
     """A place that asks thousands of times has some hundred lines; another place has its own."""
     script = "import time\nfor _ in range(5000):\n    time.time()\ntime.perf_counter()"
