@@ -50,6 +50,7 @@ HOUSE = {
     "watch": (
         "late",
         "compiled",
+        "settings",
         "hook",
         "mixing",
         "prints",
@@ -264,6 +265,7 @@ TESTED_WITH = {
     "watch.calls": "script.record",
     "watch.children": "watch.host",
     "watch.late": "watch.host",
+    "watch.settings": "watch.hook",
     "watch.compiled": "script.record",
     "watch.lines": "script.reading",
     "watch.execution": "script.repeat",

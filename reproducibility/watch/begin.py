@@ -69,6 +69,7 @@ class Session:
                     self._before,
                     self.calls.after,
                     self.calls.entered,
+                    self.calls.borrowed,
                     self.calls.describe,
                     may_be_fast=self.calls.keeping is None,
                 )

@@ -18,7 +18,7 @@ from .compiled import Compiled, digest_of, without_constants
 from .keeping import Keeping
 from .late import np
 from .lines import ArrayOrigin, CallLine, Given, ThreadFile
-from .shared import SharedMemory
+from .shared import SharedMemory, memory_of
 from .texts import PROGRAMS, line_of_text
 from .writing import Writing
 
@@ -248,18 +248,28 @@ class Calls:
         if self._known.get(name) is source:
             del self._known[name]
 
+    def borrowed(self, array: Any, source: Any) -> None:
+        """Note an array whose memory belongs to something else, which may write to it."""
+        try:
+            base = _base(array)
+            if base is not None:
+                owner = source if isinstance(source, np.ndarray) else None
+                self.shared.note(base, memory_of(base), owner, self.number)
+        except Exception as error:
+            self._failed("an array from elsewhere", error)
+
     def _note_shared(self, array: Any, sources: Sequence[np.ndarray]) -> None:
         base = _base(array)
-        if base is None or hook.devices_of(base) != 1:
-            return
         try:
-            pointer = base.unsafe_buffer_pointer()
+            memory = [] if base is None else memory_of(base)
         except Exception:
             return
         for source in sources:
             begin = source.__array_interface__["data"][0]
-            if begin <= pointer < begin + max(source.nbytes, 1):
-                self.shared.note(base, pointer, source, self.number)
+            end = begin + max(source.nbytes, 1)
+            mine = [(pointer, size) for pointer, size in memory if begin <= pointer < end]
+            if mine:
+                self.shared.note(base, mine, source, self.number)
 
     def _this_thread(self) -> ThreadFile:
         thread: ThreadFile | None = getattr(self._local, "thread", None)

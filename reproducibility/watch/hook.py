@@ -12,13 +12,14 @@ import contextlib
 import copy
 import functools
 import importlib
+import os
 import sys
 import threading
-import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .compiled import Compiled
+from .settings import SettingsOfCalls, plain_settings
 
 _busy = threading.local()  # what this thread is at, and with which arguments
 
@@ -52,6 +53,8 @@ class Watch(NamedTuple):
     after: Callable[[Any, _Way, Sequence[Any]], None]
     # Arrays were put on a device; from these.
     entered: Callable[[list[Any], Any], None]
+    # An array was made of what lies in memory that belongs to something else: this.
+    borrowed: Callable[[Any, Any], None]
     # Return what is known of a program that is being compiled.
     describe: Callable[[Any, str], Compiled]
     may_be_fast: bool = True
@@ -79,22 +82,6 @@ class _Results(NamedTuple):
     way: _Way
 
 
-class _SettingsOfCalls:
-    """JAX's settings, as they are read where a call comes by.
-
-    Under `no_tracing` JAX refuses any call that does not take the shortcut, as watched ones do not.
-    Whatever is traced is still refused, where it is traced.
-    """
-
-    no_tracing = types.SimpleNamespace(value=False)
-
-    def __init__(self, config: Any) -> None:
-        self._config = config
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._config, name)
-
-
 def install(watch: Watch) -> None:
     """Have every execution told to `watch`, those of functions that are compiled already included.
 
@@ -106,6 +93,8 @@ def install(watch: Watch) -> None:
         return
     with contextlib.suppress(Exception):  # else we stand among the lines that a program is from
         _private("source_info_util").register_exclusion(__file__)
+    with contextlib.suppress(Exception):  # else among those that an error went through
+        _private("traceback_util").register_exclusion(os.path.dirname(__file__))
     _fast = CAN_BE_FAST and watch.may_be_fast
     pxla, pjit, dispatch = _private("interpreters.pxla"), _private("pjit"), _private("dispatch")
     loading = pxla.UnloadedMeshExecutable
@@ -117,7 +106,9 @@ def install(watch: Watch) -> None:
     _replace(pxla, "MeshExecutableFastpathData", _seen_path(pxla.MeshExecutableFastpathData))
     _replace(pjit, "_get_fastpath_data", _if_fast(pjit._get_fastpath_data))
     _replace(dispatch, "_batched_device_put_impl", _putting(dispatch._batched_device_put_impl))
-    _replace(pjit, "config", _SettingsOfCalls(pjit.config))
+    for place in filter(None, (_private("dlpack"), sys.modules.get("jax.dlpack"))):
+        _replace(place, "from_dlpack", _borrowing(place.from_dlpack))
+    _replace(pjit, "config", SettingsOfCalls(pjit.config))
     if hasattr(_private("api"), "_PmapFastpathData"):  # before JAX 0.8, `pmap` has one of its own
         _replace(_private("api"), "_PmapFastpathData", lambda *anything, **named: None)
     if _fast:
@@ -337,6 +328,10 @@ def _calling(call: Callable[..., Any]) -> Callable[..., Any]:
             _busy.now = False
         try:
             return call(function, *arguments, **named)
+        except BaseException as error:  # the script sees it as it was
+            trace = error.__traceback__
+            error.__traceback__ = trace.tb_next if trace else None
+            raise
         finally:
             _busy.given = outer
 
@@ -360,6 +355,17 @@ def _putting(put: Callable[..., Any]) -> Callable[..., Any]:
         return found
 
     return put_on_devices
+
+
+def _borrowing(make: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(make)
+    def from_dlpack(external_array: Any, *arguments: Any, **named: Any) -> Any:
+        found = make(external_array, *arguments, **named)
+        if _watch is not None and not is_unseen():
+            _watch.borrowed(found, external_array)
+        return found
+
+    return from_dlpack
 
 
 def self_test() -> str:
@@ -429,25 +435,6 @@ def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
     mutation = getattr(call, "mut", None)
     program.mutable = tuple(mutation.in_mut) if mutation else ()
     return program
-
-
-def plain_settings() -> contextlib.AbstractContextManager[Any]:
-    """The settings under which the recorder's own programs are compiled and called."""
-    config, stack = _private("config"), contextlib.ExitStack()
-    off = "disable_jit debug_nans debug_infs check_tracer_leaks log_compiles no_tracing"
-    values: dict[str, Any] = dict.fromkeys([*off.split(), "enable_compilation_cache"], False)
-    for way in ("host_to_device", "device_to_device", "device_to_host"):
-        values[f"transfer_guard_{way}"] = "allow"
-    for name, value in {"enable_x64": True, **values}.items():
-        state = getattr(config, name, None)
-        if callable(state):
-            stack.enter_context(state(value))
-    return stack
-
-
-def devices_of(array: Any) -> int:
-    """Return on how many devices an array lies."""
-    return len(array.sharding.device_set)
 
 
 def direct(compiled: Any) -> Any:

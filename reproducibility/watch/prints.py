@@ -20,17 +20,17 @@ from .mixing import (
     words_of_jax,
     words_of_numpy,
 )
+from .settings import plain_settings
 
 FOR_THE_HOST = 256  # words of an array that are mixed on the host: a device takes longer to begin
 MIXED_AT_ONCE = 1 << 17  # words of small arrays that the host mixes in one go
-COMPARED = 1 << 16  # bytes of a replica that is compared with the first one, on a CPU
 
 
 def on_device(array: Any) -> Any:
     """Return a copy of a NumPy array on the first device, whatever the settings."""
     import jax
 
-    with hook.plain_settings():
+    with plain_settings():
         copy: Any = jax.device_put(array, jax.local_devices()[0], may_alias=False)
         return copy.block_until_ready()  # before NumPy changes the array
 
@@ -166,8 +166,6 @@ class Looking:
             for shard, device, data, start, steps in _shards(array):
                 first = firsts.setdefault(start, len(self.rows))
                 replica = first != len(self.rows)
-                if replica and device.platform == "cpu" and data.nbytes > COMPARED:
-                    continue
                 group = groups.setdefault(device, _Group())
                 words = data.size * max(1, data.dtype.itemsize // 4)
                 if shard is None and 0 < words <= FOR_THE_HOST:
@@ -248,7 +246,7 @@ def _compiled(keys: Sequence[Any], small: set[int]) -> Any:
         return [*joined, jnp.stack(sums)] if sums else joined
 
     places = [(start, steps) for _, start, steps in keys]
-    with hook.plain_settings():
+    with plain_settings():
         return hook.direct(jax.jit(look).lower(*(shape for shape, _, _ in keys)).compile())
 
 

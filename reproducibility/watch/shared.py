@@ -12,6 +12,7 @@ import json
 import sys
 import weakref
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from .late import np
@@ -24,6 +25,17 @@ PIECE = 1 << 14
 PIECES = 32
 
 
+def memory_of(array: Any) -> list[tuple[int, int]]:
+    """Return where an array lies in the memory of this machine, part by part, and how many bytes.
+
+    That is nothing if it does not lie on a CPU.
+    """
+    parts = [(shard.device, shard.data) for shard in array.addressable_shards]
+    if any(device.platform != "cpu" for device, _ in parts):
+        return []
+    return [(data.unsafe_buffer_pointer(), data.nbytes) for _, data in parts]
+
+
 class SharedMemory:
     """Arrays that share memory with NumPy, by the identity of the JAX array."""
 
@@ -31,8 +43,10 @@ class SharedMemory:
         self._writing = writing
         self.arrays: dict[int, _SharedArray] = {}
 
-    def note(self, base: Any, pointer: int, source: np.ndarray, number: int) -> None:
-        """Note an array that was put on a device without a copy."""
+    def note(
+        self, base: Any, memory: Sequence[tuple[int, int]], source: np.ndarray | None, number: int
+    ) -> None:
+        """Note an array that was put on a device without a copy: where it lies, and of what."""
         name = id(base)
 
         def forget(_: Any) -> None:
@@ -41,9 +55,10 @@ class SharedMemory:
                 self._look(gone)
 
         owner = source
-        while isinstance(owner.base, np.ndarray):
+        while owner is not None and isinstance(owner.base, np.ndarray):
             owner = owner.base
-        array = _SharedArray(weakref.ref(base, forget), weakref.ref(owner), pointer, base.nbytes)
+        known = (lambda: None) if owner is None else weakref.ref(owner)
+        array = _SharedArray(weakref.ref(base, forget), known, memory)
         array.put, array.number = lines_of_source(sys._getframe(1)), number
         array.sum = array.checksum()
         self.arrays[name] = array
@@ -82,8 +97,9 @@ class SharedMemory:
 class _SharedArray:
     """One of them, and what it held when it was used last."""
 
-    def __init__(self, array: Any, owner: Any, pointer: int, size: int) -> None:
-        self._array, self._owner, self._pointer, self._size = array, owner, pointer, size
+    def __init__(self, array: Any, owner: Any, memory: Sequence[tuple[int, int]]) -> None:
+        self._array, self._owner = array, owner
+        self._memory = [(pointer, size) for pointer, size in memory if size]
         self.put: tuple[Any, ...] = ()
         self.use: tuple[Any, ...] = ()
         self.number = 0  # calls that its thread had made at its last use
@@ -93,13 +109,19 @@ class _SharedArray:
     def checksum(self) -> int | None:
         """Return a checksum of the memory; None if nobody keeps it alive any more."""
         array, owner = self._array(), self._owner()
-        if not self._size or (owner is None and (array is None or array.is_deleted())):
+        if not self._memory or (owner is None and (array is None or array.is_deleted())):
             return None
-        memory = (ctypes.c_ubyte * self._size).from_address(self._pointer)
-        view, found = memoryview(memory), 0
-        if self._size <= WHOLE:
-            return zlib.crc32(view)
-        for piece in range(PIECES):
-            begin = (self._size - PIECE) * piece // (PIECES - 1)
-            found = zlib.crc32(view[begin : begin + PIECE], found)
+        found = 0
+        for pointer, size in self._memory:
+            view = memoryview((ctypes.c_ubyte * size).from_address(pointer))
+            for begin, end in _looked_at(size):
+                found = zlib.crc32(view[begin:end], found)
         return found
+
+
+def _looked_at(size: int) -> list[tuple[int, int]]:
+    """Return which bytes of an array are looked at."""
+    if size <= WHOLE:
+        return [(0, size)]
+    begins = [(size - PIECE) * piece // (PIECES - 1) for piece in range(PIECES)]
+    return [(begin, begin + PIECE) for begin in begins]

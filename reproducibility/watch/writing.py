@@ -47,6 +47,7 @@ from typing import Any
 
 from . import hook, prints
 from .hiding import text_without_secrets
+from .settings import plain_settings
 
 FORMAT = 1
 ENDED = "ended.json"
@@ -205,7 +206,7 @@ class Writing:
                 pending.append(after)
         if pending and not self._plain:  # JAX is imported by now: not before the script does it
             self._plain = True
-            self._settings.enter_context(hook.plain_settings())
+            self._settings.enter_context(plain_settings())
         found = iter(prints.texts(pending))
         lines: dict[str, list[str]] = {}
         for item in waiting:

@@ -75,7 +75,17 @@ def constrained() -> Any:
     return x, x[3:5] * 2
 
 
-SCRIPTS: tuple[Callable[[], Any], ...] = (mapped, moved, replicated, constrained)
+def in_a_mesh() -> Any:
+    """A mesh that is set for all calls, with shardings that are part of the types."""
+    explicit = jax.sharding.AxisType.Explicit
+    with jax.set_mesh(jax.make_mesh((8,), ("x",), axis_types=(explicit,))):
+        x, step = jax.device_put(np.ones((8, 2)), jax.P("x", None)), jax.jit(lambda x: x * 2)
+        for _ in range(3):
+            x = step(x)
+        return x, jnp.ones(3).sum()
+
+
+SCRIPTS: tuple[Callable[[], Any], ...] = (mapped, moved, replicated, constrained, in_a_mesh)
 
 
 def executions(do: Callable[[], Any]) -> int:
@@ -119,10 +129,10 @@ def of_arrays() -> dict[str, Any]:
     places = [on("x"), on("x", "y"), on(), on(None, "y"), jax.devices()[5]]
     with hook.unseen():
         arrays = [jax.device_put(array, place) for place in places]
-        halves = [np.zeros(4, np.float32) for _ in jax.devices()]
+        halves = [np.zeros(40_000, np.float32) for _ in jax.devices()]
         halves[-1][2] = 1
         parts = [jax.device_put(h, d) for h, d in zip(halves, jax.devices(), strict=True)]
-        torn = jax.make_array_from_single_device_arrays((4,), on(), parts)
+        torn = jax.make_array_from_single_device_arrays((40_000,), on(), parts)
         pending = [prints.Prints().of([*arrays, jnp.asarray(array)]), prints.Prints().of([torn])]
         found = prints.texts([*pending, prints.OfHost(array)])
     return {
@@ -131,7 +141,23 @@ def of_arrays() -> dict[str, Any]:
     }
 
 
+def of_memory(folder: Path) -> list[str]:
+    """Return what a record says of memory in parts on all devices, of which NumPy wrote to one."""
+    raw = np.zeros(4 * 8 * 16 + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    buffer = raw[begin : begin + 4 * 8 * 16].view(np.float32).reshape(8, 16)
+    with record(folder):
+        x, look = jax.device_put(buffer, on(("x", "y"))), jax.jit(jnp.isnan)
+        jax.block_until_ready(look(x))
+        buffer[-1, -1] = 1
+        jax.block_until_ready(look(x))
+    (process,) = processes_of(folder)
+    inputs = {call.values for thread in process.threads for call in thread.calls()}
+    return [each.kind for each in process.events()] + [f"{len(inputs)} inputs"]
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         facts = {do.__name__: of_one(do, Path(name, do.__name__)) for do in SCRIPTS}
-    print(json.dumps({"scripts": facts, "arrays": of_arrays()}))
+        memory = of_memory(Path(name, "memory"))
+    print(json.dumps({"scripts": facts, "arrays": of_arrays(), "memory": memory}))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-SCRIPTS = ("mapped", "moved", "replicated", "constrained")
+SCRIPTS = ("mapped", "moved", "replicated", "constrained", "in_a_mesh")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,11 @@ def test_parts_and_replicas(facts: Any) -> None:
 def test_replicas_that_differ(facts: Any) -> None:
     """Devices that hold other bits of the same array are found out."""
     assert facts["arrays"]["unlike"] == [False, True]
+
+
+def test_memory_that_several_devices_share_with_numpy(facts: Any) -> None:
+    """It is looked at at every use, on each of them."""
+    assert facts["memory"] == ["overwritten", "2 inputs"]
 
 
 @pytest.fixture(scope="module")

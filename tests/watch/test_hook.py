@@ -49,6 +49,10 @@ PRIVATE = {
         "_cpp_pjit_cache_explicit_attributes.clear_all",
     ),
     "dispatch": ("_batched_device_put_impl",),
+    "dlpack": ("from_dlpack",),
+    "mesh": ("empty_abstract_mesh", "empty_concrete_mesh"),
+    "sharding_impls": ("set_mesh",),
+    "traceback_util": ("register_exclusion",),
     "tree_util": ("dispatch_registry.register_node", "dispatch_registry.flatten"),
     "config": ("enable_x64", "transfer_guard_device_to_host"),
 }
@@ -181,3 +185,23 @@ def test_arguments_that_were_not_seen(tmp_path: Path, monkeypatch: pytest.Monkey
 def _nobody_records() -> Iterator[None]:
     yield
     assert not hook.is_installed()
+
+
+def test_an_error_has_no_line_of_ours(tmp_path: Path) -> None:
+    """What a call raises, JAX's C++ or the script, looks as it does without a recorder."""
+
+    def wrong(x: jax.Array) -> jax.Array:
+        raise ValueError("the script's")
+
+    def files(function: Any, argument: Any) -> list[str]:
+        with pytest.raises((ValueError, RuntimeError)) as raised:
+            function(argument)
+        return [frame.path.name for frame in raised.traceback if isinstance(frame.path, Path)]
+
+    kept, gone = jax.jit(lambda x: x + 1), jnp.ones(3)
+    kept(gone)
+    gone.delete()
+    plain = [files(kept, gone), files(jax.jit(wrong), jnp.ones(3))]
+    with record(tmp_path / "record"):
+        watched = [files(kept, gone), files(jax.jit(wrong), jnp.ones(3))]
+    assert watched == plain

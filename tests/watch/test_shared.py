@@ -2,12 +2,16 @@
 
 import gc
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reproducibility import record
+from reproducibility.script.reading import processes_of
 from reproducibility.watch import shared
 
 
@@ -41,7 +45,7 @@ def memory_of(buffer: np.ndarray) -> tuple[shared.SharedMemory, Told, jax.Array]
     memory = shared.SharedMemory(told)  # type: ignore[arg-type]
     array = jax.device_put(buffer, jax.devices("cpu")[0])
     assert array.unsafe_buffer_pointer() == buffer.ctypes.data
-    memory.note(array, array.unsafe_buffer_pointer(), buffer, 3)
+    memory.note(array, shared.memory_of(array), buffer, 3)
     return memory, told, array
 
 
@@ -98,3 +102,17 @@ def test_an_array_that_goes_unchanged() -> None:
     buffer[:] = 1
     memory.look_at_all()
     assert (told.events, told.remarks) == ([], [])
+
+
+def test_memory_of_something_else_is_looked_at_again(tmp_path: Path) -> None:
+    """What comes through dlpack belongs to another library, which may write to it."""
+    buffer, look = aligned(64), jax.jit(jnp.isnan)
+    with record(tmp_path / "record"):
+        array = jnp.from_dlpack(buffer)
+        jax.block_until_ready(look(array))
+        buffer[:] = 1
+        jax.block_until_ready(look(array))
+    (process,) = processes_of(tmp_path / "record")
+    one, other = (call for thread in process.threads for call in thread.calls())
+    assert one.values != other.values
+    assert [event.kind for event in process.events()] == ["overwritten"]
