@@ -4,9 +4,9 @@ The rule: standard library, NumPy and JAX only, from Python 3.10 on; the script 
 and what goes wrong in here is written down and ends the watching, not the script.
 
 `late` is NumPy once it is needed, `compiled` is what is known of a program, `settings` are those of
-JAX under which our own programs run, and `hook` is where all pass that JAX executes, and the only
-file that knows private names of JAX. `mixing` and `prints` turn arrays into fingerprints, `hiding`
-leaves secrets out, `writing` has the files, `source` finds the script's line, `texts` keeps what a
+JAX under which our own programs run, `source` finds the script's line, and `hook` is where all pass
+that JAX executes, and the only file that knows private names of JAX. `mixing` and `prints` turn
+arrays into fingerprints, `hiding` leaves secrets out, `writing` has the files, `texts` keeps what a
 program does and `callbacks` what the host gave it, `shared` looks at memory that NumPy writes to,
 `execution`, `keeping` and `again` are for one call that is executed again, `lines` and `calls`
 write down the calls, `wrap` puts something around a function, `values` sees what leaves JAX,

@@ -83,7 +83,7 @@ class Session:
         """Test the hooks at the first call, when the script has started its backend itself."""
         if not self._tested:
             self._tested = True
-            self.writing.called()
+            self._called()
             self._place = _place_in_job()
             try:
                 lacking = hook.self_test()
@@ -102,6 +102,13 @@ class Session:
                 self._values.watch(type(sys.modules["jax"].device_put(0)))
         except Exception as error:
             self.writing.remark(f"what is read is not seen: {type(error).__name__}: {error}")
+
+    def _called(self) -> None:
+        """Note that JAX is called; a full disk is no concern of the script's."""
+        try:
+            self.writing.called()
+        except Exception as error:
+            self.writing.problem(f"the record cannot be written: {type(error).__name__}: {error}")
 
     def _before(self, arguments: list[Any], likely: bool) -> Any:
         if likely:

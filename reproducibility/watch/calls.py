@@ -19,6 +19,7 @@ from .keeping import Keeping
 from .late import np
 from .lines import ArrayOrigin, CallLine, Given, ThreadFile
 from .shared import SharedMemory, memory_of
+from .source import is_of_a_signal
 from .texts import PROGRAMS, line_of_text
 from .writing import Writing
 
@@ -101,7 +102,9 @@ class Calls:
             return None
         try:
             return self._look(arguments) if likely else Given(arguments)
-        except Exception:  # they are traced, or nothing that JAX takes; if it does, `after` says so
+        except Exception as error:  # they are traced, or not JAX's; else, `after` says so
+            if is_of_a_signal(error):
+                raise
             return None
 
     def after(self, given: Given | None, way: Any, results: Sequence[Any]) -> None:
@@ -159,6 +162,8 @@ class Calls:
     def _failed(self, what: str, error: Exception) -> None:
         self.stopped = True  # a record with a hole is none
         self._writing.problem(f"cannot look at {what}: {type(error).__name__}: {error}")
+        if is_of_a_signal(error):
+            raise error  # it is the script's, which waits for it
 
     def _look(self, arguments: Sequence[Any], mutable: Sequence[Any] = ()) -> Given:
         """Find out where each argument comes from; begin to fingerprint those from elsewhere."""

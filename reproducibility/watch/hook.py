@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from .compiled import Compiled
 from .settings import SettingsOfCalls, plain_settings
+from .source import is_of_a_signal
 
 _busy = threading.local()  # what this thread is at, and with which arguments
 
@@ -322,8 +323,10 @@ def _calling(call: Callable[..., Any]) -> Callable[..., Any]:
                 _busy.given = watch.before(leaves, bool(function._cache_size()))
             else:
                 _busy.given = leaves
-        except Exception:  # of the user's types; if the call is executed all the same, that is said
+        except Exception as error:  # of the user's types; if JAX executes it, that is said
             _busy.given = None
+            if is_of_a_signal(error):
+                raise
         finally:
             _busy.now = False
         try:

@@ -7,6 +7,7 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 SITES = 3  # lines of source for each call
@@ -81,3 +82,15 @@ def _owner(name: str) -> str:
     if installed:
         return LIBRARY
     return PYTHON if name.startswith(("<frozen", _PYTHON)) else SCRIPT
+
+
+def is_of_a_signal(error: BaseException) -> bool:
+    """Return whether a function raised an error that the script has called for a signal."""
+    handlers = {signal.getsignal(number) for number in signal.valid_signals()}
+    codes = {getattr(getattr(each, "func", each), "__code__", None) for each in handlers}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False

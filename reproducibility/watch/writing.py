@@ -86,7 +86,7 @@ class Writing:
         what = what.partition("\n")[0][:WORDS]
         if what not in self.problems and len(self.problems) < 20:
             self.problems.append(what)
-            with contextlib.suppress(OSError):  # a full disk: `end` says so, if only by its lack
+            with contextlib.suppress(Exception):  # a full disk: `end` says so, if only by its lack
                 _write_json(self.directory / "problems.json", {"problems": self.problems})
 
     def remark(self, what: str) -> None:

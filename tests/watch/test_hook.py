@@ -1,5 +1,7 @@
 """Every execution is told once, with its program, whether C++ or Python executes it."""
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from reproducibility import compare_records, record
 from reproducibility.script.reading import Call, processes_of
-from reproducibility.watch import hook
+from reproducibility.watch import hook, prints
 from reproducibility.watch.begin import Session
 
 
@@ -205,3 +207,44 @@ def test_an_error_has_no_line_of_ours(tmp_path: Path) -> None:
     with record(tmp_path / "record"):
         watched = [files(kept, gone), files(jax.jit(wrong), jnp.ones(3))]
     assert watched == plain
+
+
+class LateError(Exception):
+    """What the script's function for a signal raises."""
+
+
+def test_what_a_signal_raises_is_for_the_script(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that is to be interrupted is, even while its call is looked at."""
+
+    def late(*_: Any) -> None:
+        raise LateError
+
+    def begin(*_: Any) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, late)
+    try:
+        step, x = jax.jit(lambda x: x + 1), jnp.ones(3)
+        with record(tmp_path / "record"):
+            x = step(step(x))
+            monkeypatch.setattr(prints.Looking, "begin", begin)
+            with pytest.raises(LateError):
+                step(x)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_record_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script goes on, though the disk is full when it calls JAX first."""
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    with record(tmp_path / "record"):
+        monkeypatch.setattr(os, "replace", full)
+        assert jax.jit(lambda x: x + 1)(jnp.ones(3)).sum() == 6
+        monkeypatch.undo()
+    (process,) = processes_of(tmp_path / "record")
+    assert process.problems == ("the record cannot be written: OSError: no space left on device",)
