@@ -16,6 +16,7 @@ from reproducibility.script import align
 
 step = jax.jit(lambda w, x: w * 0.9 + x)
 other_step = jax.jit(lambda w, x: w * 0.9 - x)
+silent_step = jax.jit(lambda w, x: jax.debug.print("{}", w + x))  # returns nothing
 
 
 @pytest.fixture
@@ -154,10 +155,11 @@ def test_workers_of_a_pool(compared: Callable[..., Alignment], by: float, verdic
     assert compared(lambda: run(0, 0.0), lambda: run(1, by)).verdict == verdict
 
 
+@pytest.mark.parametrize("program", [step, silent_step], ids=["a result", "no result"])
 @pytest.mark.parametrize("prefix", ["", "loader"])
 @pytest.mark.parametrize(("by", "verdict"), [(0.0, "same"), (0.5, "cannot be told")])
 def test_what_only_a_pool_sees(
-    compared: Callable[..., Alignment], prefix: str, by: float, verdict: str
+    compared: Callable[..., Alignment], program: Any, prefix: str, by: float, verdict: str
 ) -> None:
     """What a worker finds and no other thread takes counts as well, whatever the worker's name."""
 
@@ -166,7 +168,7 @@ def test_what_only_a_pool_sees(
         with ThreadPoolExecutor(1, prefix) as pool:
             for i in order:
                 x = np.full(3, i, np.float32)
-                pool.submit(step, x, x).result()
+                pool.submit(program, x, x).result()
 
     assert compared(lambda: run((0, 1)), lambda: run((1 + by, 0))).verdict == verdict
 

@@ -71,6 +71,8 @@ def test_a_script_that_repeats(tmp_path: Path) -> None:
     assert "Run 1 once more, without the recorder." in found["stderr"]
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> None:
     """The line of the call, the argument, and the line where the generator was made."""
     training(tmp_path, seed="")
@@ -84,6 +86,9 @@ def test_a_generator_without_a_seed_is_named_and_confirmed(tmp_path: Path) -> No
 
 
 # What is planted, and how it is named: its kind, and the cause that is confirmed.
+NIGHTLY = (pytest.mark.long, pytest.mark.nightly)
+
+
 def a_few_each_time(names: Iterable[str], *few: str) -> list[Any]:
     """Return names as parameters of a test: most of them for the nights."""
     nightly = pytest.mark.nightly
@@ -318,8 +323,8 @@ with multiprocessing.get_context("spawn").Pool(2) as pool:
     [
         (FORKS, "", "pass", "cannot be told", "a fork of the process called JAX"),
         (EXECUTOR, "", "pass", "cannot be told", "did not find the same results"),
-        (POOL, "0", "pass", "cannot be told", "it was killed"),
-        (POOL, "0", "return i", "same", ""),
+        pytest.param(POOL, "0", "pass", "cannot be told", "it was killed", marks=NIGHTLY),
+        pytest.param(POOL, "0", "return i", "same", "", marks=NIGHTLY),
     ],
     ids=["forks", "an executor that draws", "a pool", "a pool without JAX"],
 )
@@ -358,6 +363,8 @@ with jax.no_tracing():
     assert twice(tmp_path)["verdict"] == "same"
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
     """What is printed decides nothing, unless that is asked for; times never do."""
     training(tmp_path, last="print(f'{time.perf_counter()} s'); print(time.perf_counter())")
@@ -501,6 +508,8 @@ def test_every_run_reads_the_same(tmp_path: Path) -> None:
     assert done.stdout.startswith(b"same"), done.stderr
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_only_the_first_run_differs(tmp_path: Path) -> None:
     """What the first run left makes all later ones agree: no cause is confirmed by that."""
     lines = {
@@ -513,6 +522,8 @@ def test_only_the_first_run_differs(tmp_path: Path) -> None:
     assert found["settled"]
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_a_constant_that_the_host_drew(tmp_path: Path) -> None:
     """A number that a function captured comes from the host: its cause is looked for too."""
     (tmp_path / "train.py").write_text(
@@ -595,6 +606,11 @@ def test_the_second_run_is_ended_once_it_has_diverged(
     assert not found.remark  # of a run that was ended, what it printed says nothing
 
 
+def as_in_a_terminal() -> None:
+    """Heed Ctrl-C, which what a shell runs in the background is told to ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption(tmp_path: Path, number: int) -> None:
     """One sentence, code 130, what ran is gone, and the record is read up to there."""
@@ -605,6 +621,7 @@ def test_an_interruption(tmp_path: Path, number: int) -> None:
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=as_in_a_terminal,
     )
     assert process.stderr is not None
     while b"begins" not in process.stderr.readline():
