@@ -182,8 +182,7 @@ def _compare_pools(found: Alignment, one: Sequence[Thread], other: Sequence[Thre
     for threads, count in zip((one, other), counts, strict=True):
         for call in (call for thread in threads for call in thread.calls()):
             program = call.pattern.program
-            found_or_given = call.results or call.values  # of what returns nothing
-            count[program.name, program.text, found_or_given, call.error] += 1
+            count[program.name, program.text, call.results or call.values, call.error] += 1
     found.calls += counts[0].total()
     if counts[0] != counts[1]:
         found.problems.append("the workers of a pool did not find the same results in both runs")

@@ -606,22 +606,24 @@ def test_the_second_run_is_ended_once_it_has_diverged(
     assert not found.remark  # of a run that was ended, what it printed says nothing
 
 
-def as_in_a_terminal() -> None:
-    """Heed Ctrl-C, which what a shell runs in the background is told to ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Heeds Ctrl-C, which what a shell runs in the background is told to ignore.
+AS_IN_A_TERMINAL = """\
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption(tmp_path: Path, number: int) -> None:
     """One sentence, code 130, what ran is gone, and the record is read up to there."""
     (tmp_path / "train.py").write_text(STEADY.format(steps=10**6, wrong="0"))
-    command = [sys.executable, "-m", "reproducibility", "twice", "--keep", "kept", "--"]
+    command = ["-m", "reproducibility", "twice", "--keep", "kept", "--", sys.executable, "train.py"]
     process = subprocess.Popen(
-        [*command, sys.executable, "train.py"],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, *command],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=as_in_a_terminal,
     )
     assert process.stderr is not None
     while b"begins" not in process.stderr.readline():
