@@ -97,6 +97,7 @@ def test_what_was_kept_is_covered(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_twice_says_by_how_much(tmp_path: Path) -> None:
     """Inputs of the call where two runs diverge are kept by two more, and compared."""
     (tmp_path / "train.py").write_text(

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -129,6 +128,7 @@ def test_what_is_planted_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_the_order_of_a_folder(tmp_path: Path) -> None:
     """Files that are listed in another order are seen, and the listing is confirmed."""
     (tmp_path / "data").mkdir()
@@ -262,6 +262,7 @@ def test_a_folder_for_each_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_fails(tmp_path: Path) -> None:
     """If both runs fail nothing can be told; both exit codes are said. If one does, they differ."""
     training(tmp_path, last="sys.exit('no such data')")
@@ -398,6 +399,7 @@ def test_settings_before_the_import_still_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_arrays_on_several_devices(tmp_path: Path) -> None:
     """Shardings, moves between them, and shard_map: the same twice, and another value is seen."""
     training(
@@ -419,6 +421,7 @@ print(np.asarray(jax.jit(f)(y)).sum(), np.asarray(z).sum())
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_call_that_does_not_repeat(tmp_path: Path) -> None:
     """Equal inputs and other results: a callback that draws is a fault of the program's call."""
     training(
@@ -673,18 +676,26 @@ def test_a_process_that_is_ended_with_its_run(tmp_path: Path) -> None:
     assert "has no end" in str(json.loads(done.stdout)["problems"])
 
 
+# No file can be longer: as on a disk that is full.
+WITH_LITTLE_ROOM = """\
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.mark.long
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """The script runs on, whatever cannot be kept of it; that is said, and nothing is the same."""
     training(tmp_path, last="print('x' * 200_000)\nfor i in range(3000): w = w + 1")
-    command = [sys.executable, "-m", "reproducibility", "twice", "--"]
+    command = ["-m", "reproducibility", "twice", "--", sys.executable, "-c"]
+    script = f"exec(open('{tmp_path}/train.py').read()); print('end')"
     done = subprocess.run(
-        [*command, sys.executable, "-c", f"exec(open('{tmp_path}/train.py').read()); print('end')"],
+        [sys.executable, "-c", WITH_LITTLE_ROOM, *command, script],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "JAX_ENABLE_COMPILATION_CACHE": "0"},
         timeout=240,
     )
