@@ -113,6 +113,7 @@ def test_twice_says_by_how_much(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_twice_executes_the_call_alone(tmp_path: Path) -> None:
     """Other flags, and the program as in the script: what made it differ lies around it."""
     (tmp_path / "train.py").write_text(

@@ -563,6 +563,8 @@ for i in range({steps}):
 """
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_both_runs_end_at_the_call_that_the_first_one_reached(tmp_path: Path) -> None:
     """After a time the first run is ended, and the second one at the same call, not at that time.
 
