@@ -147,6 +147,8 @@ def run_of_steps(record: Path, run: str, step: str | tuple[str, int] = "") -> Ru
     chosen = max(found, key=lambda each: len(each.steps))
     if len({each.thread for each in chosen.steps}) > 1:
         problems.append(f"in {run}, several threads call the step function")
+    elif elsewhere := sum(each.thread != chosen.steps[0].thread for each in chosen.calls):
+        problems.append(f"in {run}, {elsewhere} calls of JAX in other threads are not compared")
     return chosen
 
 

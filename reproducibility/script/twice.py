@@ -1,7 +1,7 @@
 """Run a script twice, name where the runs diverge, and confirm the cause by holding it fixed.
 
-The rule: nothing is pinned in the two runs that decide. A cause is confirmed if three runs agree
-once only that is held, and two with nothing held differ again.
+The rule: nothing is pinned in the two runs that decide; more runs only explain what these found.
+What confirms a cause, `cause` says.
 Chapter: docs/guide/any_script.md
 """
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -236,6 +237,19 @@ def test_a_run_that_ends_too_early_is_different(whole: Path, tmp_path: Path) -> 
     found = resumed(whole, tmp_path, lambda state: state, STEPS - SAVED - 1)
     assert found.verdict == "different"
     assert "before the whole run" in found.reason
+
+
+def test_what_other_threads_compute_is_never_called_the_same(whole: Path, tmp_path: Path) -> None:
+    """Only the thread of the step function is compared: what another one computes is not known."""
+    saved = from_disk(train(first_state(), SAVED))
+    with record(tmp_path / "record"):
+        train(saved, STEPS - SAVED)
+        thread = threading.Thread(target=ema_update, args=(np.float32(1), np.float32(2)))
+        thread.start()
+        thread.join()
+    found = compare_resumed(whole, tmp_path / "record")
+    assert (found.verdict, found.difference) == ("cannot be told", "")
+    assert "1 calls of JAX in other threads" in found.problems[0]
 
 
 def test_where_nothing_was_compared_nothing_is_the_same() -> None:

@@ -1,15 +1,11 @@
 """What is held is the same in each run, another one in another way, and breaks nothing."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from reproducibility.watch import hold
+from tests.watch.watched import run_script
 
-WATCH = Path(hold.__file__).parent
 HELD = {
     "entropy": """
 import os, pathlib, random, secrets, sys, tempfile, threading, uuid
@@ -52,27 +48,9 @@ print(list(os.walk(folder)))
 def run(folder: Path, script: str, held: str) -> str:
     """Run a script with something held, and return what it prints."""
     record = folder / f"record-{len(list(folder.iterdir()))}"
-    record.mkdir()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(WATCH),
-        "REPRODUCIBILITY_RECORD": str(record),
-        "REPRODUCIBILITY_HOLD": held,
-        "PYTHONHASHSEED": "0",
-    }
     text = script.replace("{dir}", str(record)).replace("{data}", str(folder / "data"))
-    (folder / "script.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "script.py"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    variables = {"REPRODUCIBILITY_HOLD": held, "PYTHONHASHSEED": "0"}
+    return run_script(folder, text, record=record, **variables)
 
 
 @pytest.mark.parametrize("name", HELD)

@@ -2,16 +2,16 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reproducibility.script.start import WATCH
 from reproducibility.watch import host, wrap
+from tests.watch.watched import run_script
 
-WATCH = Path(host.__file__).parent
 IMPORTS = (
     "import datetime, glob, os, pathlib, platform, random, secrets, socket, subprocess, sys\n"
     "import tempfile, threading, time, uuid\nimport numpy as np\n"
@@ -20,22 +20,7 @@ IMPORTS = (
 
 def run(folder: Path, script: str, *, watched: bool = True, **variables: str) -> str:
     """Run a script, and return what it prints."""
-    (folder / "script.py").write_text(script)
-    environment = {**os.environ, **variables}
-    if watched:
-        (folder / "record").mkdir()
-        environment |= {"PYTHONPATH": str(WATCH), "REPRODUCIBILITY_RECORD": str(folder / "record")}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "script.py"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    return run_script(folder, script, record=folder / "record" if watched else None, **variables)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

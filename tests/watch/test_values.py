@@ -1,9 +1,6 @@
 """What a script reads of an array is known by the call that made the array, and by its line."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from reproducibility.watch import host, values
+from tests.watch.watched import run_script
 
 SCRIPT = """\
 import jax, jax.numpy as jnp
@@ -27,22 +25,7 @@ for _ in range(5000): float(a)
 
 def test_what_is_read_is_known_by_its_call(tmp_path: Path) -> None:
     """Each way to read an array is an event with its line; frequent ones are counted."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "record").mkdir()
-    variables = {
-        "PYTHONPATH": str(Path(host.__file__).parent),
-        "REPRODUCIBILITY_RECORD": str(tmp_path / "record"),
-    }
-    done = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert (done.returncode, done.stdout) == (0, "more\n")
+    assert run_script(tmp_path, SCRIPT, record=tmp_path / "record") == "more\n"
     texts = (tmp_path / "record/process-1/host.txt").read_text().splitlines()
     events = [json.loads(text) for text in texts if not text.startswith("#")]
     read = [(e["lines"][0][1], e["what"]) for e in events if e["kind"] == "leaves"]
