@@ -99,7 +99,7 @@ HOUSE = {
         "lost",
         "interrupt",
     ),
-    "testing": (),
+    "testing": ("equal", "fresh", "reproducible", "resumable", "fixtures"),
     "cli": (
         "terminal",
         "process_state",
@@ -127,7 +127,7 @@ DOORS = {
     "grain": {"reference.data"},
     "tyro": {"cli.parse"},
     "rich": {"cli.terminal"},
-    "pytest": {"testing"},
+    "pytest": {"testing.fixtures"},
 }
 EVERYWHERE = {"jax", "jaxlib", "jaxtyping", "numpy"}  # above `errors`, except in `config`
 MODULES = sorted(
@@ -185,16 +185,24 @@ def test_imports_go_down(module: str) -> None:
     assert ours(module) <= set(ORDER[: ORDER.index(module)])
 
 
-# What a room hands out itself: `reproducibility.cli:main` is the command that is installed.
-HANDED_OUT = {"cli": ["from reproducibility.cli.commands import main", "__all__ = ['main']"]}
+# Rooms that hand out names themselves: `reproducibility.cli:main` is the command that is installed,
+# and suites import assertions and fixtures from `reproducibility.testing`.
+DOORS_OF_THEIR_OWN = ("cli", "testing")
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_opens_with_its_question(room: str) -> None:
-    """The file of a room is its docstring alone: a question, a rule, and every module in order."""
+    """The file of a room is its docstring: a question, a rule, and every module in order. Where it
+    hands out names, they come from its own files, and `__all__` has each of them."""
     tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
     docstring = ast.get_docstring(tree)
-    assert [ast.unparse(node) for node in tree.body[1:]] == HANDED_OUT.get(room, [])
+    if room in DOORS_OF_THEIR_OWN:
+        *nodes, last = tree.body[1:]
+        assert {node.module.split(".")[1] for node in nodes} == {room}
+        names = sorted(alias.name for node in nodes for alias in node.names)
+        assert ast.unparse(last) == f"__all__ = {names}"
+    else:
+        assert tree.body[1:] == []
     assert docstring.splitlines()[0].endswith("?")
     assert re.search(r"^The rule: ", docstring, re.MULTILINE)
     assert tuple(re.findall(r"`(\w+)`", docstring)) == HOUSE[room]
@@ -260,6 +268,7 @@ TESTED_WITH = {
     "script.lost": "script.interrupt",
     "script.resumption": "script.interrupt",
     "script.values": "script.interrupt",
+    "testing.fresh": "testing.reproducible",
     "watch.begin": "script.twice",
     "watch.callbacks": "script.programs",
     "watch.calls": "script.record",
@@ -301,8 +310,12 @@ def exported() -> list[ast.FunctionDef | ast.ClassDef]:
     for node in stub.body:
         if isinstance(node, ast.ImportFrom):
             names.setdefault(node.module, set()).update(alias.name for alias in node.names)
+    for node in ast.parse((PACKAGE / "testing" / "__init__.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            module = node.module.removeprefix("reproducibility.")
+            names.setdefault(module, set()).update(alias.name for alias in node.names)
     kinds = (ast.FunctionDef, ast.ClassDef)
-    found = [n for n in ast.parse(source("testing").read_text()).body if isinstance(n, kinds)]
+    found = []
     for module, wanted in names.items():
         tree = ast.parse(source(module).read_text())
         found += [n for n in tree.body if isinstance(n, kinds) and n.name in wanted]

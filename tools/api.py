@@ -38,11 +38,17 @@ ROOMS = (*PAGES[:-2], "watch", *PAGES[-2:], "cli")  # and the files beside them,
 
 
 def exported() -> dict[str, list[str]]:
-    """Return the names of the stub by the page they belong to, in the order of the stub."""
+    """Return the names of the stub by the page they belong to, in the order of the stub.
+
+    Those of `testing` are imported from there, and are named so.
+    """
     found: dict[str, list[str]] = {name: [] for name in PAGES}
     for node in ast.parse((PACKAGE / "__init__.pyi").read_text("utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             found[node.module.split(".")[0]] += [alias.name for alias in node.names]
+    door = ast.parse((PACKAGE / "testing" / "__init__.py").read_text("utf-8"))
+    inside = [node.names for node in door.body if isinstance(node, ast.ImportFrom)]
+    found["testing"] = [f"testing.{alias.name}" for names in inside for alias in names]
     return found
 
 
@@ -120,7 +126,7 @@ def index_rows() -> str:
     rows = []
     for name, names in exported().items():
         asked = question(name)
-        listed = ", ".join(f"`{each}`" for each in names) or "assertions and fixtures"
+        listed = ", ".join(f"`{each}`" for each in names)
         rows.append(
             f"| [{name}]({name}.md) | {asked}{'' if asked[-1] == '?' else '.'} | {listed} |"
         )
@@ -158,11 +164,6 @@ def room_page(name: str, names: list[str]) -> str:
     lines += [
         f"::: reproducibility.{each}\n    options:\n      heading_level: 2\n" for each in names
     ]
-    if not names:
-        lines.append(
-            f"::: reproducibility.{name}\n    options:\n      heading_level: 2\n"
-            "      show_docstring_description: false\n"
-        )
     return "\n".join(lines)
 
 

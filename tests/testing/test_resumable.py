@@ -1,0 +1,230 @@
+"""A resumed loop: what passes, what fails, and which part nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reproducibility import (
+    CheckpointMismatchError,
+    LeafError,
+    root_key,
+    step_key,
+    tree_digest,
+)
+from reproducibility.testing import assert_resumable
+from tests.failing import KEYS, X, failure
+
+
+class Pair(NamedTuple):
+    """A container with attributes."""
+
+    left: Any
+    right: Any
+
+
+GRADIENT = jnp.array([1.0, -2.0, 0.5])
+
+
+def begin() -> dict[str, Any]:
+    """Return the state of a loop in which every part counts."""
+    return {"step": np.uint32(0), "w": jnp.zeros(3), "momentum": jnp.zeros(3), "key": root_key(7)}
+
+
+def one(state: dict[str, Any]) -> dict[str, Any]:
+    """Make one update, with momentum and noise."""
+    noise = jax.random.uniform(step_key(state["key"], int(state["step"])), (3,))
+    momentum = 0.9 * state["momentum"] + GRADIENT * noise
+    w = state["w"] - 0.1 * momentum
+    return {**state, "step": np.uint32(state["step"] + 1), "w": w, "momentum": momentum}
+
+
+def loop(update: Callable[[Any], Any]) -> Callable[[Any, int], Any]:
+    """Make the loop of an update."""
+
+    def advance(state: Any, n: int) -> Any:
+        for _ in range(n):
+            state = update(state)
+        return state
+
+    return advance
+
+
+def vacuous(part: str) -> str:
+    """Return how the failure begins if nothing depends on a part."""
+    return f"Nothing depends on part {part}: a resume that forgets it would pass this test."
+
+
+def test_sound_loop_passes() -> None:
+    """A loop whose state is whole passes, at any stop."""
+    assert_resumable(loop(one), begin())
+    assert_resumable(loop(one), begin(), steps=5, stop=1)
+
+
+def test_counts_of_updates() -> None:
+    """It asks for all updates, for those before the stop, and for the rest, once a part."""
+    asked = []
+
+    def advance(state: Any, n: int) -> Any:
+        asked.append(n)
+        return loop(one)(state, n)
+
+    assert_resumable(advance, begin(), steps=5, stop=2)
+    assert asked == [5, 2, 3, 3, 3, 3, 3]
+
+
+def test_state_outside_of_the_state() -> None:
+    """A loop that keeps its momentum elsewhere fails, by the leaf that differs."""
+    hidden = {"momentum": np.zeros(3, np.float32)}
+
+    def update(state: dict[str, Any]) -> dict[str, Any]:
+        hidden["momentum"] = 0.9 * hidden["momentum"] + np.float32([1, 2, 3])
+        return {"w": state["w"] - hidden["momentum"]}
+
+    said = failure(assert_resumable, loop(update), {"w": np.zeros(3, np.float32)})
+    assert said.startswith("Resumed after 3 of 6 updates, the end differs: leaf w: 3 of 3 elem")
+
+
+@pytest.mark.parametrize("part", ["w", "momentum", "step", "key"])
+def test_lost_in_the_checkpoint(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resumed state is what a store restores: one that loses a part is found out."""
+    from reproducibility import CheckpointStore
+
+    restore = CheckpointStore.restore
+
+    def forgetful(self: Any, like: Any) -> Any:
+        other = {"key": root_key(8)}.get(part, begin()[part])
+        return {**restore(self, like), part: other}
+
+    monkeypatch.setattr(CheckpointStore, "restore", forgetful)
+    assert "the end differs" in failure(assert_resumable, loop(one), begin())
+
+
+def test_state_that_no_store_restores() -> None:
+    """A loop that changes a dtype on its way cannot be resumed, and the leaf is named."""
+    with pytest.raises(CheckpointMismatchError, match="leaf w"):
+        assert_resumable(loop(lambda s: {"w": s["w"].astype(jnp.bfloat16) + 1}), {"w": X})
+
+
+def test_key_that_nobody_draws_from() -> None:
+    """A constant key without a draw makes the proof vacuous."""
+    said = failure(assert_resumable, loop(lambda s: {**s, "w": s["w"] + 1}), {"w": X, "k": KEYS})
+    assert said.startswith(vacuous("k"))
+
+
+def test_chain_of_keys_that_nobody_draws_from() -> None:
+    """A key that is split in each step and never used is not saved by being another at the end."""
+
+    def update(state: tuple[Any, Any]) -> tuple[Any, Any]:
+        return state[0] + 1, jax.random.split(state[1])[0]
+
+    said = failure(assert_resumable, loop(update), (jnp.zeros(3), root_key(7)))
+    assert said.startswith(vacuous("[1]"))
+
+
+def test_chain_of_keys_that_is_used() -> None:
+    """A chain of keys with draws passes, though the reuse of a key is an error in this suite."""
+
+    def update(state: tuple[Any, Any]) -> tuple[Any, Any]:
+        key, draw = jax.random.split(state[1])
+        return state[0] + jax.random.uniform(draw, (3,)), key
+
+    assert_resumable(loop(update), (jnp.zeros(3), root_key(7)))
+
+
+def test_key_that_start_has_used() -> None:
+    """A loop that begins with a key that is used up already is caught, as without the copies."""
+
+    def update(state: tuple[Any, Any]) -> tuple[Any, Any]:
+        key, draw = jax.random.split(state[1])
+        return state[0] + jax.random.uniform(draw, (3,)), key
+
+    key = root_key(7)
+    start = (jax.random.uniform(key, (3,)), key)
+    with pytest.raises(jax.errors.KeyReuseError):
+        assert_resumable(loop(update), start)
+
+
+def test_keys_beside_a_counter() -> None:
+    """Keys are a part of their own: a counter beside them does not vouch for them."""
+
+    def update(state: Pair) -> Pair:
+        return Pair(state.left + 1, {**state.right, "count": state.right["count"] + 1})
+
+    start = Pair(jnp.zeros(3), {"count": np.int32(0), "keys": KEYS})
+    assert failure(assert_resumable, loop(update), start).startswith(vacuous("right (its keys)"))
+
+
+def test_part_that_is_written_and_never_read() -> None:
+    """A part that every update overwrites is no state: a resume may forget it."""
+
+    def update(state: dict[str, Any]) -> dict[str, Any]:
+        return {"w": state["w"] + 1, "last": state["w"]}
+
+    said = failure(assert_resumable, loop(update), {"w": X, "last": X})
+    assert said.startswith(vacuous("last"))
+
+
+def test_constant_parts_are_skipped() -> None:
+    """What never changes is not state that could be lost."""
+    assert_resumable(loop(one), {**begin(), "rate": np.float32(0.1), "size": np.int32(64)})
+
+
+@pytest.mark.parametrize("start", [{"rate": np.float32(0.1)}, {}])
+def test_nothing_to_forget(start: Any) -> None:
+    """A loop in which nothing changes proves nothing, and fails."""
+    said = failure(assert_resumable, loop(lambda state: state), start)
+    assert said.startswith("No part of the state changed in 3 updates, and none holds keys")
+
+
+def test_a_state_of_one_array() -> None:
+    """A state may be a single array; its part is the root."""
+    assert_resumable(loop(lambda w: w * 2 + 1), X)
+    assert failure(assert_resumable, lambda w, n: w * 0 + n, X).startswith("Resumed after 3 of 6")
+
+
+def test_donated_and_overwritten_states() -> None:
+    """The loop may take over its argument's memory, keys included, or write into it."""
+    give: Any = jax.jit(lambda w, k: (w + jax.random.uniform(k, (3,)), k), donate_argnums=(0, 1))
+
+    def update(state: dict[str, Any]) -> dict[str, Any]:
+        w, key = give(state["w"], state["key"])
+        assert state["w"].is_deleted(), "this test needs donation"
+        state["n"] += 1
+        state["key"], state["w"] = jax.random.clone(key), w * state["n"][0]
+        return state
+
+    start = {"n": np.zeros(1, np.float32), "w": jnp.ones(3), "key": root_key(7)}
+    before = tree_digest(start)
+    assert_resumable(loop(update), start)
+    assert tree_digest(start) == before
+
+
+def test_results_in_one_buffer() -> None:
+    """A loop that returns one buffer, written over in each call, is not compared with itself."""
+    calls, buffer = [], np.zeros(3, np.float32)
+
+    def advance(state: np.ndarray, n: int) -> np.ndarray:
+        calls.append(n)
+        buffer[:] = state + len(calls)
+        return buffer
+
+    assert "the end differs" in failure(assert_resumable, advance, np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("stop", [0, 6, 7])
+def test_refused_stop(stop: int) -> None:
+    """A stop at an end of the run is refused."""
+    with pytest.raises(ValueError, match=f"^Cannot resume after {stop} of 6 updates: choose 0 <"):
+        assert_resumable(loop(one), begin(), stop=stop)
+
+
+def test_state_without_digest() -> None:
+    """A Python number in the state is refused by name."""
+    with pytest.raises(LeafError, match="step"):
+        assert_resumable(loop(lambda s: {**s, "w": s["w"] + 1}), {"w": X, "step": 0})
