@@ -82,5 +82,7 @@ from .script.twice import Twice as Twice
 from .script.twice import twice as twice
 from .storage.checkpoint import CheckpointStore as CheckpointStore
 from .storage.files import write_atomically as write_atomically
+from .storage.generators import generator_from_state as generator_from_state
+from .storage.generators import generator_state as generator_state
 
 __version__: str
