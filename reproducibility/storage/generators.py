@@ -28,7 +28,7 @@ _BIT_GENERATORS: dict[str, type[np.random.BitGenerator]] = {
 _WORDS = {"state": 4, "inc": 4, "n_children_spawned": 2}
 _PYTHON_VERSION = 3  # of what `random.Random.getstate` returns
 
-type Words = np.ndarray[Any, np.dtype[np.uint32]]
+type _Words32 = np.ndarray[Any, np.dtype[np.uint32]]
 type GeneratorTree = dict[str, Any]
 
 
@@ -74,7 +74,7 @@ def generator_state(generator: Any) -> GeneratorTree:
             expected = f"version {_PYTHON_VERSION} of a state of Python's"
             raise _refusal("take apart", expected, f"version {version}")
         *key, position = internal
-        words = {"key": _words(key), "pos": _words(position)}
+        words = {"key": _words_of(key), "pos": _words_of(position)}
         return {"Random": {"MT19937": words, **_gauss(gauss is not None, gauss or 0.0)}}
     if kind is np.random.RandomState:
         state = found.get_state(legacy=False)
@@ -194,10 +194,10 @@ def _as_words(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"))
         return little.view("<u4").astype(np.uint32)
-    return _words(value, _WORDS.get(name, 1))
+    return _words_of(value, _WORDS.get(name, 1))
 
 
-def _words(value: Any, count: int = 1) -> Words:
+def _words_of(value: Any, count: int = 1) -> _Words32:
     """Return an integer as so many words, the lowest first; or a list of small ones as it is."""
     if not isinstance(value, int | np.integer):
         return np.array(value, np.uint32)
@@ -206,22 +206,22 @@ def _words(value: Any, count: int = 1) -> Words:
 
 def _gauss(held: Any, value: float) -> GeneratorTree:
     bits = np.array([value if held else 0.0], "<f8").view("<u4")
-    return {"has_gauss": _words(int(held)), "gauss": bits.astype(np.uint32)}
+    return {"has_gauss": _words_of(int(held)), "gauss": bits.astype(np.uint32)}
 
 
-def _entropy(entropy: Any) -> Words:
+def _entropy(entropy: Any) -> _Words32:
     """Return a seed as NumPy reads it: the words of each of its integers, one after the other."""
     if isinstance(entropy, str):
         entropy = int(entropy, 16 if entropy.startswith("0x") else 10)
     if isinstance(entropy, int | np.integer):
         value = int(entropy)
-        return _words(value, max(1, -(-value.bit_length() // 32)))
+        return _words_of(value, max(1, -(-value.bit_length() // 32)))
     if isinstance(entropy, np.ndarray) and entropy.dtype == np.uint32:
         return entropy.ravel().copy()
     return np.concatenate([np.zeros(0, np.uint32), *map(_entropy, entropy)])
 
 
-def _integer(words: Any) -> int:
+def _integer_of(words: Any) -> int:
     return int.from_bytes(np.asarray(words).astype("<u4").tobytes(), "little")
 
 
@@ -232,7 +232,7 @@ def _value(words: Any, like: Any) -> Any:
     if isinstance(like, np.ndarray):
         little = np.asarray(words).astype("<u4").view(like.dtype.newbyteorder("<"))
         return little.astype(like.dtype).reshape(like.shape)
-    return _integer(words)
+    return _integer_of(words)
 
 
 def _bit_generator(parts: GeneratorTree) -> Any:
@@ -245,27 +245,27 @@ def _bit_generator(parts: GeneratorTree) -> Any:
 
 
 def _seed_sequence(parts: GeneratorTree) -> np.random.SeedSequence:
-    words, pool = np.asarray(parts["entropy"]), _integer(parts["pool_size"])
+    words, pool = np.asarray(parts["entropy"]), _integer_of(parts["pool_size"])
     exact = len(words) == pool or words[-1] != 0  # the integer that they make has these words
     return np.random.SeedSequence(
-        entropy=_integer(words) if exact else [int(word) for word in words],
+        entropy=_integer_of(words) if exact else [int(word) for word in words],
         spawn_key=[int(word) for word in np.asarray(parts["spawn_key"])],
         pool_size=pool,
-        n_children_spawned=_integer(parts["n_children_spawned"]),
+        n_children_spawned=_integer_of(parts["n_children_spawned"]),
     )
 
 
 def _random_state(parts: GeneratorTree) -> np.random.RandomState:
     made = np.random.RandomState(_bit_generator(parts))
-    held = _integer(parts["has_gauss"])
+    held = _integer_of(parts["has_gauss"])
     made.set_state({**made.get_state(legacy=False), "has_gauss": held, "gauss": _double(parts)})
     return made
 
 
 def _random(parts: GeneratorTree) -> random.Random:
     made, words = random.Random(0), parts["MT19937"]
-    internal = (*(int(word) for word in np.asarray(words["key"])), _integer(words["pos"]))
-    gauss = _double(parts) if _integer(parts["has_gauss"]) else None
+    internal = (*(int(word) for word in np.asarray(words["key"])), _integer_of(words["pos"]))
+    gauss = _double(parts) if _integer_of(parts["has_gauss"]) else None
     made.setstate((_PYTHON_VERSION, internal, gauss))
     return made
 
