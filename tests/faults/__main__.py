@@ -1,4 +1,4 @@
-"""Plant faults in scripts, and see whether `reproducibility twice` names them: `make faults`.
+"""Plant faults in scripts, and see whether the commands for scripts name them: `make faults`.
 
 Prints what came of each, and ends with 1 if one is missed or wrongly confirmed, or if a clean
 script is not the same. What was tried with this package already is not tried again.
@@ -17,8 +17,14 @@ from tests.faults import attempt as trying
 from tests.faults.attempt import Attempt
 from tests.faults.judge import FATAL
 from tests.faults.planted import (
+    KINDS,
+    Clean,
+    Fault,
+    Item,
+    Kind,
     Planted,
     all_faults,
+    clean_of,
     faults_of,
     needs_only_the_tests_libraries,
     script_names,
@@ -35,7 +41,7 @@ VENV = BUILD / "venv" / "bin" / "python"
 def main() -> int:
     """Try what was asked for."""
     asked = _arguments()
-    items = _sample(asked.sample, asked.seed) if asked.sample else _chosen(asked.only)
+    items = _sample(asked.sample, asked.seed) if asked.sample else _chosen(asked.only, asked.kind)
     found, todo = [], []
     for item in items:
         known = None if asked.again or asked.sample else trying.kept(item)
@@ -60,7 +66,7 @@ def main() -> int:
             if asked.list:
                 _write_list(asked.list, found)
     if asked.table:
-        by_id = {item if isinstance(item, str) else item.id: item for item in items}
+        by_id = {item.id: item for item in items}
         write_results((done, trying.kept(by_id[done.id], first=True)) for done in found)
         write_page(asked.table, read_results())
     return _say(found, sample=bool(asked.sample))
@@ -71,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--sample", type=int, default=0, help="draw so many faults, and one clean script")
     add("--seed", type=int, default=0, help="of the sample")
+    add("--kind", action="append", choices=KINDS, help="only these; all without")
     add("--only", action="append", default=[], help="SCRIPT, SCRIPT.clean or SCRIPT.FAULT")
     add("--jobs", type=int, default=2, help="how many at a time")
     add("--python", type=Path, default=VENV, help="the Python of the scripts")
@@ -82,27 +89,44 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _chosen(only: list[str]) -> list[Planted | str]:
+def _chosen(only: list[str], kinds: list[Kind] | None) -> list[Item]:
     """Return clean scripts and faults: all, or those that were named."""
-    found: list[Planted | str] = []
-    for script in script_names():
-        faults = faults_of(script)
-        found += [script] if not only or {script, f"{script}.clean"} & set(only) else []
-        found += [f for f in faults if not only or {script, f.id} & set(only)]
+    found: list[Item] = []
+    for kind in kinds or KINDS:
+        for script in script_names(kind):
+            wanted = {script, f"{script}.clean"} & set(only) or not only
+            found += clean_of(script) if wanted else []
+            found += [f for f in faults_of(script) if not only or {script, f.id} & set(only)]
     if only and not found:
         sys.exit(f"Nothing is called {', '.join(only)}.")
     return found
 
 
-def _sample(number: int, seed: int) -> list[Planted | str]:
-    """Draw faults that are named right, quickly and in every run; and a clean script."""
+def _sample(number: int, seed: int) -> list[Item]:
+    """Draw faults that are named right, quickly and in every run; and a clean script.
+
+    Of each other kind, one fault is drawn.
+    """
     results, draw = read_results(), random.Random(seed)
-    scripts = [s for s in script_names() if needs_only_the_tests_libraries(text_of_script(s))]
-    faults = {f.id: f for f in all_faults() if f.script in scripts and set(f.causes) <= STEADY}
-    steady = _quicker_half(faults, results["faults"], "right")
-    clean = _quicker_half(scripts, results["scripts"], "same")
-    drawn = draw.sample(steady, min(number, len(steady)))
-    return [*draw.sample(clean, min(1, len(clean))), *(faults[name] for name in drawn)]
+    found: list[Item] = []
+    for kind in KINDS:
+        scripts = [s for s in script_names(kind) if _runs_with_the_tests(s)]
+        faults = {f.id: f for s in scripts for f in faults_of(s) if _is_steady(f)}
+        well = _quicker_half(faults, results["faults"], "right")
+        of_this_kind = number if kind == "twice" else 1
+        if kind == "twice":
+            clean = _quicker_half(scripts, results["scripts"], "same")
+            found += [Clean(script=s) for s in draw.sample(clean, min(1, len(clean)))]
+        found += [faults[name] for name in draw.sample(well, min(of_this_kind, len(well)))]
+    return found
+
+
+def _runs_with_the_tests(script: str) -> bool:
+    return needs_only_the_tests_libraries(text_of_script(script))
+
+
+def _is_steady(fault: Fault) -> bool:
+    return not isinstance(fault, Planted) or set(fault.causes) <= STEADY
 
 
 def _quicker_half(
@@ -122,18 +146,14 @@ def _write_list(path: Path, found: list[Attempt]) -> None:
 
     What stands in the file above the first of them stays.
     """
-    faults = {fault.id: fault for fault in all_faults()}
+    faults = {fault.id: fault for kind in KINDS for fault in all_faults(kind)}
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = [before.partition("* **")[0].rstrip(), ""] if before else []
     for done in sorted(found, key=lambda each: (_is_well(each), each.id)):
-        fault = faults.get(done.id)
         stale = "" if done.is_current else " (with an earlier package)"
         lines.append(f"* **{done.id}**: {done.outcome}{stale}")
-        if fault:
-            lines.append(
-                f"    * expected {'/'.join(fault.classes)}, {'/'.join(fault.causes)}; cause"
-                f" `{fault.cause}`; enters `{fault.enters}`; argument {fault.argument or 'none'}"
-            )
+        if fault := faults.get(done.id):
+            lines.append(f"    * expected {fault.expected}")
         lines.append(f"    * got {done.got}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -17,6 +17,8 @@ type Outcome = Literal[
     "right",
     "wrong class",
     "wrong line",
+    "wrong part",
+    "wrong origin",
     "cannot be told",
     "missed",
     "wrongly confirmed",
@@ -65,10 +67,15 @@ def judge(fault: Planted, text: str, answer: dict[str, Any] | None, *, differed:
     if confirmed and CALLED.get(answer["cause"], answer["cause"]) not in fault.causes:
         return Judgement("wrongly confirmed", got, confirmed)
     if answer["verdict"] == "same":
-        return Judgement("missed" if differed else "agreed by chance", got, confirmed)
+        return of_the_same(got, differed=differed)
     if answer["verdict"] == "cannot be told" or not answer["roots"]:
         return Judgement("cannot be told", got, confirmed)
     return Judgement(_of_a_difference(fault, text, answer), got, confirmed)
+
+
+def of_the_same(got: str, *, differed: bool) -> Judgement:
+    """Judge an answer that calls two runs the same."""
+    return Judgement("missed" if differed else "agreed by chance", got)
 
 
 def _of_a_difference(fault: Planted, text: str, answer: dict[str, Any]) -> Outcome:

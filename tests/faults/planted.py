@@ -8,14 +8,19 @@ from __future__ import annotations
 import ast
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 HERE = Path(__file__).parent
 type Edit = tuple[str, str]
 type FaultClass = Literal["host", "program", "path"]
 type Author = Literal["stranger", "house"]
+# The commands that faults are planted for. A script's name begins with its kind, if it is not the
+# first: `resume/orbax_linen`.
+type Kind = Literal["twice", "resume", "hidden"]
+KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 CAUSES = (
     *("entropy", "clock", "hash", "listing", "pid", "address", "threads", "memory", "files"),
     *("callback", "other"),
@@ -24,35 +29,32 @@ CAUSES = (
 OF_THE_TESTS = {"jax", "jaxlib", "numpy", "flax", "optax", "equinox", "orbax", "grain", "scipy"}
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A fault: what is replaced in which script, and what is expected of the answer.
-
-    `cause` is the line in which the value that varies is asked for, `enters` that of the compiled
-    call in which it first enters, `argument` the name of the argument there. `kind` is a word or
-    two. `causes` are what may be confirmed; usually there is one. `cell` is where the cause is in a
-    cell of a notebook, as Python calls it: `<cell 2>:3`.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A script to try: its name, and what is replaced in it."""
 
     script: str
-    name: str
-    kind: str
-    edits: tuple[Edit, ...]
-    cause: str
-    enters: str
-    argument: str
-    classes: tuple[str, ...]
-    causes: tuple[str, ...]
-    author: str
-    cell: str = ""
+    name: str = ""
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def kind_of_trial(self) -> Kind:
+        """The command that is asked about it."""
+        folder, slash, _ = self.script.partition("/")
+        return next(kind for kind in KINDS if kind == folder) if slash else "twice"
 
     @property
     def id(self) -> str:
         """What `--only` and the tables call it."""
-        return f"{self.script}.{self.name}"
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        """The script with all that is replaced."""
+        return self.planted_in(text_of_script(self.script))
 
     def planted_in(self, text: str) -> str:
-        """Return the script with the fault in it."""
+        """Return the script with all that is replaced."""
         for find, put in self.edits:
             if text.count(find) != 1:
                 raise ValueError(f"{self.id}: {text.count(find)} places hold {find!r}")
@@ -60,9 +62,95 @@ class Planted:
         return text
 
 
-def script_names() -> list[str]:
-    """Return the names of the clean scripts."""
-    return sorted(path.stem for path in (HERE / "scripts").glob("*.py"))
+@dataclass(frozen=True, kw_only=True)
+class Clean(Item):
+    """A script in which nothing is wrong; with a name, another right way to write it."""
+
+    @property
+    def id(self) -> str:
+        """What `--only` and the tables call it."""
+        return self.script + (f"+{self.name}" if self.name else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault(Item):
+    """A fault: `kind` is a word or two."""
+
+    kind: str
+    author: str
+
+    @property
+    def id(self) -> str:
+        """What `--only` and the tables call it."""
+        return f"{self.script}.{self.name}"
+
+    @property
+    def group(self) -> str:
+        """What the table by cause calls it."""
+        return self.kind
+
+    @property
+    def expected(self) -> str:
+        """What is expected of the answer, in a line."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted(Fault):
+    """A fault for `twice`: what is expected of the answer.
+
+    `cause` is the line in which the value that varies is asked for, `enters` that of the compiled
+    call in which it first enters, `argument` the name of the argument there. `causes` are what may
+    be confirmed; usually there is one. `cell` is where the cause is in a cell of a notebook, as
+    Python calls it: `<cell 2>:3`.
+    """
+
+    cause: str
+    enters: str
+    argument: str
+    classes: tuple[str, ...]
+    causes: tuple[str, ...]
+    cell: str = ""
+
+    @property
+    def group(self) -> str:
+        """What varies, and where that shows."""
+        return f"{' and '.join(self.causes)}: {' or '.join(self.classes)}"
+
+    @property
+    def expected(self) -> str:
+        """What is expected of the answer, in a line."""
+        return (
+            f"{'/'.join(self.classes)}, {'/'.join(self.causes)}; cause `{self.cause}`; enters"
+            f" `{self.enters}`; argument {self.argument or 'none'}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeFault(Fault):
+    """A fault for `interrupt`: which arguments of the first resumed step are wrong.
+
+    `parts` are these arguments, or parts of them; none if all are right and something else is
+    wrong. `origin` is where their values come from in the whole run: "before step 1", "8 instead
+    of 16" (the value of call 8 of the step function), "rounded to bfloat16", "swapped with ema",
+    "the value of ema", "not in the whole run", "from zero". `continues_at` is the step that the
+    first resumed one should be.
+    """
+
+    parts: tuple[str, ...]
+    origin: str
+    continues_at: int
+
+    @property
+    def expected(self) -> str:
+        """What is expected of the answer, in a line."""
+        return f"{', '.join(self.parts) or 'every input right'}: {self.origin or 'other results'}"
+
+
+def script_names(kind: Kind = "twice") -> list[str]:
+    """Return the names of the clean scripts of a kind."""
+    folder = "" if kind == "twice" else f"{kind}/"
+    return sorted(f"{folder}{path.stem}" for path in (HERE / "scripts" / folder).glob("*.py"))
 
 
 def text_of_script(name: str) -> str:
@@ -70,35 +158,77 @@ def text_of_script(name: str) -> str:
     return (HERE / "scripts" / f"{name}.py").read_text(encoding="utf-8")
 
 
-def faults_of(script: str) -> list[Planted]:
-    """Return the faults of a script, in the order in which they are written down."""
+def facts_of(script: str) -> dict[str, Any]:
+    """Return all that is written down about a script."""
     path = HERE / "planted" / f"{script}.toml"
-    if not path.exists():
-        return []
-    found = tomllib.loads(path.read_text(encoding="utf-8"))["fault"]
-    return [_planted(script, each) for each in found]
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def all_faults() -> list[Planted]:
-    """Return every fault of every script."""
-    return [fault for script in script_names() for fault in faults_of(script)]
+def clean_of(script: str) -> list[Clean]:
+    """Return a script as it is, and the other right ways to write it."""
+    others = facts_of(script).get("right", [])
+    return [
+        Clean(script=script),
+        *(Clean(script=script, name=each["name"], edits=_edits(each)) for each in others),
+    ]
 
 
-def _planted(script: str, facts: dict[str, object]) -> Planted:
-    edits = [facts, *facts.get("edit", [])]  # type: ignore[misc]
+def faults_of(script: str) -> list[Fault]:
+    """Return the faults of a script, in the order in which they are written down."""
+    facts = facts_of(script)
+    author = facts.get("run", {}).get("author", "stranger")
+    read = _READERS[Clean(script=script).kind_of_trial]
+    found = facts.get("fault", [])
+    return [read(facts.get("run", {}) | each, _common(script, author, each)) for each in found]
+
+
+def all_faults(kind: Kind = "twice") -> list[Fault]:
+    """Return every fault of every script of a kind."""
+    return [fault for script in script_names(kind) for fault in faults_of(script)]
+
+
+def _edits(facts: dict[str, Any]) -> tuple[Edit, ...]:
+    pairs = [(find, put) for find, put in facts.get("edits", [])]
+    named = [facts, *facts.get("edit", [])]
+    return (*pairs, *((each["find"], each["put"]) for each in named if "find" in each))
+
+
+def _common(script: str, author: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what all kinds of faults have."""
+    return {
+        "script": script,
+        "name": facts["name"],
+        "kind": facts["kind"],
+        "edits": _edits(facts),
+        "author": _words(facts.get("author", author), get_args(Author.__value__))[0],
+    }
+
+
+def _planted(facts: dict[str, Any], common: dict[str, Any]) -> Planted:
     return Planted(
-        script,
-        name=str(facts["name"]),
-        kind=str(facts["kind"]),
-        edits=tuple((each["find"], each["put"]) for each in edits if "find" in each),
-        cause=str(facts.get("cause", "")).strip(),
-        enters=str(facts.get("enters", "")).strip(),
-        argument=str(facts.get("argument", "")),
+        **common,
+        cause=facts.get("cause", "").strip(),
+        enters=facts.get("enters", "").strip(),
+        argument=facts.get("argument", ""),
         classes=_words(facts["class"], get_args(FaultClass.__value__)),
         causes=_words(facts["cause_class"], CAUSES),
-        author=_words(facts.get("author", "stranger"), get_args(Author.__value__))[0],
-        cell=str(facts.get("cell", "")),
+        cell=facts.get("cell", ""),
     )
+
+
+def _of_a_resume(facts: dict[str, Any], common: dict[str, Any]) -> ResumeFault:
+    return ResumeFault(
+        **common,
+        parts=tuple(facts["parts"]),
+        origin=facts["origin"],
+        continues_at=facts["continues_at"],
+    )
+
+
+_READERS: dict[Kind, Callable[[dict[str, Any], dict[str, Any]], Fault]] = {
+    "twice": _planted,
+    "resume": _of_a_resume,
+}
 
 
 def _words(value: object, allowed: tuple[str, ...]) -> tuple[str, ...]:

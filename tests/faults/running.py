@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
 COMMAND = Path(sys.executable).parent / "reproducibility"
 PLAIN = 180  # seconds that a script may take alone
-TWICE = 900  # seconds that all runs of `twice` may take
+TWICE = 900  # seconds that all runs of a command may take
+SHOWN = 300  # characters of what was found
 # Each program is compiled once and found here later, by the plain runs as by the recorded ones. It
 # is the same program, and changes no bits; what differs from run to run is compiled each time.
 CACHE = {
@@ -62,7 +63,7 @@ class Ended:
 
 def results_in(text: str) -> list[str]:
     """Return the lines that say what came out of a script."""
-    return [line for line in text.splitlines() if line.startswith("result")]
+    return [line for line in text.splitlines() if line.startswith(("result", "digest"))]
 
 
 def run(command: Sequence[str | Path], folder: Path, seconds: float) -> Ended:
@@ -105,9 +106,9 @@ def fresh_copy(text: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def plain(python: Path, folder: Path) -> Ended:
-    """Run the script of a folder."""
-    return run([python, "script.py"], folder, PLAIN)
+def plain(python: Path, folder: Path, *words: str) -> Ended:
+    """Run the script of a folder, with arguments."""
+    return run([python, "script.py", *words], folder, PLAIN)
 
 
 def recorded(python: Path, folder: Path) -> tuple[Ended, int]:
@@ -142,8 +143,20 @@ def executions(trace: Path) -> int:
 
 def twice(python: Path, folder: Path) -> tuple[Ended, dict[str, Any] | None]:
     """Run it twice, and return what was answered."""
-    ended = run([COMMAND, "twice", "--json", "--", python, "script.py"], folder, TWICE)
+    return answered(["twice", "--json", "--", python, "script.py"], folder)
+
+
+def answered(words: Sequence[str | Path], folder: Path) -> tuple[Ended, dict[str, Any] | None]:
+    """Run a command of the package, and return the JSON that it printed; None without."""
+    ended = run([COMMAND, *words], folder, TWICE)
     try:
         return ended, json.loads(ended.output)
     except ValueError:
         return ended, None
+
+
+def failure(ended: Ended) -> str:
+    """Say how a run failed."""
+    last = (ended.errors.strip().splitlines() or ["nothing on stderr"])[-1]
+    how = "took too long" if ended.code is None else f"exit code {ended.code}"
+    return f"{how}: {last[:SHOWN]}"

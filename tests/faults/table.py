@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tests.faults.attempt import NOT_COUNTED, Attempt
-from tests.faults.planted import HERE, Planted, all_faults, script_names
+from tests.faults.planted import HERE, Fault, Kind, all_faults, clean_of, script_names
 
 RESULTS = HERE / "results.json"
 type Results = dict[str, dict[str, dict[str, object]]]
@@ -50,17 +50,24 @@ def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path
 
 
 def tables(results: Results) -> str:
-    """Return the tables of the page: all, by cause, by script, and what was not right."""
+    """Return the tables of the page, kind by kind."""
+    resumed = "## Resumed runs\n\n" + _tables(results, "resume", "kind of fault")
+    return "\n\n".join([_tables(results, "twice", "cause, and where it shows"), resumed])
+
+
+def _tables(results: Results, kind: Kind, group: str) -> str:
+    """Return the tables of a kind: all, by cause, by script, and what was not right."""
     known = results["faults"]
-    faults = [f for f in all_faults() if f.id in known]
+    faults = [f for f in all_faults(kind) if f.id in known]
     counted = [f for f in faults if known[f.id]["outcome"] not in NOT_COUNTED]
+    of = "" if kind == "twice" else f": {kind}"
     return "\n\n".join(
         [
             _summary(counted, results),
-            "### By cause\n\n" + _by(counted, known, "cause, and where it shows", _cause),
-            "### By script\n\n" + _by(counted, known, "script", lambda f: f"`{f.script}`"),
-            "### What was not right\n\n" + _not_right(faults, known),
-            "### Clean scripts\n\n" + _clean(results["scripts"]),
+            f"### By cause{of}\n\n" + _by(counted, known, group, lambda f: f.group),
+            f"### By script{of}\n\n" + _by(counted, known, "script", lambda f: f"`{f.script}`"),
+            f"### What was not right{of}\n\n" + _not_right(faults, known),
+            f"### Clean scripts{of}\n\n" + _clean(results["scripts"], kind),
         ]
     )
 
@@ -71,12 +78,7 @@ def write_page(page: Path, results: Results) -> None:
     page.write_text(text + heading + tables(results) + "\n", encoding="utf-8")
 
 
-def _cause(fault: Planted) -> str:
-    """Return what varies and where that shows, in the words of the table."""
-    return f"{' and '.join(fault.causes)}: {' or '.join(fault.classes)}"
-
-
-def _summary(faults: list[Planted], results: Results) -> str:
+def _summary(faults: list[Fault], results: Results) -> str:
     known, rows = results["faults"], []
     first = {
         name: each | {"outcome": each["first"], "confirmed": each["first_confirmed"]}
@@ -91,10 +93,10 @@ def _summary(faults: list[Planted], results: Results) -> str:
 
 
 def _by(
-    faults: list[Planted],
+    faults: list[Fault],
     results: Mapping[str, Mapping[str, object]],
     what: str,
-    key: Callable[[Planted], str],
+    key: Callable[[Fault], str],
 ) -> str:
     names = sorted({key(fault) for fault in faults})
     return _table(what, [_row(n, [f for f in faults if key(f) == n], results) for n in names])
@@ -108,7 +110,7 @@ def _table(what: str, rows: list[str]) -> str:
     return "\n".join([head, "|---|" + "---|" * 8, *rows])
 
 
-def _row(name: str, faults: list[Planted], results: Mapping[str, Mapping[str, object]]) -> str:
+def _row(name: str, faults: list[Fault], results: Mapping[str, Mapping[str, object]]) -> str:
     found = [results[fault.id] for fault in faults]
     now = Counter(str(each["outcome"]) for each in found)
     first = sum(each["first"] == "right" for each in found)
@@ -119,7 +121,7 @@ def _row(name: str, faults: list[Planted], results: Mapping[str, Mapping[str, ob
     return f"| {name} | {' | '.join(str(n) for n in numbers)} | {now['wrongly confirmed']} |"
 
 
-def _not_right(faults: list[Planted], results: Mapping[str, Mapping[str, object]]) -> str:
+def _not_right(faults: list[Fault], results: Mapping[str, Mapping[str, object]]) -> str:
     rows = ["| fault | outcome | answered |", "|---|---|---|"]
     for fault in faults:
         outcome, got = results[fault.id]["outcome"], str(results[fault.id]["got"])
@@ -128,12 +130,12 @@ def _not_right(faults: list[Planted], results: Mapping[str, Mapping[str, object]
     return "\n".join(rows)
 
 
-def _clean(results: Mapping[str, Mapping[str, object]]) -> str:
-    rows = ["| script | twice | calls |", "|---|---|---|"]
-    for name in script_names():
-        if name in results:
-            found, got = results[name]["outcome"], str(results[name]["got"])
-            rows.append(f"| `{name}` | {found} | {_cell(got)} |")
+def _clean(results: Mapping[str, Mapping[str, object]], kind: Kind) -> str:
+    rows = [f"| script | {'twice' if kind == 'twice' else 'answered'} | calls |", "|---|---|---|"]
+    for item in (each for name in script_names(kind) for each in clean_of(name)):
+        if item.id in results:
+            found, got = results[item.id]["outcome"], str(results[item.id]["got"])
+            rows.append(f"| `{item.id}` | {found} | {_cell(got)} |")
     return "\n".join(rows)
 
 
