@@ -62,7 +62,7 @@ site: setup      ## Build the site into site/, strictly.
 	$(BIN)/mkdocs build --strict
 
 FAULTS ?= --table docs/reference/planted_faults.md
-faults: setup    ## Plant faults in scripts, see whether `twice` names them: an hour or two.
+faults: setup    ## Plant faults in scripts, see whether `twice` and `interrupt` name them: hours.
 	@tools/faults.sh
 	$(BIN)/python -m tests.faults $(FAULTS)
 

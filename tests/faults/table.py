@@ -15,6 +15,9 @@ from tests.faults.attempt import NOT_COUNTED, Attempt
 from tests.faults.planted import HERE, Fault, Kind, all_faults, clean_of, script_names
 
 RESULTS = HERE / "results.json"
+# Of the kinds: their sections, and the head of the table by cause.
+TITLES: dict[Kind, str] = {"resume": "Resumed runs"}
+CAUSES: dict[Kind, str] = {"twice": "cause, and where it shows", "resume": "fault"}
 type Results = dict[str, dict[str, dict[str, object]]]
 HEADING = "## What was found\n\n"  # of the page: the tables come after it, to the end
 
@@ -51,25 +54,38 @@ def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path
 
 def tables(results: Results) -> str:
     """Return the tables of the page, kind by kind."""
-    resumed = "## Resumed runs\n\n" + _tables(results, "resume", "kind of fault")
-    return "\n\n".join([_tables(results, "twice", "cause, and where it shows"), resumed])
+    parts = [_tables(results, "twice")]
+    parts += [f"## {TITLES[kind]}\n\n{_tables(results, kind)}" for kind in TITLES]
+    return "\n\n".join(parts)
 
 
-def _tables(results: Results, kind: Kind, group: str) -> str:
+def _tables(results: Results, kind: Kind) -> str:
     """Return the tables of a kind: all, by cause, by script, and what was not right."""
     known = results["faults"]
     faults = [f for f in all_faults(kind) if f.id in known]
     counted = [f for f in faults if known[f.id]["outcome"] not in NOT_COUNTED]
-    of = "" if kind == "twice" else f": {kind}"
+    by_cause = _by(counted, known, CAUSES[kind], lambda f: f.group)
+    by_script = _by(counted, known, "script", lambda f: f"`{_short(f.script)}`")
     return "\n\n".join(
         [
             _summary(counted, results),
-            f"### By cause{of}\n\n" + _by(counted, known, group, lambda f: f.group),
-            f"### By script{of}\n\n" + _by(counted, known, "script", lambda f: f"`{f.script}`"),
-            f"### What was not right{of}\n\n" + _not_right(faults, known),
-            f"### Clean scripts{of}\n\n" + _clean(results["scripts"], kind),
+            f"{_heading(kind, 'By cause')}\n\n{by_cause}",
+            f"{_heading(kind, 'By script')}\n\n{by_script}",
+            f"{_heading(kind, 'What was not right')}\n\n{_not_right(faults, known)}",
+            f"{_heading(kind, 'Clean scripts')}\n\n{_clean(results['scripts'], kind)}",
         ]
     )
+
+
+def _heading(kind: Kind, text: str) -> str:
+    """Return a heading that is on the page once."""
+    before = "" if kind == "twice" else f"{TITLES[kind]}: "
+    return f"### {before}{text[0].lower() if before else text[0]}{text[1:]}"
+
+
+def _short(name: str) -> str:
+    """Return a name of a script or a fault without its kind."""
+    return name.rpartition("/")[2]
 
 
 def write_page(page: Path, results: Results) -> None:
@@ -126,16 +142,16 @@ def _not_right(faults: list[Fault], results: Mapping[str, Mapping[str, object]])
     for fault in faults:
         outcome, got = results[fault.id]["outcome"], str(results[fault.id]["got"])
         if outcome != "right":
-            rows.append(f"| `{fault.id}` | {outcome} | {_cell(got)} |")
+            rows.append(f"| `{_short(fault.id)}` | {outcome} | {_cell(got)} |")
     return "\n".join(rows)
 
 
 def _clean(results: Mapping[str, Mapping[str, object]], kind: Kind) -> str:
-    rows = [f"| script | {'twice' if kind == 'twice' else 'answered'} | calls |", "|---|---|---|"]
+    rows = [f"| script | {'twice' if kind == 'twice' else 'answer'} | calls |", "|---|---|---|"]
     for item in (each for name in script_names(kind) for each in clean_of(name)):
         if item.id in results:
             found, got = results[item.id]["outcome"], str(results[item.id]["got"])
-            rows.append(f"| `{item.id}` | {found} | {_cell(got)} |")
+            rows.append(f"| `{_short(item.id)}` | {found} | {_cell(got)} |")
     return "\n".join(rows)
 
 

@@ -9,28 +9,35 @@ import pytest
 
 from tests.faults.attempt import Attempt
 from tests.faults.judge import lines_of
-from tests.faults.planted import Planted, all_faults, faults_of, script_names, text_of_script
+from tests.faults.planted import (
+    KINDS,
+    Clean,
+    Planted,
+    all_faults,
+    clean_of,
+    faults_of,
+    script_names,
+)
 from tests.faults.table import read_results, tables, write_results
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "planted_faults.md"
 
 
-@pytest.mark.parametrize("script", script_names())
+@pytest.mark.parametrize("script", [name for kind in KINDS for name in script_names(kind)])
 def test_each_fault_fits_its_script(script: str) -> None:
     """Each replacement finds its one place, the script still parses, and the expected lines are
     in it."""
-    text = text_of_script(script)
-    for fault in faults_of(script):
-        faulty = fault.planted_in(text)
-        assert faulty != text
-        ast.parse(faulty)
-        for line in (fault.cause, fault.enters):
-            assert not line or lines_of(line, faulty), f"{fault.id} has no line {line!r}"
+    clean, *others = [*clean_of(script), *faults_of(script)]
+    for item in others:
+        assert item.text != clean.text
+        ast.parse(item.text)
+        for line in (item.cause, item.enters) if isinstance(item, Planted) else ():
+            assert not line or lines_of(line, item.text), f"{item.id} has no line {line!r}"
 
 
 def test_an_edit_that_fits_twice_is_refused() -> None:
     """Where a fault is must not be left to chance."""
-    fault = Planted("s", "f", "k", (("a", "b"),), "", "", "", ("host",), ("hash",), "house")
+    fault = Clean(script="s", edits=(("a", "b"),))
     assert fault.planted_in("xay") == "xby"
     for text in ("xy", "aa"):
         with pytest.raises(ValueError, match="places hold 'a'"):
@@ -44,6 +51,8 @@ def test_there_are_enough() -> None:
     assert len(script_names()) >= 25
     assert len(faults) >= 150
     assert len({fault.kind for fault in faults}) >= 15
+    resumed = all_faults("resume")
+    assert len({fault.id for fault in resumed}) == len(resumed)
 
 
 def test_the_first_attempt_stays(tmp_path: Path) -> None:
