@@ -70,6 +70,7 @@ from .same.fingerprint import fingerprint_text as fingerprint_text
 from .same.fingerprint import leaf_fingerprints as leaf_fingerprints
 from .same.hashing import leaf_digests as leaf_digests
 from .same.hashing import tree_digest as tree_digest
+from .same.state import describe as describe
 from .scale.agree import assert_same_on_all_processes as assert_same_on_all_processes
 from .scale.gradients import shard_gradients as shard_gradients
 from .scale.launch import launch as launch

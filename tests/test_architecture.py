@@ -21,7 +21,7 @@ PACKAGE = ROOT / "reproducibility"
 HOUSE = {
     "errors": (),
     "keys": (),
-    "same": ("leaves", "hashing", "fingerprint", "distance"),
+    "same": ("static", "leaves", "state", "hashing", "fingerprint", "distance"),
     "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
     "storage": ("files", "seal", "orbax", "checkpoint", "generators"),

@@ -3,7 +3,8 @@
 The rule: every bit, name, shape and dtype counts, and nothing else does.
 Chapter: docs/components/hashing_explained.md
 
-Read in this order: `leaves` (what a leaf is, and its bits), `hashing` (a tree becomes one string),
+Read in this order: `static` (the text of what is no array), `leaves` (what a leaf is, its name and
+its bits), `state` (what is part of a state beside the bits), `hashing` (a tree becomes one string),
 `fingerprint` (the same question, asked on the device in every step), `distance` (how far two arrays
 are apart).
 """

@@ -10,7 +10,10 @@ The encoding, format 1, complete enough to write again in another language:
                   kind:  "name"   a string dictionary key, an attribute, a named tuple's field
                          "key"    an integer dictionary key
                          "index"  a position in a list, in a tuple, or in a node without names
-                  value: the name in UTF-8; the integer in ASCII decimal
+                  "other"  any other dictionary key (a tuple, an enum, a NumPy integer, ...), or
+                           what else a registered class calls a child
+                  value: the name in UTF-8; the integer in ASCII decimal; the text of the other
+                  key, as `same/static` writes it, in UTF-8
     path        = the entries from the root to the leaf, one after the other; the root has none
     leaf digest = SHA-256(field("reproducibility leaf 1") + field(dtype name) + field(shape)
                           + field(PRNG implementation) + field(content))
@@ -23,8 +26,8 @@ The encoding, format 1, complete enough to write again in another language:
     tree digest = SHA-256(field("reproducibility tree 1")
                           + for each leaf, sorted by path: field(path) + field(leaf digest))
                   with leaf digests of 32 raw bytes
-    order       = entry by entry; kinds as "index" < "key" < "name"; integers by value; names by
-                  code point; a path before its continuations
+    order       = entry by entry; kinds as "index" < "key" < "name" < "other"; integers by value;
+                  texts by code point; a path before its continuations
 
 No two different lists of named leaves have the same encoding: every field can be read back.
 Containers themselves do not count: a list equals a tuple, a dict equals a dataclass with the same
@@ -81,7 +84,8 @@ def leaf_digests(tree: PyTree) -> dict[str, str]:
 
     Raises:
         LeafError: A leaf that has no exact bytes, named by its path: a Python number or string,
-            a traced value, a donated array, an array that this process does not see whole.
+            a traced value, a donated array, an array that this process does not see whole; or
+            one whose copies on several devices have other bits.
 
     Examples:
         >>> import numpy as np

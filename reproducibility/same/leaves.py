@@ -20,7 +20,8 @@ import numpy as np
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from jaxtyping import PyTree
 
-from reproducibility.errors import LeafError
+from reproducibility.errors import LeafError, and_more
+from reproducibility.same.static import StaticDataError, key_text
 
 # Value bits of one element, by dtype name. A dtype that is not here has no digest: its bytes are
 # pointers, text or padding, or they depend on the platform (float128). Adding one moves no digest.
@@ -36,7 +37,7 @@ BITS = {
 
 
 class PathEntry(NamedTuple):
-    """One step of a path: its kind ("index", "key" or "name") and an int or a str."""
+    """One step of a path: its kind ("index", "key", "name" or "other") and an int or a str."""
 
     kind: str
     value: Any
@@ -50,9 +51,9 @@ type _Refusal = tuple[str, str, str]  # expected, got, what to do
 def named_leaves(tree: PyTree) -> NamedLeaves:
     """Flatten a tree into (path, leaf) pairs, sorted by path.
 
-    Paths compare entry by entry: kinds as "index" < "key" < "name", then integers by value and
-    names by code point; a path comes before its continuations. The order of insertion does not
-    count.
+    Paths compare entry by entry: kinds as "index" < "key" < "name" < "other", then integers by
+    value and texts by code point; a path comes before its continuations. The order of insertion
+    does not count.
 
     **Same bits:** everywhere; paths are text and integers.
 
@@ -63,7 +64,7 @@ def named_leaves(tree: PyTree) -> NamedLeaves:
         A pair for each leaf, all paths different.
 
     Raises:
-        LeafError: A dictionary key is neither str nor int, or two leaves have one path.
+        LeafError: A key does not say what it is, or two leaves have one path.
 
     Examples:
         >>> for path, leaf in named_leaves({"b": [10, 20], "a": 30}):
@@ -82,7 +83,15 @@ def named_leaves(tree: PyTree) -> NamedLeaves:
             got=f"{type(error).__name__}: {str(error).rstrip('.')}",
             do="Let the keys of each dictionary be all str or all int.",
         ) from error
-    pairs = sorted(((_path(keys), leaf) for keys, leaf in flat), key=lambda pair: pair[0])
+    except (RecursionError, SystemError) as error:  # SystemError: from inside of JAX
+        raise LeafError(
+            "flatten",
+            "the tree",
+            expected="a tree with an end",
+            got="one that contains itself or is too deep",
+            do="Give each part a place of its own.",
+        ) from error
+    pairs = sorted(((path_of(keys), leaf) for keys, leaf in flat), key=lambda pair: pair[0])
     for (path, _), (following, _) in pairwise(pairs):
         if path == following:
             do = "Let the key paths of the custom container differ."
@@ -99,19 +108,6 @@ def leaves_by_name(tree: PyTree) -> dict[str, Any]:
     return {path_string(path): leaf for path, leaf in named_leaves(tree)}
 
 
-def with_leaves(like: PyTree, values: dict[str, Any]) -> PyTree:
-    """Return a tree of the structure of another, with the values of these names as its leaves.
-
-    Args:
-        like: Any pytree.
-        values: A value for each name that `leaves_by_name` gives.
-    """
-    structure = jax.tree.structure(like)
-    numbered = jax.tree.unflatten(structure, range(len(values)))
-    name_of = {number: name for name, number in leaves_by_name(numbered).items()}
-    return jax.tree.unflatten(structure, [values[name_of[n]] for n in sorted(name_of)])
-
-
 def path_string(path: LeafPath) -> str:
     """Write a path for people, so that different paths have different texts.
 
@@ -122,7 +118,8 @@ def path_string(path: LeafPath) -> str:
 
     Returns:
         `params.hidden_0.kernel` where names are ASCII identifiers, `["a.b"]` for any other name
-        (a JSON string), `[0]` for an index, `[key 0]` for an integer key, and `.` for the root.
+        (a JSON string), `[0]` for an index, `[key 0]` for an integer key, `[key ("a", 1)]`,
+        `[key True]`, `[key np.int64(3)]`, `[key Mode.TRAIN]` for others, and `.` for the root.
 
     Examples:
         >>> for path, _ in named_leaves({"layers": [{"a.b": 1}, {7: 2}]}):
@@ -133,10 +130,19 @@ def path_string(path: LeafPath) -> str:
     return "".join(_entry_string(entry) for entry in path).removeprefix(".") or "."
 
 
-def _path(keys: Sequence[Any]) -> LeafPath:
+def path_of(keys: Sequence[Any], parent: LeafPath = ()) -> LeafPath:
+    """Return the path that JAX's keys lead along, from a node.
+
+    Args:
+        keys: As `jax.tree_util.tree_flatten_with_path` gives them.
+        parent: Where they begin.
+
+    Raises:
+        LeafError: A key does not say what it is.
+    """
     path: LeafPath = ()
     for key in keys:
-        path += (_entry(key, path),)
+        path += (_entry(key, parent + path),)
     return path
 
 
@@ -144,21 +150,27 @@ def _entry(key: Any, parent: LeafPath) -> PathEntry:
     # Exactly str and int: True == 1 == 1.0 as a dictionary key, and a subclass can print itself
     # as anything. A lone surrogate is no text: it has no UTF-8.
     match key:
-        case SequenceKey(idx=int(value)) | FlattenedIndexKey(key=int(value)):
+        case SequenceKey(idx=value) | FlattenedIndexKey(key=value) if type(value) is int:
             return PathEntry("index", value)
-        case DictKey(key=value) if type(value) is int:
-            return PathEntry("key", value)
-        case DictKey(key=value) | GetAttrKey(name=value) if type(value) is str and _is_text(value):
-            return PathEntry("name", value)
-    value = getattr(key, "key", key)
-    raise LeafError(
-        "name",
-        "a leaf",
-        path=path_string(parent),
-        expected="a plain str of valid text or a plain int as key",
-        got=f"{value!r} of type {type(value).__name__}",
-        do="Name the entry by a plain string or a plain integer.",
-    )
+        case DictKey(key=value) | GetAttrKey(name=value) | FlattenedIndexKey(key=value):
+            pass
+        case _:  # what a registered class calls a child
+            value = key
+    if type(value) is int:
+        return PathEntry("key", value)
+    if type(value) is str and _is_text(value):
+        return PathEntry("name", value)
+    try:
+        return PathEntry("other", key_text(value))
+    except StaticDataError as error:
+        raise LeafError(
+            "name",
+            "a leaf",
+            path=path_string(parent),
+            expected="a key that says what it is",
+            got=f"{error}, of type {type(value).__name__}",
+            do="Let the key be a string, a number, an enum, or a tuple of those.",
+        ) from error
 
 
 def _is_text(value: str) -> bool:
@@ -168,7 +180,7 @@ def _is_text(value: str) -> bool:
 def _entry_string(entry: PathEntry) -> str:
     if entry.kind == "index":
         return f"[{entry.value}]"
-    if entry.kind == "key":
+    if entry.kind in ("key", "other"):
         return f"[key {entry.value}]"
     # Not str.isidentifier: what it accepts grows with each version of Unicode.
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", entry.value):
@@ -212,6 +224,30 @@ def key_implementation(leaf: Any) -> str:
     return str(jax.random.key_impl(leaf)) if is_key(leaf) else ""
 
 
+def kind_of(leaf: Any) -> str:
+    """Say what a leaf is: "JAX array", "NumPy array", "NumPy scalar" or "Python float".
+
+    Args:
+        leaf: Anything.
+    """
+    if isinstance(leaf, jax.Array):
+        return "JAX array"
+    if isinstance(leaf, np.generic):
+        return "NumPy scalar"
+    if isinstance(leaf, np.ndarray):
+        return "NumPy array"
+    return f"Python {type(leaf).__name__}"
+
+
+def is_weak(leaf: Any) -> bool:
+    """Say whether the dtype of a leaf gives way to that of others, as that of a Python number.
+
+    Args:
+        leaf: Anything; what `jax.eval_shape` returns says it too.
+    """
+    return bool(getattr(leaf, "weak_type", False))
+
+
 def key_data_or_leaf(leaf: Any) -> Any:
     """Return the array that holds the bits: of typed keys their words, of an array itself.
 
@@ -248,7 +284,46 @@ def check_leaves(tree: PyTree) -> NamedLeaves:
     for path, leaf in leaves:
         if refusal := _digest_refusal(leaf):
             raise leaf_error("digest", path, refusal)
+    for path, leaf in leaves:
+        check_copies("digest", path, leaf)
     return leaves
+
+
+def check_copies(verb: str, path: LeafPath, leaf: Any) -> None:
+    """Refuse an array that JAX takes for replicated, and whose copies have other bits.
+
+    Where several processes hold copies, each looks at its own.
+
+    Args:
+        verb: What cannot be done with it.
+        path: Of the leaf.
+        leaf: Anything that no program is being traced with.
+
+    Raises:
+        LeafError: It names the leaf, and the devices whose copies are not as the first one.
+    """
+    if not isinstance(leaf, jax.Array) or leaf.sharding.num_devices == 1:
+        return
+    first: dict[Any, Any] = {}
+    others: list[Any] = []
+    for shard in key_data_or_leaf(leaf).addressable_shards:
+        kept = first.setdefault(str(shard.index), shard)
+        if kept is not shard and not _same_bits(kept.data, shard.data):
+            others.append((kept.device, shard.device))
+    if others:
+        devices = and_more([str(other) for _, other in others], 3)
+        got = f"other bits on {devices} than on {others[0][0]}"
+        do = "Add or average over the devices where the program forgot to (psum, pmean)."
+        raise leaf_error(verb, path, ("copies with the same bits on all devices", got, do))
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    a, b = (np.asarray(jax.device_get(side)) for side in (one, other))
+    bits, size = BITS[a.dtype.name], a.dtype.itemsize
+    a, b = (np.ascontiguousarray(side).view(f"u{min(size, 8)}") for side in (a, b))
+    return np.array_equal(a, b) or (
+        bits < 8 and np.array_equal(value_bits(a, bits), value_bits(b, bits))
+    )
 
 
 def check_on_device(path: LeafPath, leaf: Any) -> None:

@@ -44,8 +44,8 @@ from reproducibility.same.leaves import (
     check_leaves,
     described_leaves,
     safe_copy,
-    with_leaves,
 )
+from reproducibility.same.state import with_leaves
 from reproducibility.scale.agree import assert_same_facts, on_first, ticket
 from reproducibility.scale.start import this_process
 from reproducibility.storage.files import (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
-from typing import Any
+import dataclasses
+import enum
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -142,25 +144,131 @@ class Name(str):
         return "b"
 
 
+class Mode(enum.IntEnum):
+    """Numbers with names."""
+
+    TRAIN = 1
+    TEST = 2
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    a: int
+    b: str
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Place:
+    """A key of a class of its own."""
+
+    layer: int
+
+
+# Every pair of these is a different key, though some are equal to Python, and some print alike.
+ODD_KEYS = {
+    "[key 1]": 1,
+    "[key True]": True,
+    "[key 1.0]": 1.0,
+    "[key (1+0j)]": 1 + 0j,
+    "[key np.int64(1)]": np.int64(1),
+    "[key np.uint8(1)]": np.uint8(1),
+    "[key np.float32(1.0)]": np.float32(1),
+    "[key Mode.TRAIN]": Mode.TRAIN,
+    "[key Mode.TEST]": Mode.TEST,
+    '["Mode.TRAIN"]': "Mode.TRAIN",
+    "[key None]": None,
+    "None": "None",
+    "[key b'a']": b"a",
+    "[\"b'a'\"]": "b'a'",
+    "a": "a",
+    '[key Name("a")]': Name("a"),
+    '[key np.str_("a")]': np.str_("a"),
+    '[key "\\ud800"]': "\ud800",
+    "[key ()]": (),
+    "[key (1,)]": (1,),
+    "[key (1, 2)]": (1, 2),
+    "[key (True, 2)]": (True, 2),
+    "[key ((1, 2),)]": ((1, 2),),
+    '[key ("a, b",)]': ("a, b",),
+    '[key ("a", "b")]': ("a", "b"),
+    '["(\\"a\\", \\"b\\")"]': '("a", "b")',
+    '[key Pair(1, "b")]': Pair(1, "b"),
+    '[key (1, "b")]': (1, "b"),
+    "[key Place(layer=1)]": Place(1),
+    "[key frozenset{1, 2}]": frozenset({1, 2}),
+}
+
+
+def test_every_key_has_a_name() -> None:
+    """Keys of any kind name their leaf, so that no two of them have one name or one digest."""
+    assert {as_list({key: X})[0]: key for key in ODD_KEYS.values()} == ODD_KEYS
+    assert len({tree_digest({key: X}) for key in ODD_KEYS.values()}) == len(ODD_KEYS)
+    assert as_list({(2, "b"): X, (1, "a"): Y}) == ['[key (1, "a")]', '[key (2, "b")]']
+
+
+class Mute:
+    """A key that prints its address."""
+
+
+class Raises:
+    """A key that cannot be printed, and no code of which may be asked for equality."""
+
+    def __repr__(self) -> str:
+        """Raise."""
+        raise RuntimeError("no")
+
+    def __hash__(self) -> int:
+        """Be a key."""
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        """Raise."""
+        raise RuntimeError("no")
+
+
 @pytest.mark.parametrize(
     ("key", "got"),
     [
-        (True, "True of type bool"),
-        (1.5, "1.5 of type float"),
-        ((1, 2), "(1, 2) of type tuple"),
-        (b"a", "b'a' of type bytes"),
-        (np.int64(3), "np.int64(3) of type int64"),
-        (Name("a"), "'a' of type Name"),
-        ("\ud800", "'\\ud800' of type str"),
+        (Mute(), "one that does not say what it is, of type Mute"),
+        (Raises(), "one that raises RuntimeError, of type Raises"),
+        ((1, Mute()), "one that does not say what it is, of type tuple"),
     ],
 )
 def test_refused_key(key: Any, got: str) -> None:
-    """Only plain strings and plain integers name a leaf."""
+    """A key that does not say what it is names no leaf."""
     with pytest.raises(LeafError) as caught:
         tree_digest({"a": {key: X}})
     assert str(caught.value) == (
-        "Cannot name a leaf at a: expected a plain str of valid text or a plain int as key, "
-        f"got {got}. Name the entry by a plain string or a plain integer."
+        f"Cannot name a leaf at a: expected a key that says what it is, got {got}. "
+        "Let the key be a string, a number, an enum, or a tuple of those."
+    )
+
+
+class Alike:
+    """A key that is another one and prints like it."""
+
+    def __repr__(self) -> str:
+        """Return the same for all."""
+        return "alike"
+
+
+def test_refused_keys_that_print_alike() -> None:
+    """Two keys that print alike are not told apart by their order."""
+    with pytest.raises(LeafError, match="expected one leaf of this name, got two"):
+        tree_digest(collections.OrderedDict([(Alike(), X), (Alike(), Y)]))
+
+
+@pytest.mark.long
+def test_refused_tree_without_end() -> None:
+    """A list that contains itself is refused in one sentence."""
+    endless: list[Any] = [X]
+    endless.append(endless)
+    with pytest.raises(LeafError) as caught:
+        tree_digest(endless)
+    assert str(caught.value) == (
+        "Cannot flatten the tree: expected a tree with an end, got one that contains itself or is "
+        "too deep. Give each part a place of its own."
     )
 
 
@@ -173,6 +281,22 @@ register_pytree_with_keys(
     lambda _: (((DictKey("x"), X), (DictKey("x"), Y)), None),
     lambda _, children: Twins(),
 )
+
+
+class Named:
+    """A container whose children are called by what is no key of JAX."""
+
+
+register_pytree_with_keys(
+    Named,
+    lambda _: ((("x", X), (7, X), (("a", 1), X)), None),
+    lambda _, children: Named(),
+)
+
+
+def test_children_of_registered_classes() -> None:
+    """What a registered class calls its children may be anything that says what it is."""
+    assert as_list(Named()) == ["[key 7]", "x", '[key ("a", 1)]']
 
 
 def test_refused_twins() -> None:
