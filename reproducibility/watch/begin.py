@@ -56,8 +56,10 @@ class Session:
         self._place = (0, 1)  # which process of its job, and of how many
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
         self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
-        if wanted := os.environ.get("REPRODUCIBILITY_KEEP"):
+        wanted = os.environ.get("REPRODUCIBILITY_KEEP")
+        if wanted:
             self.calls.keeping = Keeping(self.writing.directory, wanted, _telling())
+        self._may_end = self._most < sys.maxsize or self._until < float("inf") or bool(wanted)
         self._signal = int(os.environ.get("REPRODUCIBILITY_SIGNAL") or 0)
 
     def install(self) -> None:
@@ -66,7 +68,7 @@ class Session:
             hook.install(
                 hook.Watch(
                     self._first,
-                    self._before,
+                    self._before if self._may_end else self.calls.before,
                     self.calls.after,
                     self.calls.entered,
                     self.calls.borrowed,

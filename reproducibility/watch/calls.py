@@ -23,6 +23,7 @@ from .source import is_of_a_signal
 from .texts import PROGRAMS, line_of_text
 from .writing import Writing
 
+ORIGIN = "_recorded_as"  # the attribute of an array that says where it came from
 FOR_A_DEVICE = 1 << 16  # bytes of a NumPy array that a device looks at faster
 
 
@@ -34,7 +35,8 @@ class Calls:
         self._prints = prints.Prints()
         self._callbacks = Callbacks(writing)
         self._kept: set[str] = set()  # programs whose text is kept
-        self._known: dict[int, ArrayOrigin] = {}
+        self._mine = object()  # of two records of one process, each knows its own
+        self._kind: Any = None  # the class of JAX's arrays
         self._threads: list[ThreadFile] = []
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -61,10 +63,11 @@ class Calls:
 
     def origin_of(self, array: Any) -> str:
         """Return where an array came from, as thread:call.place; nothing if that is not known."""
-        source = self._known.get(id(array))
-        if source is None or source() is not array:
+        source = getattr(array, ORIGIN, None)
+        if source is None or source[0] is not self._mine:
             return ""
-        return f"{source.thread}:{source.number}.{source.place}"
+        _, thread, number, place = source
+        return f"{thread}:{number}.{place}"
 
     def describe(self, hlo: Any, name: str) -> Compiled:
         """Return what is known of a program that is being compiled."""
@@ -98,7 +101,7 @@ class Calls:
 
         They may be donated to it, and NumPy may overwrite them afterwards.
         """
-        if self.stopped or in_callback():
+        if self.stopped or (not hasattr(self._local, "thread") and in_callback()):
             return None
         try:
             return self._look(arguments) if likely else Given(arguments)
@@ -111,7 +114,7 @@ class Calls:
         """Write down a call that JAX has executed by itself."""
         if self.stopped:
             return
-        if in_callback():
+        if not hasattr(self._local, "thread") and in_callback():
             self._writing.count("calls inside of host callbacks")
             return
         try:
@@ -167,12 +170,12 @@ class Calls:
 
     def _look(self, arguments: Sequence[Any], mutable: Sequence[Any] = ()) -> Given:
         """Find out where each argument comes from; begin to fingerprint those from elsewhere."""
-        given, known, shared = Given(arguments), self._known, self._shared
+        given, kind, mine = Given(arguments), self._kind, self._mine
         given.looked = True
         origins = given.origins
         for place, argument in enumerate(arguments):
-            source = known.get(id(argument))
-            if source is not None and source() is argument and id(argument) not in shared:
+            source = getattr(argument, ORIGIN, None) if type(argument) is kind else None
+            if source is not None and source[0] is mine:
                 origins.append(source)
             else:
                 origins.append(self._origin(argument, place, given))
@@ -202,11 +205,14 @@ class Calls:
         if base is None:
             given.tokens[place] = type(argument).__name__
             return "x"
-        source = self._known.get(id(base))
-        deleted = base.is_deleted()
-        if source is not None and source() is base and (deleted or id(base) not in self._shared):
+        shared = self._shared.get(id(base))
+        source: ArrayOrigin | None = getattr(base, ORIGIN, None)
+        if source is not None and source[0] is self._mine:
             return source
-        if deleted:
+        if base.is_deleted():
+            if shared is not None and shared.origin is not None:
+                origin: ArrayOrigin = shared.origin
+                return origin
             given.tokens[place] = "deleted"  # the call itself will say so
             return "x"
         self.shared.used(base, self.number)
@@ -226,8 +232,13 @@ class Calls:
 
     def _end(self, line: CallLine, results: Sequence[Any]) -> None:
         """Begin to fingerprint what a call returned, and write its line."""
-        thread, number, found = line.thread.index, line.number, []
+        thread, number, kind, mine = line.thread.index, line.number, self._kind, self._mine
+        shared, found = self._shared, []
         for place, result in enumerate(results):
+            if type(result) is kind and id(result) not in shared:
+                setattr(result, ORIGIN, (mine, thread, number, place))
+                found.append(result)
+                continue
             base = _base(result)
             if base is None:
                 raise TypeError(f"a result of type {type(result).__name__}")
@@ -237,21 +248,18 @@ class Calls:
         if found:
             plan = line.program.plan
             if plan is None:
+                self._kind = type(found[0])
                 plan = line.program.plan = self._prints.plan(found)
-            pending = plan.begin(found)
+            pending = plan.take(found)
         line.write(self._writing, pending)
 
     def _remember(self, base: Any, thread: int, number: int, place: int) -> None:
-        name, known = id(base), self._known
-
-        source = ArrayOrigin(base, self._forget)
-        source.name, source.thread, source.number, source.place = name, thread, number, place
-        known[name] = source
-
-    def _forget(self, source: Any) -> None:
-        name = source.name
-        if self._known.get(name) is source:
-            del self._known[name]
+        """Note at the array where it came from; what may change in place is looked at again."""
+        source, shared = (self._mine, thread, number, place), self._shared.get(id(base))
+        if shared is None:
+            setattr(base, ORIGIN, source)
+        else:
+            shared.origin = source
 
     def borrowed(self, array: Any, source: Any) -> None:
         """Note an array whose memory belongs to something else, which may write to it."""

@@ -8,7 +8,6 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,18 +17,9 @@ from .source import lines_of_source, place_of
 from .texts import what_xla_made
 from .writing import Writing
 
-
-class ArrayOrigin(weakref.ref):  # type: ignore[type-arg]
-    """Where an array came from: result `place` of a call, or its argument -1 - `place`."""
-
-    __slots__ = ("name", "number", "place", "thread")
-    name: int
-    number: int
-    place: int
-    thread: int
-
-
-ArrayOrigins = list["str | ArrayOrigin"]
+# Where an array came from: who says so, thread, call, and result `place` of it or its argument
+# -1 - `place`.
+ArrayOrigin = tuple[object, int, int, int]
 
 
 class Given:
@@ -139,7 +129,8 @@ class ThreadFile:
             elif place < known and before[place] is origin:
                 words.append("=")
             else:
-                words.append((number - origin.number, origin.place, origin.thread))
+                _, thread, call, which = origin
+                words.append((number - call, which, thread))
         self._last[where] = origins
         key = (where, *words)
         found = self._patterns.get(key)

@@ -105,6 +105,7 @@ class _SharedArray:
         self.number = 0  # calls that its thread had made at its last use
         self.sum: int | None = None
         self.told = False
+        self.origin: Any = None  # which call had it first, if one did
 
     def checksum(self) -> int | None:
         """Return a checksum of the memory; None if nobody keeps it alive any more."""

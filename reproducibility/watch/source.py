@@ -66,7 +66,8 @@ def place_of(frame: Any) -> tuple[int, ...]:
     scripts = 0
     while frame is not None and scripts < SITES:
         code = frame.f_code
-        owner = owner_of(code)
+        known = _owners.get(id(code))
+        owner = owner_of(code) if known is None else known[0]
         if owner == SCRIPT or (owner == LIBRARY and not found):
             found += (id(code), frame.f_lasti)
             scripts += owner == SCRIPT

@@ -1,6 +1,7 @@
 """Every execution is told once, with its program, whether C++ or Python executes it."""
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ PRIVATE = {
         "_cpp_pjit_cache_explicit_attributes.clear_all",
     ),
     "dispatch": ("_batched_device_put_impl",),
+    "array": ("ArrayImpl.is_ready",),
     "dlpack": ("from_dlpack",),
     "mesh": ("empty_abstract_mesh", "empty_concrete_mesh"),
     "sharding_impls": ("set_mesh",),
@@ -150,6 +152,20 @@ def test_a_function_that_was_compiled_before_is_described(tmp_path: Path) -> Non
     assert compare_records(tmp_path / "warm", tmp_path / "cold").verdict == "same"
 
 
+def test_each_record_knows_its_own_arrays(tmp_path: Path) -> None:
+    """What an array is known by in one record says nothing in another, or of what was pickled."""
+    step, x = jax.jit(lambda x: x + 1), jnp.ones(3)
+    with record(tmp_path / "one"):
+        x = step(step(x))
+        step(pickle.loads(pickle.dumps(x)))
+    with record(tmp_path / "other"):
+        step(step(x))
+    one, other = calls_of(tmp_path / "one"), calls_of(tmp_path / "other")
+    assert [call.pattern.references for call in one] == [("e",), ("r1.0",), ("e",)]
+    assert [call.pattern.references for call in other] == [("e",), ("r1.0",)]
+    assert one[2].values == other[0].values == one[1].results
+
+
 FIRST = {
     "zeros": lambda: jnp.zeros(1) + 1,
     "zeros of 64 bits": lambda: jnp.zeros(3).sum(),
@@ -229,7 +245,7 @@ def test_what_a_signal_raises_is_for_the_script(
         step, x = jax.jit(lambda x: x + 1), jnp.ones(3)
         with record(tmp_path / "record"):
             x = step(step(x))
-            monkeypatch.setattr(prints.Looking, "begin", begin)
+            monkeypatch.setattr(prints.Looking, "take", begin)
             with pytest.raises(LateError):
                 step(x)
     finally:

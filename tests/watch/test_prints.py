@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.experimental.layout import Format, Layout
 
 from reproducibility.same import fingerprint
 from reproducibility.watch import hook, mixing, prints
@@ -31,6 +33,39 @@ def test_fingerprints_on_host_and_device_agree(name: str) -> None:
     dtype = getattr(ml_dtypes, name, None) or np.dtype(name)
     array = (np.arange(48).reshape(8, 6) % 7).astype(dtype)
     assert of_device([jnp.asarray(array)]) == [of_host(array)]
+
+
+KINDS = ("bool", "int8", "uint16", "float16", "float32", "complex64", "bfloat16", "int4")
+
+
+@pytest.mark.parametrize("order", [KINDS, KINDS[::-1], ("float32", "int32"), *zip(KINDS)])
+def test_small_arrays_are_taken_at_once(order: tuple[str, ...]) -> None:
+    """What the host reads where it lies has the fingerprint that a device would have computed."""
+    arrays = [jnp.arange(1, 7 + i).astype(name) for i, name in enumerate(order)]
+    plan = prints.Prints().plan(jax.block_until_ready(arrays))
+    both = [plan.take(arrays) for _ in range(2)]
+    kind = prints.Pending if {"bfloat16", "int4"} & set(order) else prints.TakenBytes
+    assert {type(each) for each in both} == {kind}
+    expected = prints.texts([plan.begin(arrays)])
+    assert prints.texts([both[0], plan.begin(arrays), both[1]]) == expected * 3
+    other = [*arrays[:-1], jnp.zeros_like(arrays[-1])]
+    assert prints.texts([plan.take(jax.block_until_ready(other))]) != expected
+
+
+def test_what_cannot_be_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there yet is not waited for; what lies in another order is not misread."""
+    y = jnp.arange(6.0).reshape(2, 3)
+    plan = prints.Prints().plan([y])
+    expected = prints.texts([plan.begin([y])])
+    turned = jax.device_put(y, Format(Layout((1, 0)), y.sharding))
+    with pytest.raises(ValueError, match="layout"):
+        plan.take([jax.block_until_ready(turned)])
+    plan = prints.Prints().plan([y])
+    assert isinstance(plan.take([y]), prints.TakenBytes)
+    monkeypatch.setattr(plan, "_is_ready", lambda array: False)
+    late = plan.take([y])
+    assert isinstance(late, prints.Pending)
+    assert prints.texts([late]) == expected
 
 
 def test_bits_that_change_change_the_fingerprint() -> None:
