@@ -99,7 +99,7 @@ HOUSE = {
         "lost",
         "interrupt",
     ),
-    "testing": ("equal", "fresh", "reproducible", "resumable", "fixtures"),
+    "testing": ("equal", "fresh", "reproducible", "resumable", "seeds", "fixtures"),
     "cli": (
         "terminal",
         "process_state",

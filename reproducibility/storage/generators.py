@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from reproducibility.same.leaves import LeafPath
 
 # By the name under which each calls itself.
 _BIT_GENERATORS: dict[str, type[np.random.BitGenerator]] = {
@@ -121,6 +124,16 @@ def generator_from_state(state: GeneratorTree, *, into: Any = None) -> Any:
     if not whole:  # a name too many, another dtype, a word that fits nowhere
         raise _refusal("read", "a tree of generator_state", "other names, shapes, dtypes or values")
     return made if into is None else _put_into(into, made, state)
+
+
+def is_of_generator(path: LeafPath) -> bool:
+    """Say whether a leaf of this path is a word of a generator's state, from `generator_state`.
+
+    Args:
+        path: as from `named_leaves`.
+    """
+    parts = {*_BIT_GENERATORS, "seed_sequence", "has_gauss", "gauss"}
+    return any(a.value in _MAKERS and b.value in parts for a, b in pairwise(path))
 
 
 def _shared(generator: Any) -> Any:
