@@ -67,13 +67,13 @@ seed where it is handed back, do not count.
         raise ValueError(
             f"Cannot compare seeds: expected at least two, all different, got {given}."
         )
-    results = [_result_of(fn, seed) for seed in seeds]
-    again = _result_of(fn, seeds[0])
+    results = [_result_for(fn, seed) for seed in seeds]
+    again = _result_for(fn, seeds[0])
     handed_back = set.intersection(*(result.like_the_seed for result in results))
     records = [result.without(handed_back) for result in results]
     if not all(records):
         raise AssertionError("The function returned nothing but keys and the seed itself.")
-    if found := _difference(records[0], again.without(handed_back)):
+    if found := _seeds_differ_by(records[0], again.without(handed_back)):
         raise AssertionError(
             f"A difference between seeds says nothing: seed {names[0]} gives another result when "
             f"it is used again: {found}"
@@ -119,7 +119,7 @@ seed where it is handed back, do not count.
             f"Cannot compare seeds: expected one first axis of 2 or more in all leaves, got {got}."
         )
     [[count]] = sizes
-    rows = [tree_record({path_string(p): leaf[n] for p, leaf in leaves}) for n in range(count)]
+    rows = [{path: tree_record(leaf[n])[()] for path, leaf in leaves} for n in range(count)]
     _check_each_differs(rows, [str(n) for n in range(count)], every_leaf)
 
 
@@ -138,7 +138,7 @@ class _Result(NamedTuple):
         }
 
 
-def _result_of(fn: Callable[[Any], PyTree], seed: Any) -> _Result:
+def _result_for(fn: Callable[[Any], PyTree], seed: Any) -> _Result:
     tree = fn(seed)
     record = tree_record(tree)  # at once: the next call may write into what this one returned
     same = set()
@@ -168,5 +168,5 @@ def _name_of_seed(seed: Any) -> str:
     return str(np.asarray(key_data_or_leaf(seed)).tolist())
 
 
-def _difference(a: Record, b: Record) -> str:
+def _seeds_differ_by(a: Record, b: Record) -> str:
     return difference_of_records(a, b, lambda path: f"{a[path][0]} with other bits")
