@@ -48,15 +48,15 @@ class Cause:
 
     `name` has names of `HOLDS`, joined by "+", with which the runs agreed. `confirmed` says that
     they agreed because of it. `settled` says that four more runs with nothing held agreed, so that
-    nothing can be confirmed. `source` is what the script asked of the machine, with its line;
-    `traced` says that this line may have had a part in the call, by the names in the script.
-    `tried` is all that was held without avail.
+    nothing can be confirmed. `sources` is what the script asked of the machine, an event a line, of
+    which each may be the one; `traced` says that there is one only, and that it may have had a part
+    in the call, by the names in the script. `tried` is all that was held without avail.
     """
 
     name: str = ""
     confirmed: bool = False
     settled: bool = False
-    source: Event | None = None
+    sources: tuple[Event, ...] = ()
     traced: bool = False
     tried: tuple[str, ...] = ()
 
@@ -114,8 +114,10 @@ def look_for_the_cause(compared: Alignment, finished: Sequence[Finished], runs: 
     behind = _lines_behind(root)
     order = _order_of_holds(root, _first_behind(events[0], behind), behind)
     found = _Search(root, finished, runs).find(order)
-    found.source = _most_likely_source(found, events, behind)
-    found.traced = found.source is not None and _is_behind(found.source, behind)
+    found.sources = _sources(found, events, root, behind)
+    found.traced = len(found.sources) == 1 and (
+        _is_behind(found.sources[0], behind) or _is_inside(found.sources[0], root)
+    )
     return found
 
 
@@ -265,12 +267,30 @@ def _hold_of(event: Event) -> str:
 
 
 def _events_until(root: Root | None, record: Path) -> list[Event]:
-    """Return what the script asked of the machine before a call, the latest first."""
+    """Return what the script asked of the machine before a call, the latest first.
+
+    And what the call's own callbacks asked, if the call is where equal inputs have other results.
+    """
     found = []
     for process in processes_of(record):
         if root is None or process.path.name == root.process:
-            found += [each for each in process.events() if not root or each.after <= root.call]
+            found += [
+                each
+                for each in process.events()
+                if not root
+                or each.after <= root.call
+                or (each.after == root.call + 1 and _is_inside(each, root))
+            ]
     return found[::-1]
+
+
+def _is_inside(event: Event, root: Root | None) -> bool:
+    """Whether an event is of the function that the diverging call calls on the host."""
+    differs = root.program_differs if root is not None else None
+    if differs is None or differs.kind != "callback":
+        return False
+    of_callbacks = {(line.file, line.function) for line in differs.lines}
+    return any((line.file, line.function) in of_callbacks for line in event.site)
 
 
 def _lines_behind(root: Root | None) -> dict[str, set[int]]:
@@ -284,33 +304,52 @@ def _lines_behind(root: Root | None) -> dict[str, set[int]]:
 def _first_behind(events: Sequence[Event], behind: dict[str, set[int]]) -> list[Event]:
     """Put events first whose line may have had a part in the call, and last those with a seed."""
 
-    def rank(event: Event) -> tuple[bool, bool]:
-        line = event.site[0] if event.site else None
-        seeded = bool(line and event.kind == "entropy" and is_seeded(line.file, line.line))
-        return seeded, not _is_behind(event, behind)
+    return sorted(events, key=lambda event: _how_likely(event, behind))
 
-    return sorted(events, key=rank)
+
+def _how_likely(event: Event, behind: dict[str, set[int]]) -> tuple[bool, bool, bool]:
+    """Return what is first for an event that is more likely a source.
+
+    A line that asks for entropy and does not say so may do it for a temporary name.
+    """
+    line = event.site[0] if event.site else None
+    of_entropy = line is not None and event.kind == "entropy"
+    seeded = of_entropy and is_seeded(line.file, line.line)
+    aside = of_entropy and not asked_by(line.file, line.line)
+    return seeded, not _is_behind(event, behind), aside
 
 
 def _is_behind(event: Event, behind: dict[str, set[int]]) -> bool:
     return any(line.line in behind.get(line.file, ()) for line in event.site)
 
 
-def _most_likely_source(
-    found: Cause, events: Sequence[Sequence[Event]], behind: dict[str, set[int]]
-) -> Event | None:
-    """Return the event that is most likely behind a cause, in the words of its line."""
+def _sources(
+    found: Cause,
+    events: Sequence[Sequence[Event]],
+    root: Root | None,
+    behind: dict[str, set[int]],
+) -> tuple[Event, ...]:
+    """Return what is most likely behind a cause, in the words of its line: an event a line.
+
+    What the diverging call's own callback asked comes before what may have had a part in the call
+    by the names in the script, and that before the last of all.
+    """
     held = set(found.name.split("+")) - {""}
     mine = _first_behind([each for each in events[0] if _hold_of(each) in held], behind)
     if mine:
-        return _in_words(mine[0])
+        inside = [each for each in mine if _is_inside(each, root)]
+        near = [each for each in mine if _how_likely(each, behind) == _how_likely(mine[0], behind)]
+        likely = inside or near
+        return tuple(_in_words(each) for each in {each.site[:1]: each for each in likely}.values())
     if "hash" in held:
         for file, lines in [*behind.items(), *((file, None) for file in behind)]:
             if line := salted(file, lines):
                 what = "hash() or the order of a set, likely"
-                return Event(0, "hash", what, (SourceLine(file, line, "<module>"),))
-    written = _overwritten(events)
-    return written or (None if found.name or found.settled else _read_otherwise(events))
+                return (Event(0, "hash", what, (SourceLine(file, line, "<module>"),)),)
+    other = _overwritten(events)
+    if other is None and not (found.name or found.settled):
+        other = _read_otherwise(events)
+    return (other,) if other else ()
 
 
 def overwritten_remark(*records: Path) -> str:

@@ -166,11 +166,24 @@ def _cause(found: Twice) -> list[str]:
             f"likely, not confirmed: with {held_by(found.cause)}, both runs agree",
             "    but no other way of holding it gives other results: it may be chance, or timing",
         ]
-    if found.source:
-        names = found.compared.roots[0].names if found.traced and found.confirmed else ()
-        comes = f"{', '.join(names[:3])} comes from " if names else ""
-        lines.append(f"    {comes}{_event(found.source)}")
-    return lines
+    return lines + _where_from(found)
+
+
+def _where_from(found: Twice) -> list[str]:
+    """Say which lines asked for what varies: as the one source, or as what may be it."""
+    if not found.sources:
+        return []
+    first, *others = [_event(each) for each in found.sources]
+    if others:
+        more = f"one of {len(others)} more lines, which --json has"
+        return [
+            f"    it may come from {first}",
+            f"    or from {others[0] if len(others) == 1 else more}",
+        ]
+    root = found.compared.roots[0] if found.compared.roots else None
+    names = root.names if root and found.traced and found.confirmed else ()
+    comes = f"{', '.join(names[:3])} comes from " if names else ""
+    return [f"    {comes}{first}"]
 
 
 def _again(again: CallAgain | None) -> list[str]:

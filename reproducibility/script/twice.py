@@ -44,11 +44,12 @@ class Twice:
     """What came of running a script twice.
 
     `cause` is the suspect of `HOLDS` with which the runs agreed (`confirmed`), or that is likely;
-    `source` is what the script asked of the machine, with its line. `settled` says that two more
+    `sources` is what the script asked of the machine, an event a line, any of which may be the one
+    (`source` is the first). `settled` says that two more
     runs with nothing held agreed, so that no cause can be confirmed. `inherited` is what the second
     run finds only because the first one was there, `left` what it may find. `stopped` says that the
     second run was ended when it had diverged. `tried` has what was held without avail; `traced`
-    says that the line of `source` may have had a part in the diverging call.
+    says that there is one source only and that it may have had a part in the diverging call.
     """
 
     verdict: RecordVerdict
@@ -56,7 +57,7 @@ class Twice:
     compared: Alignment
     cause: str = ""
     confirmed: bool = False
-    source: Event | None = None
+    sources: tuple[Event, ...] = ()
     remark: str = ""
     inherited: Inherited | None = None
     left: list[str] = field(default_factory=list)
@@ -65,6 +66,11 @@ class Twice:
     tried: tuple[str, ...] = ()
     traced: bool = False
     again: CallAgain | None = None
+
+    @property
+    def source(self) -> Event | None:
+        """The first of the sources."""
+        return self.sources[0] if self.sources else None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -87,6 +93,7 @@ class Twice:
             "inherited": self.inherited and self.inherited.to_json(),
             "left": self.left,
             "source": self.source and self.source.to_json(),
+            "sources": [each.to_json() for each in self.sources],
             "again": self.again and self.again.to_json(),
         }
 
@@ -140,7 +147,7 @@ def twice(
             runs.say(_so_far(found))
             cause = look_for_the_cause(compared, finished, runs)
             found.cause, found.confirmed, found.tried = cause.name, cause.confirmed, cause.tried
-            found.source, found.settled = cause.source, cause.settled
+            found.sources, found.settled = cause.sources, cause.settled
             found.traced = cause.traced
         if compared.roots and not found.confirmed and is_worth_keeping(compared.roots[0]):
             found.again = look_again(compared.roots[0], runs.record(1, ""), runs.keeping)

@@ -64,7 +64,7 @@ def judge(fault: Planted, text: str, answer: dict[str, Any] | None, *, differed:
     if answer is None:
         return Judgement("no answer", "no JSON")
     got, confirmed = _in_words(answer, text), bool(answer["confirmed"])
-    if confirmed and CALLED.get(answer["cause"], answer["cause"]) not in fault.causes:
+    if confirmed and not _is_cause(fault, text, answer):
         return Judgement("wrongly confirmed", got, confirmed)
     if answer["verdict"] == "same":
         return of_the_same(got, differed=differed)
@@ -76,6 +76,16 @@ def judge(fault: Planted, text: str, answer: dict[str, Any] | None, *, differed:
 def of_the_same(got: str, *, differed: bool) -> Judgement:
     """Judge an answer that calls two runs the same."""
     return Judgement("missed" if differed else "agreed by chance", got)
+
+
+def _is_cause(fault: Planted, text: str, answer: dict[str, Any]) -> bool:
+    """Whether what was confirmed is a cause, and the line that it is said to come from its line."""
+    cause = "+".join(CALLED.get(each, each) for each in answer["cause"].split("+"))
+    source = answer.get("source") if answer.get("traced") else None
+    wanted = lines_of(fault.cause, text)
+    asked = source["lines"] if source else []
+    elsewhere = wanted and _numbers(asked) and not _numbers(asked) & wanted
+    return cause in fault.causes and not (elsewhere and not _in_cell(asked, fault))
 
 
 def _of_a_difference(fault: Planted, text: str, answer: dict[str, Any]) -> Outcome:

@@ -23,7 +23,7 @@ type Kind = Literal["twice", "resume", "hidden"]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 CAUSES = (
     *("entropy", "clock", "hash", "listing", "pid", "address", "threads", "memory", "files"),
-    *("callback", "other"),
+    *("hash+address", "callback", "other"),
 )
 # What the environment of the tests has as well.
 OF_THE_TESTS = {"jax", "jaxlib", "numpy", "flax", "optax", "equinox", "orbax", "grain", "scipy"}

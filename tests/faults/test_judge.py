@@ -139,11 +139,22 @@ def test_another_confirmed_cause_is_fatal(cause: str) -> None:
     assert outcome(cause=cause, confirmed=False) == "right"
 
 
+def test_a_confirmed_cause_that_comes_from_another_line_is_fatal() -> None:
+    """What is said to be where the value comes from has to be it; a line that may be it has not."""
+    source = {"what": "random.Random()", "lines": ["/somewhere/script.py:19, in <module>"]}
+    assert outcome(source=source, traced=True) == "wrongly confirmed"
+    assert outcome(source=source, traced=False) == "right"
+    assert outcome(traced=True) == "right"
+
+
 def test_what_a_cause_is_called() -> None:
     """An address is held with all others, and is the same cause."""
     fault = dataclasses.replace(FAULT, causes=("address",))
     answer = RIGHT | {"cause": "addresses"}
     assert judge(fault, SCRIPT, answer, differed=True).outcome == "right"
+    both = dataclasses.replace(FAULT, causes=("hash+address",))
+    answer = RIGHT | {"cause": "hash+addresses"}
+    assert judge(both, SCRIPT, answer, differed=True).outcome == "right"
     assert outcome(cause="addresses") == "wrongly confirmed"
 
 

@@ -11,6 +11,7 @@ import pytest
 from reproducibility.script import cause
 from reproducibility.script.align import Alignment, Root
 from reproducibility.script.dataflow import asked_by, calls_in, lines_behind, salted
+from reproducibility.script.programs import ProgramDifference
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.start import Finished
 
@@ -205,8 +206,49 @@ def test_without_a_cause_no_event_is_its_source() -> None:
     """What is held for nothing is no source; an overwrite of shared memory is."""
     line = (SourceLine("a.py", 1, "f"),)
     events = [Event(1, kind, kind, line) for kind in ("leaves", "environment", "clock")]
-    assert cause._most_likely_source(cause.Cause(), [events, events], {}) is None
+    assert cause._sources(cause.Cause(), [events, events], ROOT, {}) == ()
     written = Event(1, "overwritten", "NumPy", line)
-    assert cause._most_likely_source(cause.Cause(), [[*events, written], []], {}) == written
-    clock = cause._most_likely_source(cause.Cause("clock"), [events, events], {})
-    assert clock == events[2]
+    assert cause._sources(cause.Cause(), [[*events, written], []], ROOT, {}) == (written,)
+    clock = cause._sources(cause.Cause("clock"), [events, events], ROOT, {})
+    assert clock == (events[2],)
+
+
+CALLING = """
+import tempfile, numpy as np
+parser.add_argument("--workdir", default=tempfile.gettempdir())
+args = parser.parse_args()
+noise = np.random.default_rng()
+more = np.random.default_rng()
+def impact(orders): return np.random.uniform()
+result = episode(args, noise.normal(), more.normal())
+"""
+
+
+def test_a_source_is_one_line_or_each_that_may_be_it(tmp_path: Path) -> None:
+    """A folder's name is none while a line asks for entropy; two lines that ask are both named;
+    what a callback asks while its call runs comes before both."""
+    path = tmp_path / "a.py"
+    path.write_text(CALLING)
+    file = str(path)
+
+    def event(after: int, kind: str, line: int, function: str = "<module>") -> Event:
+        return Event(after, kind, "x", (SourceLine(file, line, function),))
+
+    call = (SourceLine(file, 8, "<module>"),)
+    root = dataclasses.replace(ROOT, kind="program", site=call, other_site=call)
+    behind = cause._lines_behind(root)
+    folder, noise, more = (event(0, "entropy", line) for line in (3, 5, 6))
+
+    def lines(*events: Event, root: Root = root) -> list[int]:
+        found = cause._sources(cause.Cause("entropy"), [events, events], root, behind)
+        return [each.site[0].line for each in found]
+
+    assert lines(folder) == [3]
+    assert lines(folder, noise) == lines(noise, folder) == [5]
+    assert sorted(lines(folder, noise, more, noise)) == [5, 6]
+    of_host = ProgramDifference("callback", "", (SourceLine(file, 7, "impact"),))
+    calls_host = dataclasses.replace(root, program_differs=of_host)
+    drawn = event(ROOT.call + 1, "draws", 7, "impact")
+    assert lines(folder, noise, drawn, root=calls_host) == [7]
+    assert cause._is_inside(drawn, calls_host)
+    assert not cause._is_inside(drawn, root)

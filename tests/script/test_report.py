@@ -28,7 +28,7 @@ def test_much_fits_a_screen() -> None:
         found(
             cause="entropy",
             confirmed=True,
-            source=event,
+            sources=(event,) * 9,
             stopped=True,
             inherited=Inherited("reads", event, event.what),
         )
@@ -44,6 +44,19 @@ def test_much_fits_a_screen() -> None:
     assert "and on 26 more lines, which --json has" in report
     assert "3,790 more calls only pass it on" in report
     assert any("ended after 5,000 calls" in line for line in report)
+
+
+def test_a_source_is_certain_only_if_it_is_the_only_one() -> None:
+    """One source that was followed to the call is where its input comes from; two may be it."""
+    one, other = (Event(0, "draws", "np.x()", (SourceLine("a.py", n, "f"),)) for n in (3, 4))
+    held: dict[str, object] = {"cause": "entropy", "confirmed": True}
+    alone = report_of(found(**held, sources=(one,), traced=True))
+    assert "    x, y, z comes from np.x(), a.py:3, in f" in alone.splitlines()
+    assert "comes from" not in report_of(found(**held, sources=(one,)))
+    both = report_of(found(**held, sources=(one, other))).splitlines()
+    at = both.index("    it may come from np.x(), a.py:3, in f")
+    assert both[at + 1] == "    or from np.x(), a.py:4, in f"
+    assert "or from one of 2 more lines" in report_of(found(**held, sources=(one, other, one)))
 
 
 def test_what_may_be_found_is_a_note() -> None:
