@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import resumed, twice
+from tests.faults import hidden, resumed, twice
 from tests.faults.judge import Judgement, judge
+from tests.faults.judge_hidden import judge_hidden
 from tests.faults.judge_resumed import judge_resumed
-from tests.faults.planted import Clean, Fault, Item, Planted, ResumeFault
+from tests.faults.planted import Clean, Fault, HiddenFault, Item, Planted, ResumeFault
 from tests.faults.running import BUILD, ROOT, SHOWN
 
 ROOTS = 20  # of an answer that are kept
@@ -100,6 +101,10 @@ def _tried(item: Item, python: Path) -> tuple[Judgement, dict[str, Any] | None, 
             return twice.faulty(item, python)
         case ResumeFault():
             return resumed.faulty(item, python)
+        case HiddenFault():
+            return hidden.faulty(item, python)
+        case Clean(kind_of_trial="hidden"):
+            return hidden.clean(item, python), None, False
         case Clean(kind_of_trial="resume"):
             return resumed.clean(item, python), None, False
         case Clean():
@@ -111,6 +116,8 @@ def _judged(fault: Fault, answer: dict[str, Any], *, differed: bool) -> Judgemen
     """Judge an answer by what is expected now."""
     if isinstance(fault, ResumeFault):
         return judge_resumed(fault, answer, differed=differed)
+    if isinstance(fault, HiddenFault):
+        return judge_hidden(fault.depends_on, answer)
     assert isinstance(fault, Planted)
     return judge(fault, fault.text, answer, differed=differed)
 

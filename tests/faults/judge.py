@@ -19,6 +19,7 @@ type Outcome = Literal[
     "wrong line",
     "wrong part",
     "wrong origin",
+    "invented",
     "cannot be told",
     "missed",
     "wrongly confirmed",
@@ -31,7 +32,7 @@ type Outcome = Literal[
     "changed",
     "miscounted",
 ]
-FATAL: tuple[Outcome, ...] = ("missed", "wrongly confirmed")
+FATAL: tuple[Outcome, ...] = ("missed", "wrongly confirmed", "invented")
 # What a cause is called in an answer, where the fault calls it otherwise.
 CALLED = {"addresses": "address"}
 PLACES = 3  # places in which a difference begins that are looked at; the report shows five

@@ -21,6 +21,13 @@ type Author = Literal["stranger", "house"]
 # first: `resume/orbax_linen`.
 type Kind = Literal["twice", "resume", "hidden"]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
+# What a script can depend on.
+HIDDEN = (
+    *("hash salt", "listing order", "clock", "time zone", "locale", "entropy"),
+    *("working directory", "script path", "user", "host name", "process id", "threads", "devices"),
+    *("jax setting", "environment variable", "cache", "race", "worker order", "cpu count"),
+    *("address", "other"),
+)
 CAUSES = (
     *("entropy", "clock", "hash", "listing", "pid", "address", "threads", "memory", "files"),
     *("hash+address", "callback", "other"),
@@ -147,6 +154,23 @@ class ResumeFault(Fault):
         return f"{', '.join(self.parts) or 'every input right'}: {self.origin or 'other results'}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class HiddenFault(Fault):
+    """A fault for `sweep`: on which kinds of hidden inputs the script depends now.
+
+    `line` is the one that asks for the hidden value, and `changed` are variables that change it.
+    """
+
+    depends_on: tuple[str, ...]
+    line: str
+    changed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """What is expected of the answer, in a line."""
+        return f"{' and '.join(self.depends_on)}; `{self.line}`"
+
+
 def script_names(kind: Kind = "twice") -> list[str]:
     """Return the names of the clean scripts of a kind."""
     folder = "" if kind == "twice" else f"{kind}/"
@@ -225,9 +249,19 @@ def _of_a_resume(facts: dict[str, Any], common: dict[str, Any]) -> ResumeFault:
     )
 
 
+def _of_a_sweep(facts: dict[str, Any], common: dict[str, Any]) -> HiddenFault:
+    return HiddenFault(
+        **common,
+        depends_on=_words(facts["depends_on"], HIDDEN),
+        line=facts["line"],
+        changed=tuple(facts.get("changed", {}).items()),
+    )
+
+
 _READERS: dict[Kind, Callable[[dict[str, Any], dict[str, Any]], Fault]] = {
     "twice": _planted,
     "resume": _of_a_resume,
+    "hidden": _of_a_sweep,
 }
 
 

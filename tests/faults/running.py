@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
+# How the lines begin that say what came out of a script.
+RESULTS = ("result", "digest", "sha256")
 # What JAX's profiler calls the execution of a program.
 EXECUTION = "CommonPjRtLoadedExecutable::ExecuteHelperOnSingleDevice"
 COUNTED = """
@@ -63,10 +65,15 @@ class Ended:
 
 def results_in(text: str) -> list[str]:
     """Return the lines that say what came out of a script."""
-    return [line for line in text.splitlines() if line.startswith(("result", "digest"))]
+    return [line for line in text.splitlines() if line.startswith(RESULTS)]
 
 
-def run(command: Sequence[str | Path], folder: Path, seconds: float) -> Ended:
+def run(
+    command: Sequence[str | Path],
+    folder: Path,
+    seconds: float,
+    variables: Mapping[str, str] | None = None,
+) -> Ended:
     """Run a command in a folder, and kill it and all that it started after some time."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with (
@@ -75,7 +82,7 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float) -> Ended:
         subprocess.Popen(
             [str(word) for word in command],
             cwd=folder,
-            env={**kept, **CACHE},
+            env={**kept, **CACHE, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,

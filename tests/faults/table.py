@@ -16,8 +16,12 @@ from tests.faults.planted import HERE, Fault, Kind, all_faults, clean_of, script
 
 RESULTS = HERE / "results.json"
 # Of the kinds: their sections, and the head of the table by cause.
-TITLES: dict[Kind, str] = {"resume": "Resumed runs"}
-CAUSES: dict[Kind, str] = {"twice": "cause, and where it shows", "resume": "fault"}
+TITLES: dict[Kind, str] = {"resume": "Resumed runs", "hidden": "Hidden inputs"}
+CAUSES: dict[Kind, str] = {
+    "twice": "cause, and where it shows",
+    "resume": "fault",
+    "hidden": "hidden input",
+}
 type Results = dict[str, dict[str, dict[str, object]]]
 HEADING = "## What was found\n\n"  # of the page: the tables come after it, to the end
 

@@ -12,6 +12,7 @@ from tests.faults.judge import lines_of
 from tests.faults.planted import (
     KINDS,
     Clean,
+    HiddenFault,
     Planted,
     all_faults,
     clean_of,
@@ -33,6 +34,8 @@ def test_each_fault_fits_its_script(script: str) -> None:
         ast.parse(item.text)
         for line in (item.cause, item.enters) if isinstance(item, Planted) else ():
             assert not line or lines_of(line, item.text), f"{item.id} has no line {line!r}"
+        if isinstance(item, HiddenFault):
+            assert [each.strip() for each in item.text.splitlines()].count(item.line) == 1
 
 
 def test_an_edit_that_fits_twice_is_refused() -> None:
@@ -51,8 +54,9 @@ def test_there_are_enough() -> None:
     assert len(script_names()) >= 25
     assert len(faults) >= 150
     assert len({fault.kind for fault in faults}) >= 15
-    resumed = all_faults("resume")
-    assert len({fault.id for fault in resumed}) == len(resumed)
+    for kind, at_least in (("resume", 60), ("hidden", 20)):
+        names = [fault.id for fault in all_faults(kind)]
+        assert len(set(names)) == len(names) >= at_least
 
 
 def test_the_first_attempt_stays(tmp_path: Path) -> None:
