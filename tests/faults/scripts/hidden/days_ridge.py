@@ -17,7 +17,7 @@ for name, value in {
 import jax.numpy as jnp
 import numpy as np
 
-DAYS, FEATURES = 128, 96
+DAYS, FEATURES = 256, 300
 
 
 def readings(seed):
