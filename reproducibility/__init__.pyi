@@ -78,7 +78,10 @@ from .scale.layout import Layout as Layout
 from .scale.start import initialize as initialize
 from .script.align import Alignment as Alignment
 from .script.align import compare_records as compare_records
+from .script.interrupt import interrupt as interrupt
+from .script.parts import compare_resumed as compare_resumed
 from .script.record import record as record
+from .script.resumption import Resumption as Resumption
 from .script.twice import Twice as Twice
 from .script.twice import twice as twice
 from .storage.checkpoint import CheckpointStore as CheckpointStore

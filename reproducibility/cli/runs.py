@@ -88,7 +88,7 @@ class CompareCommand:
 
     def _resumed(self) -> int:
         """Compare the record of a resumed run with that of a whole one."""
-        from reproducibility.script.resumption import compare_resumed
+        from reproducibility.script.parts import compare_resumed
 
         found = compare_resumed(self.a, self.b)
         reasons = [found.reason] if found.exit_code else []

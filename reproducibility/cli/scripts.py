@@ -104,6 +104,12 @@ class InterruptCommand:
     at: Annotated[int, named("at", "STEP")] = 0
     """End the first part in the middle of this step, from 1, counted by calls of the step
     function."""
+    times: Annotated[int, named("times", "N")] = 1
+    """Interrupt it so often; the further moments are spread evenly over the steps that are left."""
+    random: bool = False
+    """Draw the moments instead; the seed is said."""
+    seed: Annotated[int | None, named("seed", "SEED")] = None
+    """Draw the moments from this seed: the same ones again."""
     stop: Annotated[str, named("stop", "ARGS")] = ""
     """Arguments with which the script stops by itself, instead: --stop='--stop-after 22'."""
     resume: Annotated[str, named("resume", "ARGS")] = ""
@@ -116,6 +122,9 @@ class InterruptCommand:
     """Keep the records, and what the runs printed, in this new directory."""
     env: tuple[str, ...] = ()
     """Environment variables of the runs, each as NAME=VALUE; `{run}` and `{dir}` are replaced."""
+    strict_output: bool = False
+    """Runs that print or write something else are different; times and names of temporary files
+    pass."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -128,11 +137,15 @@ class InterruptCommand:
             found = interrupt(
                 command,
                 at=self.at,
+                times=self.times,
+                drawn=self.random,
+                seed=self.seed,
                 stop=self.stop,
                 resume=self.resume,
                 signal_name=self.signal,
                 step_function=self.step_function,
                 keep=self.keep,
+                strict_output=self.strict_output,
                 variables=variables,
                 say=say_on_stderr,
             )

@@ -11,8 +11,9 @@ the second, `printed` what they print, `written` what files they write. `dataflo
 may be behind a call, `cause` confirms why, `repeat` executes a call again, `twice` runs the command
 and puts it together, and `report` says it.
 For a run that was stopped and resumed, `values` looks up every argument, `inputs` where another run
-had it, `resumption` compares the resumed run with the whole one, `lost` says it, and `interrupt`
-runs the command.
+had it, `moments` says when it is stopped, `steps` finds its steps, `onwards` walks along two runs
+from one step on, `resumption` compares a resumed process with the whole one, `parts` all of them,
+`lost` says it, `reprinted` compares what they print and write, and `interrupt` runs the command.
 
 Chapter: docs/guide/any_script.md
 """

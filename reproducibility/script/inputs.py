@@ -71,7 +71,19 @@ def _calls_in_words(calls: Sequence[int]) -> str:
 class ValuesOfRun:
     """All that one function took in a run, and what any call took or returned."""
 
-    def __init__(self, steps: Sequence[ValuedCall], calls: Sequence[ValuedCall]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[ValuedCall],
+        calls: Sequence[ValuedCall],
+        ended: ValuedCall | None = None,
+    ) -> None:
+        """Read the values.
+
+        Args:
+            steps: all calls of the function.
+            calls: all calls of the run.
+            ended: the last step before an interruption, in the run that was interrupted.
+        """
         self.steps = steps
         self.carried = carried(steps)
         self._places: list[dict[str, list[int]]] = [{} for _ in steps[0].values]
@@ -79,6 +91,9 @@ class ValuesOfRun:
             for known, value in zip(self._places, step.values, strict=True):
                 known.setdefault(value, []).append(number)
         self._elsewhere = _named_values(steps, calls)
+        for place, value in enumerate(ended.results if ended else ()):
+            name = ended.program.result(place) if ended else ""
+            self._elsewhere.setdefault(value, (name, " with which the part before ended"))
 
     def inputs_of(self, call: ValuedCall) -> list[FoundInput]:
         """Look up each input of a call of that function.

@@ -13,29 +13,41 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from reproducibility.errors import ConfigError
 from reproducibility.script.growing import CountedCalls
+from reproducibility.script.inherited import WRITES, files_left
+from reproducibility.script.moments import Interruptions, moments
+from reproducibility.script.parts import compare_parts
 from reproducibility.script.reading import Event, processes_of
-from reproducibility.script.resumption import Resumption, RunOfSteps, compare_resumed, run_of_steps
+from reproducibility.script.reprinted import reprinted_remark, rewritten_remark
+from reproducibility.script.resumption import Resumption
 from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import Finished, SameInput, check_command, new_directory, start
+from reproducibility.script.steps import RunOfSteps, called, run_of_steps
 
 LOOK_AT_CALLS = 0.5  # seconds between two looks at how far a run is
+LOOKS_LEFT = 4  # after a process was killed, until the rest of its run is ended
 PLACES = ("{dir}", "{run}")
+NEVER_STOPPED, LAST = "whole", "resumed"  # the records; those between are part-1 and so on
 
 
 def interrupt(
     command: Sequence[str],
     *,
     at: int = 0,
+    times: int = 1,
+    drawn: bool = False,
+    seed: int | None = None,
     stop: str = "",
     resume: str = "",
     signal_name: str = "KILL",
     step_function: str = "",
     keep: Path | None = None,
     variables: Mapping[str, str] | None = None,
+    strict_output: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Resumption:
     """Run a command whole; then again, stopped and started a second time; and compare.
@@ -44,116 +56,151 @@ def interrupt(
 
     Args:
         command: what to run, as it would be typed; `{dir}` (a fresh directory for the whole run,
-            and one for both parts of the other) and `{run}` (1 or 2) are replaced in it.
+            and one for all parts of the other) and `{run}` (1 or 2) are replaced in it.
         at: the call of the step function in which the first part is ended.
+        times: how often it is interrupted; the further moments are spread evenly over what is left.
+        drawn: whether the moments are drawn instead; the seed is said.
+        seed: from which they are drawn; a new one is, if this is None.
         stop: arguments with which the script stops by itself; the first part is not ended then.
-        resume: arguments that the second start has more.
-        signal_name: what ends the first part, such as KILL or TERM.
+        resume: arguments that each further start has more.
+        signal_name: what ends a part, such as KILL or TERM.
         step_function: its name; it is found if this is empty.
         keep: a new directory for the records; they are deleted if this is None.
         variables: environment variables that are added; `{run}` and `{dir}` are replaced in them.
+        strict_output: whether runs that print or write something else are different; times and
+            names of temporary files do not count.
         say: is told what is being done, and how far it is.
 
     Raises:
         ConfigError: the command cannot be run so, or the whole run has no such step.
     """
     variables = variables or {}
-    _check_request(command, at, stop, variables)
+    asked = moments(at, times, seed, drawn=drawn, stop=stop)
+    _check_request(command, variables)
     number = _signal_number(signal_name)
-    extra = [_words_of_shell("--stop", stop), _words_of_shell("--resume", resume)]
+    stops, resumes = _words_of_shell("--stop", stop), _words_of_shell("--resume", resume)
     with contextlib.ExitStack() as stack:
         if keep is None:
             keep = Path(stack.enter_context(_folder_for_now("interrupt-")))
         new_directory(keep)
         folders = [stack.enter_context(_folder_for_now(f"dir-{run}-")) for run in (1, 2)]
         runs = _Parts(command, keep, folders, variables, Screen(say))
-        return _three_runs(runs, at, extra, number, step_function)
+        found = _all_runs(runs, asked, (stops, resumes), number, step_function)
+        if strict_output and found.verdict == "same" and found.remark:
+            found.difference = f"All calls agree, and {found.remark}."
+        return found
 
 
-def _three_runs(
-    runs: _Parts, at: int, extra: Sequence[Sequence[str]], number: int, step_function: str
+def _all_runs(
+    runs: _Parts,
+    asked: Interruptions,
+    more: tuple[Sequence[str], Sequence[str]],
+    number: int,
+    step_function: str,
 ) -> Resumption:
-    """Start the three runs, and compare their records."""
-    runs.say("Run 1 of 3: the whole run.")
-    whole = runs.one("whole", 1)
+    """Start the whole run and the parts of the other, and compare their records."""
+    of = asked.times + 2
+    runs.say(f"Run 1 of {of}: the whole run.")
+    whole = runs.one(NEVER_STOPPED, 1)
     if whole.code:
         return _cannot_be_told(f"the whole run failed: {_how(whole)}")
-    if not runs.has_record("whole"):
+    if not runs.has_record(NEVER_STOPPED):
         return _cannot_be_told("the command starts no Python, or one with -E, -I or -S")
-    steps = run_of_steps(runs.record("whole"), "the whole run", step_function)
+    steps = run_of_steps(runs.record(NEVER_STOPPED), "the whole run", step_function)
     if steps is None:
         return _cannot_be_told("the whole run calls no compiled function")
-    stops = extra[0]
-    name = steps.steps[0].program.called
-    runs.say(f"Run 2 of 3: the first part, until {_until(stops, at, name)}.")
-    limits = {} if stops else _limits(steps, at, number)
-    part = runs.one("interrupted", 2, more=stops, limits=limits)
-    if stops and part.code:
-        return _cannot_be_told(f"the first part failed: {_how(part)}")
-    if not runs.has_record("interrupted"):
-        return _cannot_be_told("nothing was recorded of the first part")
-    if problem := _went_on(runs, steps, by_itself=bool(stops)):
-        return _cannot_be_told(problem)
-    runs.say("Run 3 of 3: the second start.")
-    resumed = runs.one("resumed", 2, more=extra[1])
-    if not runs.has_record("resumed"):
-        return _cannot_be_told(f"nothing was recorded of the second start: {_how(resumed)}")
-    found = compare_resumed(
-        runs.record("whole"),
-        runs.record("resumed"),
-        interrupted=runs.record("interrupted"),
-        step_function=step_function,
-    )
-    if resumed.code:
-        found.problems.insert(0, f"the second start failed: {_how(resumed)}")
-    if event := _read_from_the_whole(runs):
-        found.notes.append(f"the second start reads what the whole run wrote: {event.what}")
+    lengths = [] if more[0] else _lengths(asked.steps(len(steps.steps), called(steps.step)))
+    if asked.seed is not None:
+        runs.say(f"The moments are drawn; --seed {asked.seed} draws the same ones again.")
+    names = [f"part-{n}" for n in range(1, asked.times + 1)]
+    for place, name in enumerate(names):
+        until = f"call {lengths[place]:,} of {called(steps.step)}" if lengths else ""
+        until = until or f"it stops with {shlex.join(more[0])}"
+        runs.say(f"Run {place + 2} of {of}: {_name_of_start(place)}, until {until}.")
+        limits = _limits(lengths[place], steps, number) if lengths else {}
+        part = runs.one(name, 2, more=more[place > 0], limits=limits, part=True)
+        if problem := _problem_of(runs, name, part, steps, place, by_itself=not lengths):
+            return _cannot_be_told(problem)
+    runs.say(f"Run {of} of {of}: {_name_of_start(len(names))}.")
+    last = runs.one(LAST, 2, more=more[1])
+    if not runs.has_record(LAST):
+        return _cannot_be_told(f"nothing was recorded of the last start: {_how(last)}")
+    return _compared(runs, names, (whole, last), step_function)
+
+
+def _compared(
+    runs: _Parts, names: Sequence[str], ends: tuple[Finished, Finished], step_function: str
+) -> Resumption:
+    """Compare the parts with the whole run, and say what else was seen of the runs."""
+    records = [runs.record(name) for name in (*names, LAST)]
+    found = compare_parts(runs.record(NEVER_STOPPED), records, step=step_function)
+    whole, last = ends
+    if last.code:
+        found.problems.insert(0, f"the last start failed: {_how(last)}")
+    if event := _read_from_the_whole(runs, names):
+        found.problems.append(f"a start after the first reads what the whole run wrote: {event}")
+    if found.problems and "began from zero" in found.problems[0] and runs.is_empty:
+        found.problems[0] += "; nothing had been written into {dir} when the first part ended"
+    if outside := runs.written_outside(NEVER_STOPPED):
+        found.notes.append(f"it writes outside of {{dir}}, where each run finds it: {outside}")
+    if found.verdict == "same":
+        found.remark = reprinted_remark(whole.printed, last.printed, runs.folders)
+        found.remark = found.remark or rewritten_remark(runs.folders)
     return found
+
+
+def _name_of_start(place: int) -> str:
+    """Name a part of the run that is interrupted."""
+    return ("the first part", "the second start")[place] if place < 2 else f"start {place + 1}"
+
+
+def _lengths(steps: Sequence[int]) -> list[int]:
+    """Return in which of its own steps each part is ended; those after the first begin again."""
+    return [steps[0], *(after - before for before, after in pairwise(steps))]
 
 
 def _cannot_be_told(problem: str) -> Resumption:
     return Resumption(problems=[problem])
 
 
-def _until(stops: Sequence[str], at: int, name: str) -> str:
-    return f"it stops with {shlex.join(stops)}" if stops else f"call {at:,} of {name}"
-
-
-def _limits(steps: RunOfSteps, at: int, number: int) -> dict[str, str]:
+def _limits(length: int, steps: RunOfSteps, number: int) -> dict[str, str]:
     """Return the variables that have the recorder end a run in the middle of a step."""
-    if at > len(steps.steps):
-        name = steps.steps[0].program.called
-        raise ConfigError(
-            "use",
-            "--at",
-            expected=f"one of the {len(steps.steps):,} calls of {name} in the whole run",
-            got=at,
-            do="Choose a smaller one, or another function with --step-function.",
-        )
+    name, arguments = steps.step
     return {
-        "REPRODUCIBILITY_CALLS": str(steps.steps[at - 1].number),
+        "REPRODUCIBILITY_STEP": f"{length} {arguments} {name}",
         "REPRODUCIBILITY_SIGNAL": str(number),
     }
 
 
-def _went_on(runs: _Parts, steps: RunOfSteps, *, by_itself: bool) -> str:
-    """Say that the first part made all steps; "" if it did not."""
-    part = run_of_steps(runs.record("interrupted"), "the first part", steps.step)
-    if part is None or len(part.steps) < len(steps.steps):
-        return ""
-    why = "--stop did not stop it" if by_itself else "it ignores the signal"
-    return f"the first part made all {len(part.steps):,} steps: {why}"
+def _problem_of(
+    runs: _Parts, name: str, part: Finished, steps: RunOfSteps, place: int, *, by_itself: bool
+) -> str:
+    """Say why a part is none that was interrupted; "" if it is one."""
+    if by_itself and part.code:
+        return f"{_name_of_start(place)} failed: {_how(part)}"
+    if not runs.has_record(name):
+        return f"nothing was recorded of {_name_of_start(place)}: {_how(part)}"
+    made = run_of_steps(runs.record(name), _name_of_start(place), steps.step)
+    if part.code > 0 and (made is None or not runs.was_ended(name)):
+        return f"{_name_of_start(place)} failed: {_how(part)}"
+    if made is not None and len(made.steps) >= len(steps.steps):
+        why = "--stop did not stop it" if by_itself else "it ignores the signal"
+        return f"{_name_of_start(place)} made all {len(made.steps):,} steps: {why}"
+    return ""
 
 
-def _read_from_the_whole(runs: _Parts) -> Event | None:
-    """Return the first file that the second start reads and only the whole run wrote."""
-    written: list[set[str]] = [
-        {event.what for event in _requests_of(runs.record(name)) if event.kind == "writes"}
-        for name in ("whole", "interrupted")
-    ]
-    only = written[0] - written[1]
-    reads = (event for event in _requests_of(runs.record("resumed")) if event.kind == "reads")
-    return next((each for each in reads if each.what in only and Path(each.what).is_file()), None)
+def _read_from_the_whole(runs: _Parts, names: Sequence[str]) -> str:
+    """Return the first file that a further start reads and only the whole run wrote; "" if none."""
+    written = {
+        event.what for event in _requests_of(runs.record(NEVER_STOPPED)) if event.kind in WRITES
+    }
+    for name in (*names, LAST):
+        for event in _requests_of(runs.record(name)):
+            if event.kind in WRITES:
+                written.discard(event.what)
+            elif event.kind == "reads" and event.what in written and Path(event.what).is_file():
+                return event.what
+    return ""
 
 
 def _requests_of(record: Path) -> list[Event]:
@@ -166,7 +213,7 @@ def _how(run: Finished) -> str:
 
 
 class _Parts:
-    """Runs the command: whole in one directory, in two parts in another."""
+    """Runs the command: whole in the first of its `folders`, in parts in the second."""
 
     def __init__(
         self,
@@ -176,9 +223,10 @@ class _Parts:
         variables: Mapping[str, str],
         screen: Screen,
     ) -> None:
-        self._command, self._records, self._folders = command, records, folders
+        self._command, self._records, self.folders = command, records, folders
         self._variables, self._screen = variables, screen
         self._stdin = SameInput()
+        self.is_empty = True  # whether no part has left anything in its directory
 
     def say(self, text: str) -> None:
         self._screen.say(text)
@@ -189,6 +237,22 @@ class _Parts:
     def has_record(self, name: str) -> bool:
         return any(self.record(name).glob("process-*"))
 
+    def was_ended(self, name: str) -> bool:
+        """Whether a run was ended in the step that was asked for."""
+        return self.has_record(name) and any(
+            "ended_at" in (each.end or {}) for each in processes_of(self.record(name))
+        )
+
+    @staticmethod
+    def was_killed(record: Path) -> bool:
+        """Whether a process of a run that goes on has been killed in its step."""
+        ends = record.glob("process-*/end.json")
+        return any(b'"ended_at"' in each.read_bytes() for each in ends)
+
+    def written_outside(self, name: str) -> str:
+        """Return the first file that a run wrote where all of them find it; "" if there is none."""
+        return next(iter(files_left(self.record(name), self.folders)), "")
+
     def one(
         self,
         name: str,
@@ -196,9 +260,13 @@ class _Parts:
         *,
         more: Sequence[str] = (),
         limits: Mapping[str, str] | None = None,
+        part: bool = False,
     ) -> Finished:
-        """Run it once, with more arguments; `run` says in which directory."""
-        folder = self._folders[run - 1]
+        """Run it once, with more arguments; `run` says in which directory.
+
+        What a part has left running is ended with it.
+        """
+        folder = self.folders[run - 1]
 
         def filled(text: str) -> str:
             return text.replace("{run}", str(run)).replace("{dir}", folder)
@@ -207,30 +275,39 @@ class _Parts:
         record = self.record(name)
         record.mkdir(mode=0o700)
         with self._stdin.again() as stdin:
-            return start(
+            finished = start(
                 [filled(word) for word in (*self._command, *more)],
                 record=record,
                 variables={**variables, **(limits or {})},
                 keep=record,
                 stdin=stdin,
                 screen=self._screen,
-                look=self._look(record),
-                limited=bool(limits),
+                look=self._look(record, limits or {}),
+                limited=part,
             )
+        if part and self.is_empty:
+            self.is_empty = not any(Path(folder).iterdir())
+        return finished
 
-    def _look(self, record: Path) -> Callable[[], bool]:
-        """Return what is done while a run goes on: say how far it is."""
+    def _look(self, record: Path, limits: Mapping[str, str]) -> Callable[[], bool]:
+        """Return what is done while a run goes on: say how far it is, and whether to end it.
+
+        A launcher, and the other processes of a run, do not outlive the one that was killed.
+        """
         began = last = time.monotonic()
+        kills = limits.get("REPRODUCIBILITY_SIGNAL") == str(int(signal.SIGKILL))
+        killed = 0
         counted = CountedCalls(record)
 
         def look() -> bool:
-            nonlocal last
+            nonlocal last, killed
             now = time.monotonic()
+            killed += kills and self.was_killed(record)
             if now - last >= LOOK_AT_CALLS:
                 last = now
                 calls = f"{counted.count():,} calls of JAX"
                 self._screen.progress(f"… {calls}, {in_words(now - began)}")
-            return False
+            return killed > LOOKS_LEFT
 
         return look
 
@@ -239,15 +316,9 @@ def _folder_for_now(prefix: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
 
 
-def _check_request(
-    command: Sequence[str], at: int, stop: str, variables: Mapping[str, str]
-) -> None:
+def _check_request(command: Sequence[str], variables: Mapping[str, str]) -> None:
     """Refuse what cannot be run so, before anything is run."""
     check_command(command)
-    if at < 1 and (at or not stop):
-        raise ConfigError(
-            "use", "--at", expected="a step, from 1", got=at, do="Try --at 22, or --stop."
-        )
     words = [*command, *variables.values()]
     if not variables and not any(place in word for word in words for place in PLACES):
         raise ConfigError(

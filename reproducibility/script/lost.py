@@ -18,6 +18,7 @@ from reproducibility.script.values import ValuedCall
 
 ROWS_SHOWN = 20  # rows of the table; --json has all
 NAMES = 3  # names in a sentence
+INTERRUPTIONS = {1: "the first interruption", 2: "the second interruption"}
 
 
 def report_of_resumption(found: Resumption) -> str:
@@ -32,18 +33,55 @@ def report_of_resumption(found: Resumption) -> str:
     if found.inputs and found.call:
         rows = rows_of(found.inputs)
         lines += [_title_of_table(found), *_table_of_inputs(rows), *sentences(found, rows)]
+    lines += _program(found)
     if found.call:
         lines += [f"called in {line_and_text(line)}" for line in _own_lines(found.call)[:1]]
-    lines += [f"note: {note}" for note in found.notes]
-    lines += [f"note: {problem}" for problem in found.problems]
+    lines += _further(found)
+    notes = [found.remark, *found.notes] if found.remark else found.notes
+    lines += [f"note: {note}" for note in (*notes, *found.problems)]
     return "\n".join(lines)
+
+
+def _program(found: Resumption) -> list[str]:
+    """Say what differs in a program whose inputs agree."""
+    if found.why is None:
+        return []
+    texts = [line_and_text(line) for line in found.why.lines]
+    if len(set(texts)) == 1:
+        return [found.why.what, f"    at {texts[0]}"]
+    runs = zip(("whole", "resumed"), texts, strict=False)
+    return [found.why.what, *(f"    in the {run} run: {text}" for run, text in runs)]
+
+
+def _further(found: Resumption) -> list[str]:
+    """Say where else something begins to differ, and how many calls only pass it on."""
+    lines: dict[str, None] = {}
+    for root in found.roots[1:]:
+        call = root.two or root.one
+        if call is not None:
+            name = call.program.result if root.kind == "results" else call.program.argument
+            names = _names([name(place) for place in root.places])
+            about = f": {names}" if names else ""
+            lines[f"and begins in {_call_and_line(call)}{about}"] = None
+    shown = list(lines)[:NAMES]
+    if len(lines) > NAMES:
+        shown.append(f"and in {len(lines) - NAMES} more places, which --json has")
+    if found.passed_on:
+        one = found.passed_on == 1
+        calls = "1 more call" if one else f"{found.passed_on:,} more calls"
+        shown.append(f"{calls} only {'passes' if one else 'pass'} it on")
+    return shown
 
 
 def _title_of_table(found: Resumption) -> str:
     assert found.call is not None
     name, steps = found.call.program.called, f"{found.whole_steps:,}"
     if found.beside is None:
-        return f"the first resumed call of {name} has, of the {steps} calls of the whole run,"
+        of = f"has, of the {steps} calls of the whole run,"
+        if found.interruptions > 1:
+            after = INTERRUPTIONS.get(found.start, f"interruption {found.start}")
+            return f"the first call of {name} after {after} {of}"
+        return f"the first resumed call of {name} {of}"
     return f"that call of {name} has, of the calls of the whole run,"
 
 

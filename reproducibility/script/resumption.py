@@ -9,31 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from reproducibility.errors import ConfigError, ExitCode
+from reproducibility.errors import ExitCode
 from reproducibility.script.align import RecordVerdict
 from reproducibility.script.inputs import FoundInput, ValuesOfRun
-from reproducibility.script.reading import Process, processes_of
-from reproducibility.script.values import ValuedCall, step_functions, valued_calls
-
-OFTEN = 8  # step functions that are listed where one is to be chosen
-
-
-@dataclass
-class RunOfSteps:
-    """The calls of the process of a run that trains, and those of its step function."""
-
-    process: Process
-    calls: list[ValuedCall]
-    steps: list[ValuedCall]
-    problems: list[str]
-
-    @property
-    def step(self) -> tuple[str, int]:
-        """What all calls of the step function have in common."""
-        return self.steps[0].kind
+from reproducibility.script.onwards import Divergence, compare_onwards
+from reproducibility.script.programs import (
+    ProgramDifference,
+    ProgramsOfProcess,
+    difference_of_programs,
+)
+from reproducibility.script.steps import RunOfSteps
+from reproducibility.script.values import ValuedCall
 
 
 @dataclass
@@ -42,7 +30,9 @@ class Resumption:
 
     `continues_at` is the call of the whole run with the inputs of the first resumed call, or 0.
     `inputs` are those of `call`, the first call that differs, looked up in the whole run; `beside`
-    is its counterpart, if it is not the first one.
+    is its counterpart, if it is not the first one. `start` says after which interruption; `roots`
+    are all places where something begins to differ, `passed_on` counts the calls that only pass it
+    on, and `why` says what differs in a program.
     """
 
     step: str = ""
@@ -50,12 +40,20 @@ class Resumption:
     resumed_steps: int = 0
     continues_at: int = 0
     compared: int = 0
+    processes: int = 1
+    start: int = 1
+    interruptions: int = 1
     inputs: list[FoundInput] = field(default_factory=list)
     call: ValuedCall | None = None
     beside: ValuedCall | None = None
     values: ValuesOfRun | None = None
     before: list[ValuedCall] = field(default_factory=list)  # calls of the resumed run before it
+    roots: list[Divergence] = field(default_factory=list)
+    passed_on: int = 0
+    why: ProgramDifference | None = None
     difference: str = ""
+    agreement: str = ""  # where only the ends were compared
+    remark: str = ""  # what the runs print or write otherwise
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -80,9 +78,12 @@ class Resumption:
             return f"{self.problems[0][0].upper()}{self.problems[0][1:]}."
         if not self.compared:
             return "Nothing was compared."
+        if self.agreement:
+            return self.agreement
+        each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         return (
-            f"The resumed run continues at call {self.continues_at:,} of {self.step}, and its "
-            f"{self.compared:,} calls of JAX from there on agree with the whole run."
+            f"The resumed run continues at call {self.continues_at:,} of {self.step}{each}, and "
+            f"its {self.compared:,} calls of JAX from there on agree with the whole run."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -95,170 +96,91 @@ class Resumption:
             "resumed_steps": self.resumed_steps,
             "continues_at": self.continues_at or None,
             "calls": self.compared,
+            "processes": self.processes,
+            "after_interruption": self.start,
+            "interruptions": self.interruptions,
             "inputs": [each.to_json() for each in self.inputs],
             "lines": [str(line) for line in self.call.site] if self.call else [],
+            "roots": [_root_to_json(each) for each in self.roots],
+            "passed_on": self.passed_on,
+            "program_differs": self.why and self.why.to_json(),
+            "remark": self.remark or None,
             "problems": self.problems,
             "notes": self.notes,
         }
 
 
-def run_of_steps(record: Path, run: str, step: str | tuple[str, int] = "") -> RunOfSteps | None:
-    """Read the process of a record that calls the step function; None if none does.
-
-    Args:
-        record: its directory.
-        run: what the run is called in a sentence.
-        step: the name of the step function, what its calls have in common, or "" to find it.
-
-    Raises:
-        ConfigError: the name is that of no function, or of several.
-    """
-    found: list[RunOfSteps] = []
-    names: set[str] = set()
-    problems: list[str] = []
-    for process in processes_of(record):
-        problems += [f"in {run}, {problem}" for problem in process.problems]
-        counts = (process.end or {}).get("counts", {})
-        problems += [
-            f"in {run}, {count} {name} were not recorded" for name, count in counts.items()
-        ]
-        if process.called and process.end is None:
-            problems.append(f"the record of {run} has no end: a process was killed")
-        calls = valued_calls(process)
-        kinds = step_functions(process, calls)
-        names |= {_called(kind) for kind in kinds}
-        if isinstance(step, tuple):
-            kinds = [kind for kind in kinds if kind == step]
-        elif step:
-            kinds = [kind for kind in kinds if step == _called(kind)]
-            if len(kinds) > 1:
-                raise _choose(step, f"{len(kinds)} functions of that name", names)
-        if kinds:
-            steps = [each for each in calls if each.kind == kinds[0]]
-            found.append(RunOfSteps(process, calls, steps, problems))
-        elif process.called:
-            problems.append(f"in {run}, a process that does not call the step function called JAX")
-    if not found:
-        if isinstance(step, str) and step:
-            raise _choose(step, "none of that name", names)
-        return None
-    if len(found) > 1:
-        problems.append(f"in {run}, {len(found)} processes call the step function")
-    chosen = max(found, key=lambda each: len(each.steps))
-    if len({each.thread for each in chosen.steps}) > 1:
-        problems.append(f"in {run}, several threads call the step function")
-    elif elsewhere := sum(each.thread != chosen.steps[0].thread for each in chosen.calls):
-        problems.append(f"in {run}, {elsewhere} calls of JAX in other threads are not compared")
-    return chosen
+def _root_to_json(root: Divergence) -> dict[str, Any]:
+    call = root.two or root.one
+    assert call is not None
+    name = call.program.result if root.kind == "results" else call.program.argument
+    return {
+        "kind": root.kind,
+        "program": call.program.called,
+        "names": [name(place) for place in root.places],
+        "lines": [str(line) for line in call.site],
+    }
 
 
-def _called(kind: tuple[str, int]) -> str:
-    return kind[0].removeprefix("jit(").removesuffix(")")
+@dataclass(frozen=True)
+class Before:
+    """What is known of the starts before: how many steps they came to, and the last of these."""
+
+    steps: int = 0  # 0 if that is not known
+    part: RunOfSteps | None = None
 
 
-def _choose(step: str, got: str, names: set[str]) -> ConfigError:
-    listed = ", ".join(sorted(names)[:OFTEN]) or "none"
-    do = f"Choose one of those that were called: {listed}."
-    return ConfigError("use", "--step-function", expected=repr(step), got=got, do=do)
-
-
-def compare_resumed(
-    whole: str | Path,
-    resumed: str | Path,
-    *,
-    interrupted: str | Path | None = None,
-    step_function: str = "",
+def compare_process(
+    run: RunOfSteps, other: RunOfSteps, before: Before, *, cut: bool = False
 ) -> Resumption:
-    """Compare the record of a resumed run with that of a run that was never stopped.
-
-    **Same bits:** everywhere: it reads what the runs wrote.
+    """Compare a process of a resumed run with the same process of the whole run.
 
     Args:
-        whole: a record of the run that was never stopped.
-        resumed: that of the second start.
-        interrupted: that of the part before; its steps must be those of the whole run.
-        step_function: its name; it is found if this is empty.
-
-    Raises:
-        ConfigError: there is no function of that name.
-        RecordError: a directory is no record.
-        RecordDamagedError: a file of a record is not as it was written.
+        run: the whole run.
+        other: the resumed one.
+        before: the starts before it.
+        cut: whether it was ended before its end, to be started once more.
     """
-    found = Resumption()
-    run = run_of_steps(Path(whole), "the whole run", step_function)
-    if run is None:
-        found.problems.append("the whole run calls no compiled function")
-        return found
-    found.step, found.whole_steps = run.steps[0].program.called, len(run.steps)
-    other = run_of_steps(Path(resumed), "the resumed run", run.step)
-    if other is None:
-        found.problems.append(f"the second start makes no call of {found.step}")
-        return found
-    found.resumed_steps = len(other.steps)
-    found.problems += [*run.problems, *other.problems]
-    last = 0
-    if interrupted is not None:
-        last = _compare_first_part(found, run, Path(interrupted))
-        if last < 0:
-            return found
-    _look_up(found, run, other, last)
-    return found
-
-
-def _compare_first_part(found: Resumption, run: RunOfSteps, interrupted: Path) -> int:
-    """Return how many steps the first part made, all as the whole run; -1 if they differ."""
-    part = run_of_steps(interrupted, "the first part", run.step)
-    if part is None:
-        found.problems.append(f"the first part makes no call of {found.step}")
-        return -1
-    for number, (one, other) in enumerate(zip(run.steps, part.steps, strict=False), 1):
-        differing = _differing(one, other)
-        if differing or one.results != other.results:
-            what = differing[0] if differing else "its results"
-            found.problems.insert(
-                0,
-                f"the first part is not the beginning of the whole run: call {number:,} of "
-                f"{found.step} differs in {what}; ask twice whether the script repeats",
-            )
-            return -1
-    return len(part.steps) if part.process.end else 0  # 0: what it made last may be lost
-
-
-def _differing(one: ValuedCall, other: ValuedCall) -> list[str]:
-    """Return the names of arguments whose values differ or are unknown."""
-    pairs = zip(one.values, other.values, strict=True)
-    places = [place for place, (a, b) in enumerate(pairs) if a != b or not a]
-    return [one.program.argument(place) for place in places]
-
-
-def _look_up(found: Resumption, run: RunOfSteps, other: RunOfSteps, last: int) -> None:
-    """Find the call of the whole run at which the resumed one continues, and go on from there."""
+    found = Resumption(run.steps[0].program.called, len(run.steps), len(other.steps))
     first = other.steps[0]
-    values = ValuesOfRun(run.steps, run.calls)
+    ended = before.part.steps[-1] if before.part else None
+    values = ValuesOfRun(run.steps, run.calls, ended)
     inputs = values.inputs_of(first)
-    at = _continues_at(inputs, len(run.steps), len(other.steps), last)
+    at = _continues_at(inputs, len(run.steps), 0 if cut else len(other.steps), before.steps)
     _what_it_came_to(found, run, other)
+    found.continues_at = at
     if at == 0:
         found.difference = f"The first resumed call of {found.step} is no call of the whole run."
         found.compared = 1
         _note_call(found, inputs, first, values, other)
-        return
-    found.continues_at = at
-    if at == 1:
-        found.problems.insert(
-            0,
-            f"the second start began from zero: its first call of {found.step} has every input "
-            "of call 1",
-        )
-        return
-    if last and at > last + 1:
-        found.problems.insert(
-            0,
+    elif before.steps and at > before.steps + 1:
+        found.problems.append(
             f"the second start continues at call {at:,} of {found.step}, and the first part made "
-            f"{last:,}: it reads what the whole run wrote",
+            f"{before.steps:,}: it reads what the whole run wrote"
         )
-        return
-    _compare_from(found, run, other, at)
+    elif at > 1 or cut:
+        _compare_from(found, run, other, at, cut=cut)
+    return found
+
+
+def begins_like(run: RunOfSteps, part: RunOfSteps) -> str:
+    """Return what of a first part is not as in the whole run; "" if it is its beginning.
+
+    Args:
+        run: the whole run.
+        part: a run that was interrupted.
+    """
+    found = compare_onwards(run, part, 1, cut=True)
+    if not found.roots:
+        return ""
+    root = found.roots[0]
+    call = root.one or root.two
+    assert call is not None
+    name = call.program.called
+    steps = sum(each.number <= call.number for each in run.steps if each.thread == call.thread)
+    differs = f"call {steps:,} of {name}" if call.kind == run.step else f"{name}, step {steps:,},"
+    names = [call.program.argument(place) for place in root.places]
+    return f"{differs} differs in {names[0] if root.kind == 'inputs' else 'its results'}"
 
 
 def _continues_at(inputs: Sequence[FoundInput], of: int, made: int, last: int) -> int:
@@ -267,7 +189,7 @@ def _continues_at(inputs: Sequence[FoundInput], of: int, made: int, last: int) -
         return 0
     sets = [set(each.calls) for each in inputs if each.kind == "calls"]
     calls = set.intersection(*sets) if sets else set(range(1, of + 1))
-    if of - made + 1 in calls:  # it ends with the last one then
+    if made and of - made + 1 in calls:  # it ends with the last one then
         return of - made + 1
     before = [each for each in calls if not last or each <= last + 1]
     return max(before or calls, default=0)
@@ -297,58 +219,62 @@ def _note_call(
     ]
 
 
-def _compare_from(found: Resumption, run: RunOfSteps, other: RunOfSteps, at: int) -> None:
-    """Compare each call from there on with its counterpart."""
-    ours = _from(run, run.steps[at - 1])
-    theirs = _from(other, other.steps[0])
-    known = {each.content for each in run.calls if each.is_known}
-    place = 0
-    for number, one in enumerate(ours):
-        while place < len(theirs) and not _equal(one, theirs[place]):
-            # What is called once in each run, such as at a first trace, comes later in this one.
-            ahead = next((i for i, each in enumerate(theirs[place:]) if _equal(one, each)), 0)
-            skipped = theirs[place : place + ahead]
-            if not ahead or any(each.content not in known for each in skipped):
-                _note_difference(found, run, other, one, theirs[place])
-                return
-            place += ahead
-        if place == len(theirs):
-            left = len(ours) - number
-            found.difference = f"The resumed run ends {left:,} calls of JAX before the whole run."
-            found.call = one
-            return
-        found.compared += 1
-        place += 1
-    extra = [each for each in theirs[place:] if each.content not in known]
-    if extra:
-        found.difference = f"The resumed run makes {len(extra):,} calls that the whole did not."
-        found.call = extra[0]
-
-
-def _from(run: RunOfSteps, first: ValuedCall) -> list[ValuedCall]:
-    return [
-        each for each in run.calls if each.thread == first.thread and each.number >= first.number
-    ]
-
-
-def _equal(one: ValuedCall, other: ValuedCall) -> bool:
-    return one.is_known and one.content == other.content
-
-
-def _note_difference(
-    found: Resumption, run: RunOfSteps, other: RunOfSteps, one: ValuedCall, two: ValuedCall
+def _compare_from(
+    found: Resumption, run: RunOfSteps, other: RunOfSteps, at: int, *, cut: bool
 ) -> None:
-    """Say how a call differs from its counterpart, and look its inputs up."""
-    found.call, found.beside = two, one
+    """Compare each call from there on with its counterpart."""
+    onwards = compare_onwards(run, other, at, cut=cut)
+    found.compared, found.roots = onwards.compared, onwards.roots
+    found.passed_on = onwards.passed_on
+    if onwards.roots:
+        _note_difference(found, run, other)
+    elif onwards.uncached:
+        found.problems.append(
+            f"{onwards.uncached:,} calls of the whole run were not made again, in the same "
+            "process: JAX may have kept what it had traced; resume in a process of its own"
+        )
+    if onwards.unpaired and not cut:
+        found.problems.append(
+            f"{onwards.unpaired:,} calls of JAX in other threads are not compared"
+        )
+
+
+def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> None:
+    """Say how the first call that differs does, and look its inputs up."""
+    root = found.roots[0]
+    one, two = root.one, root.two
+    found.call, found.beside = two or one, one
+    if two is None:
+        found.difference = f"The resumed run ends {root.left:,} calls of JAX before the whole run."
+        return
+    if one is None:
+        found.difference = f"The resumed run makes {root.left:,} calls that the whole did not."
+        return
     steps = sum(each.number <= two.number for each in other.steps if each.thread == two.thread)
     where = f"{two.program.called}, at step {steps + found.continues_at - 1:,}"
-    if one.kind != two.kind:
-        found.difference = f"The resumed run calls {where}, the whole run {one.program.called}."
-    elif names := _differing(one, two):
+    if root.kind == "path":
+        found.difference = f"The resumed run calls {_as_called(two, one)}, at step " + (
+            f"{steps + found.continues_at - 1:,}, the whole run {_as_called(one, two)}."
+        )
+    elif root.kind == "inputs":
         found.difference = f"They diverge in {where}: its inputs differ."
         same = [each for each in run.calls if each.kind == one.kind]
         values = ValuesOfRun(same, run.calls)
-        inputs = [each for each in values.inputs_of(two) if each.name in names]
+        inputs = [each for each in values.inputs_of(two) if each.place in root.places]
         _note_call(found, inputs, two, values, other)
     else:
         found.difference = f"They diverge in {where}: equal inputs, other results."
+        sides = ProgramsOfProcess(run.process), ProgramsOfProcess(other.process)
+        found.why = difference_of_programs(sides[0], one.program, sides[1], two.program)
+
+
+def _as_called(call: ValuedCall, beside: ValuedCall) -> str:
+    """Name a call; with the type of the argument that differs, if the functions do not."""
+    name = call.program.called
+    pairs = enumerate(zip(call.program.shapes, beside.program.shapes, strict=False))
+    place = next((place for place, (a, b) in pairs if a != b), None)
+    if call.program.name != beside.program.name or place is None:
+        return name
+    named = len(call.program.shapes) == len(call.program.arguments)
+    argument = call.program.argument(place) if named else f"argument {place}"
+    return f"{name} with {argument} {call.program.shapes[place]}"

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from . import execution, hook
 from .calls import Calls
+from .compiled import Compiled
 from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
@@ -61,6 +62,8 @@ class Session:
             self.calls.keeping = Keeping(self.writing.directory, wanted, _telling())
         self._may_end = self._most < sys.maxsize or self._until < float("inf") or bool(wanted)
         self._signal = int(os.environ.get("REPRODUCIBILITY_SIGNAL") or 0)
+        step = os.environ.get("REPRODUCIBILITY_STEP")
+        self._step = _StepLimit(step) if step else None
 
     def install(self) -> None:
         """Watch JAX, which has been imported."""
@@ -73,7 +76,7 @@ class Session:
                     self.calls.entered,
                     self.calls.borrowed,
                     self.calls.describe,
-                    may_be_fast=self.calls.keeping is None,
+                    may_be_fast=self.calls.keeping is None and self._step is None,
                 )
             )
             if self.calls.keeping is not None:
@@ -81,7 +84,7 @@ class Session:
         except Exception as error:
             self.writing.problem(f"this JAX cannot be watched: {type(error).__name__}: {error}")
 
-    def _first(self, program: Any, execute: Callable[..., Any], arguments: Any) -> Any:
+    def _first(self, program: Compiled, execute: Callable[..., Any], arguments: Any) -> Any:
         """Test the hooks at the first call, when the script has started its backend itself."""
         if not self._tested:
             self._tested = True
@@ -96,6 +99,8 @@ class Session:
             if lacking:
                 self.writing.problem(f"the recorder does not see every call: {lacking}")
         self._leave_after_the_last()
+        if self._step is not None and self._step.has_come(program, arguments):
+            self._interrupt()
         return self.calls(program, execute, arguments)
 
     def _watch_values(self) -> None:
@@ -152,6 +157,22 @@ class Session:
         # Again, for the script may set some before it imports JAX.
         facts |= {"versions": _versions(), "variables": _telling(), "place": self._place}
         self.writing.end(**facts)
+
+
+class _StepLimit:
+    """Waits for a call of the step function: `3 4 NAME` is the third call with four arguments."""
+
+    def __init__(self, wanted: str) -> None:
+        left, arguments, self._name = wanted.split(" ", 2)
+        self._left, self._arguments = int(left), int(arguments)
+
+    def has_come(self, program: Compiled, arguments: Sequence[Any]) -> bool:
+        """Whether this call is the one."""
+        kept = len(arguments) if program.kept is None else len(program.kept)
+        if (program.name, kept + len(program.mutable)) != (self._name, self._arguments):
+            return False
+        self._left -= 1
+        return self._left == 0
 
 
 def with_the_script(directory: str) -> None:

@@ -16,8 +16,14 @@ import pytest
 
 from reproducibility import record
 from reproducibility.cli.commands import main
+from reproducibility.errors import ConfigError
 from reproducibility.script.lost import report_of_resumption
-from reproducibility.script.resumption import Resumption, compare_resumed, run_of_steps
+from reproducibility.script.moments import Interruptions
+from reproducibility.script.parts import compare_resumed
+from reproducibility.script.reprinted import difference_of_ends
+from reproducibility.script.resumption import Resumption
+from reproducibility.script.steps import run_of_steps
+from reproducibility.testing import assert_script_resumable
 
 STEPS, SAVED = 9, 5
 
@@ -303,16 +309,65 @@ def test_a_script_that_is_killed_and_resumes(tmp_path: Path) -> None:
     assert (found["code"], found["verdict"], found["continues_at"]) == (0, "same", 4)
     assert found["resumed_steps"] == 5
     assert found["stderr"].count("end ") == 2
-    part = run_of_steps(tmp_path / "kept/interrupted", "the first part")
+    part = run_of_steps(tmp_path / "kept/part-1", "the first part")
     assert part is not None
     assert len(part.steps) == 5
 
 
-def test_a_script_that_loses_something(tmp_path: Path) -> None:
-    """What it lost is named; it stops by itself here."""
+def test_a_script_that_loses_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An assertion fails with the report; it is interrupted twice, and the first resume loses."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError) as error:
+        assert_script_resumable(script()[1:], at=5, times=2, resume="--resume --lose")
+    assert "m  the value of call 1" in str(error.value)
+    assert "after the first interruption" in str(error.value)
+
+
+@pytest.mark.long
+def test_a_script_that_stops_by_itself(tmp_path: Path) -> None:
+    """Nothing is killed then; what is lost is named as well."""
     found = interrupt(tmp_path, "--stop=--stop", "--resume=--resume --lose", *script())
     assert (found["code"], found["verdict"]) == (1, "different")
     assert [each["calls"] for each in found["inputs"]] == [[4], [1], [4]]
+
+
+@pytest.mark.long
+def test_a_script_that_is_interrupted_three_times(tmp_path: Path) -> None:
+    """The moments are drawn, and the same seed draws them again."""
+    found = interrupt(tmp_path, "--times", "3", "--seed", "5", "--resume=--resume", *script())
+    assert (found["code"], found["verdict"]) == (0, "same"), found["stderr"]
+    assert Interruptions(0, 3, 5).steps(8, "step") == Interruptions(0, 3, 5).steps(8, "step")
+
+
+def test_moments_are_spread_or_drawn() -> None:
+    """The first is the one that was asked for; those that are drawn are never the first step."""
+    assert Interruptions(22, 3).steps(40, "step") == [22, 28, 34]
+    assert all(1 not in Interruptions(0, 3, seed).steps(4, "step") for seed in range(20))
+    assert len({tuple(Interruptions(0, 2, seed).steps(40, "step")) for seed in range(20)}) > 10
+    with pytest.raises(ConfigError, match="at most 3 from there on"):
+        Interruptions(6, 4).steps(8, "step")
+
+
+LINES = ["loading", *(f"step {n} loss {n / 7:.4f}" for n in range(20)), "done"]
+START = ["loading", "restored step 12"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "differs"),
+    [
+        ([*START, *LINES[13:]], None),
+        ([*START, *LINES[13:15], "step 14 loss 0.1", *LINES[16:]], "step 14 loss 0.1"),
+        ([*START, *LINES[13:15], "saved", *LINES[15:]], "saved"),
+        ([*START, *LINES[13:15], *LINES[16:]], LINES[14]),
+        ([*START, *LINES[13:-1], "finished"], "finished"),
+        ([*LINES[13:]], None),
+    ],
+)
+def test_what_a_resumed_run_prints(printed: list[str], differs: str | None) -> None:
+    """A line of the loop that differs, comes more or is lacking; what a start says is its own."""
+    found = difference_of_ends(LINES, printed)
+    assert (found and found[1]) == differs
 
 
 @pytest.mark.long
@@ -334,6 +389,8 @@ def test_a_script_that_ignores_the_signal(tmp_path: Path) -> None:
 REFUSED = {
     "no_directory": (["--at", "2", "--", sys.executable, "train.py"], "{dir}, {run} or --env"),
     "no_step": (script(), "a step, from 1"),
+    "two_moments": (["--random", "--at", "2", *script()], "no other moment"),
+    "no_times": (["--at", "2", "--times", "0", *script()], "1 or more"),
     "no_signal": (["--at", "2", "--signal", "LOUD", *script()], "name of a signal"),
     "open_quote": (["--at", "2", "--resume='", *script()], "as in a shell"),
     "no_command": (["--at", "2", "--", "no-such-command", "{dir}"], "none of that name"),
