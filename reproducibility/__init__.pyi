@@ -82,6 +82,8 @@ from .script.interrupt import interrupt as interrupt
 from .script.parts import compare_resumed as compare_resumed
 from .script.record import record as record
 from .script.resumption import Resumption as Resumption
+from .script.sweep import sweep as sweep
+from .script.swept import Sweep as Sweep
 from .script.twice import Twice as Twice
 from .script.twice import twice as twice
 from .storage.checkpoint import CheckpointStore as CheckpointStore

@@ -21,6 +21,7 @@ from reproducibility.cli.scripts import (
     TWICE_PRINTS,
     InterruptCommand,
     RecordCommand,
+    SweepCommand,
     TwiceCommand,
 )
 from reproducibility.cli.terminal import print_versions, say_on_stderr
@@ -74,6 +75,7 @@ class LaunchCommand:
 COMMANDS = {
     "twice": Subcommand(TwiceCommand, runs_from=("--",), prints=TWICE_PRINTS),
     "interrupt": Subcommand(InterruptCommand, runs_from=("--",)),
+    "sweep": Subcommand(SweepCommand, runs_from=("--",)),
     "record": Subcommand(RecordCommand, positional=True, runs_from=("--",)),
     "train": Subcommand(TrainCommand),
     "launch": Subcommand(LaunchCommand, runs_from=("--", "train")),
@@ -106,7 +108,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except ReproducibilityError as error:
         code = _fail(str(error), error, error.exit_code)
     except KeyboardInterrupt as error:
-        scripts = ("twice", "interrupt", "record")  # what runs there is not ours to go on with
+        scripts = (
+            "twice",
+            "interrupt",
+            "sweep",
+            "record",
+        )  # what runs there is not ours to go on with
         goes_on = "" if set(arguments[:1]) & set(scripts) else " The same command goes on."
         reason = f"Interrupted; what was saved before is intact.{goes_on}"
         code = _fail(reason, error, ExitCode.INTERRUPTED)

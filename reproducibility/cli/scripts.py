@@ -18,6 +18,7 @@ from reproducibility.cli.terminal import (
     print_outcome,
     print_resumption,
     print_script_report,
+    print_sweep,
     say_on_stderr,
 )
 from reproducibility.errors import ConfigError
@@ -151,6 +152,64 @@ class InterruptCommand:
             )
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_resumption, reasons, as_json=self.json)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepCommand:
+    """Run a script, unchanged, with one hidden input changed at a time, and say what matters.
+
+    After `--` comes the command, as you would type it; `{dir}` in it is a fresh directory. First
+    comes a base run in which all is held that can be: the salt of hash(), the order of listings,
+    unseeded generators, the clock. It has to come to the same three times. Then one run for each
+    hidden input, changed alone; one that differs is run again before it is blamed. If the base run
+    does not repeat, `twice` is run. What the script prints goes to stderr.
+
+    Exit code: 0 nothing matters, 1 something does, 2 refused, 3 cannot be told.
+
+    Example: reproducibility sweep --quick -- python train.py --seed 0 --workdir {dir}
+    """
+
+    quick: bool = False
+    """Change only the four that matter most often: hash, listing, entropy, clock."""
+    only: Annotated[str, named("only", "NAME,...")] = ""
+    """Change only these, such as hash,blas-threads; the first column of the table has the names."""
+    machine: bool = False
+    """Change the instruction set and flags of the compiler too. They belong to the machine, and
+    change the bits of nearly every script."""
+    keep: Annotated[Path | None, named("keep", "DIR")] = None
+    """Keep the records, and what the runs printed, in this new directory."""
+    calls: int = 0
+    """End each run after so many calls of JAX; 0 is the end of the script."""
+    for_: Annotated[str, named("for", "TIME")] = ""
+    """End the first run after this time, such as 90s, 10m or 1h, at the call that it has reached,
+    and all others at the same call."""
+    env: tuple[str, ...] = ()
+    """Environment variables of the runs, each as NAME=VALUE; they are not changed, and `{dir}` is
+    replaced."""
+    json: bool = False
+    """Print JSON, for programs."""
+
+    def __call__(self, command: list[str]) -> int:
+        """Run it, print the table and the verdict."""
+        from reproducibility.script.sweep import sweep
+
+        seconds = _seconds(self.for_)
+        if self.calls < 0:
+            raise ConfigError("use", "--calls", expected="0 or more", got=self.calls, do="Try 100.")
+        with terminated_as_interrupted():
+            found = sweep(
+                command,
+                only=tuple(filter(None, self.only.replace(" ", "").split(","))),
+                quick=self.quick,
+                machine=self.machine,
+                keep=self.keep,
+                variables=dict(_name_and_value(text) for text in self.env),
+                calls=self.calls,
+                seconds=seconds,
+                say=say_on_stderr,
+            )
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_sweep, reasons, as_json=self.json)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.loop import TrainResult
     from reproducibility.script.align import Alignment
     from reproducibility.script.resumption import Resumption
+    from reproducibility.script.swept import Sweep
     from reproducibility.script.twice import Twice
 
 
@@ -161,6 +162,13 @@ def print_resumption(found: Resumption) -> None:
     from reproducibility.script.lost import report_of_resumption
 
     print("\n".join(filter(None, (found.verdict, report_of_resumption(found)))))
+
+
+def print_sweep(found: Sweep) -> None:
+    """Print what was found about the hidden inputs of a script."""
+    from reproducibility.script.swept import report_of_sweep
+
+    print("\n".join((found.verdict, report_of_sweep(found))))
 
 
 def print_versions() -> None:

@@ -15,5 +15,10 @@ had it, `moments` says when it is stopped, `steps` finds its steps, `onwards` wa
 from one step on, `resumption` compares a resumed process with the whole one, `parts` all of them,
 `lost` says it, `reprinted` compares what they print and write, and `interrupt` runs the command.
 
+For what is outside of a script, `hidden` says what a hidden input is, `hidden_numbers` and
+`hidden_table` have a row for each, `mirror` makes a folder in another place, `asking` finds the
+line that asks for one, `changing` runs the command with one changed, `swept` says what was found,
+and `sweep` does it all.
+
 Chapter: docs/guide/any_script.md
 """

@@ -85,6 +85,7 @@ class Alignment:
     of: int = 0  # calls of the first run, if not all of them were compared
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    texts: bool = True  # whether a program with another text is a difference if its results agree
 
     @property
     def verdict(self) -> RecordVerdict:
@@ -123,7 +124,7 @@ class Alignment:
         }
 
 
-def compare_records(a: str | Path, b: str | Path) -> Alignment:
+def compare_records(a: str | Path, b: str | Path, *, texts: bool = True) -> Alignment:
     """Compare two records, call by call.
 
     **Same bits:** everywhere: it reads what two runs wrote.
@@ -131,12 +132,13 @@ def compare_records(a: str | Path, b: str | Path) -> Alignment:
     Args:
         a: a record's directory.
         b: that of another run of the same script.
+        texts: whether a program with another text is a difference though its results agree.
 
     Raises:
         RecordError: a directory is no record.
         RecordDamagedError: a file of a record is not as it was written.
     """
-    found = Alignment()
+    found = Alignment(texts=texts)
     ones, others = processes_of(Path(a)), processes_of(Path(b))
     pools = [[each for each in processes if each.pool] for processes in (ones, others)]
     for processes, pool, run in zip((ones, others), pools, RUNS, strict=True):
@@ -182,7 +184,8 @@ def _compare_pools(found: Alignment, one: Sequence[Thread], other: Sequence[Thre
     for threads, count in zip((one, other), counts, strict=True):
         for call in (call for thread in threads for call in thread.calls()):
             program = call.pattern.program
-            count[program.name, program.text, call.results or call.values, call.error] += 1
+            text = found.texts and program.text
+            count[program.name, text, call.results or call.values, call.error] += 1
     found.calls += counts[0].total()
     if counts[0] != counts[1]:
         found.problems.append("the workers of a pool did not find the same results in both runs")
@@ -218,9 +221,8 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
             _Walk(found, sides, (thread, other), differing, a.path.name).go(ended)
         else:
             found.problems.append(f"only the first run called JAX in the thread {name}")
-    for name, thread in sides[1].threads.items():
-        if thread.name not in pooled:
-            found.problems.append(f"only the second run called JAX in the thread {name}")
+    rest = [name for name, thread in sides[1].threads.items() if thread.name not in pooled]
+    found.problems += [f"only the second run called JAX in the thread {name}" for name in rest]
 
 
 def _other_way(one: CalledProgram, other: CalledProgram) -> str:
@@ -322,11 +324,12 @@ class _Walk:
         self._differing.add(self._name, a.number, "r", results)
         if host:
             self._root("host", a, "", tuple(one.argument(i) for i in host), b, places=host)
-        if one.text != other.text:
+        rewritten = self._found.texts and one.text != other.text
+        if rewritten:
             self._program(a, b, [])
         elif results and not host and not passed:
             self._program(a, b, results)
-        self._found.differing += bool(host or passed or results or one.text != other.text)
+        self._found.differing += bool(host or passed or results or rewritten)
         return True
 
     def _program(self, a: Call, b: Call, results: list[int]) -> None:
@@ -371,16 +374,14 @@ class _Walk:
         places: Sequence[int] = (),
     ) -> None:
         assert a is not None
-        other_site = b.pattern.site if b else ()
-        called = a.pattern.program.called
         self._found.roots.append(
             Root(
                 kind,
                 what,
                 names,
-                called,
+                a.pattern.program.called,
                 a.pattern.site,
-                other_site,
+                b.pattern.site if b else (),
                 self._process,
                 self._name,
                 a.number,

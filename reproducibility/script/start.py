@@ -65,31 +65,34 @@ def start(
     command: Sequence[str],
     *,
     record: Path | None,
-    variables: Mapping[str, str] | None = None,
+    variables: Mapping[str, str | None] | None = None,
     keep: Path | None = None,
     stdin: int | None = None,
     screen: Screen | None = None,
     look: Callable[[], bool] | None = None,
     limited: bool = False,
+    folder: Path | None = None,
 ) -> Finished:
     """Run a command to its end, and return how it ended.
 
     Args:
         command: what to run, as it would be typed.
         record: a new or empty directory for the record; none is made if this is None.
-        variables: environment variables that are added.
+        variables: environment variables that are added; one that is None is taken away.
         keep: a directory in which what it prints is kept; it is then shown on the screen, instead
             of passed on.
         stdin: what it reads, if that is not what this process reads.
         screen: shows what it prints.
         look: is called twice a second; the command is ended once it returns True.
         limited: whether it ends itself at a call; what it has started is ended then, too.
+        folder: the working directory, if that is not the one of this process.
 
     Raises:
         ConfigError: there is no such command, or the directory holds something else.
     """
     check_command(command)
-    environment = {**os.environ, **(variables or {})}
+    added = {**os.environ, **(variables or {})}
+    environment = {name: text for name, text in added.items() if text is not None}
     mark = ""
     if record is not None:
         new_directory(record)
@@ -99,7 +102,9 @@ def start(
         mark = f"REPRODUCIBILITY_RECORD={record.absolute()}"
     pipe = subprocess.PIPE if keep else None
     try:
-        process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe)
+        process = subprocess.Popen(
+            command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe, cwd=folder
+        )
     except OSError as error:  # such as a script without a line that says who runs it
         raise _no_such_command(command, error.strerror or str(error)) from error
     began = time.time()

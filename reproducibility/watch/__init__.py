@@ -11,8 +11,8 @@ program does and `callbacks` what the host gave it, `shared` looks at memory tha
 `execution`, `keeping` and `again` are for one call that is executed again, `lines` and `calls`
 write down the calls, `wrap` puts something around a function, `values` sees what leaves JAX,
 `children` follows what the script starts, `host` sees what it asks of the machine, `hold` fixes one
-thing that varies, `begin` puts them together, and `sitecustomize` is what Python imports when it
-starts.
+thing that varies, `elsewhere` changes what does not, `begin` puts them together, and
+`sitecustomize` is what Python imports when it starts.
 
 This folder imports nothing of the package around it: it is loaded under another name, by a Python
 that may not have the package. What is changed in the process: eight names of JAX,

@@ -10,21 +10,25 @@ import atexit
 import functools
 import importlib.abc
 import importlib.machinery
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from os import getpid  # itself, which nobody holds or watches
 from pathlib import Path
-from time import monotonic  # itself, which nobody holds or watches
+from time import monotonic
 from typing import Any, NoReturn
 
 from . import execution, hook
 from .calls import Calls
 from .compiled import Compiled
+from .elsewhere import CHANGES, change
 from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
 from .keeping import Keeping
+from .settings import settings_of_script
 from .values import Values
 from .writing import Writing
 
@@ -141,7 +145,7 @@ class Session:
         deadly = number == signal.SIGKILL or signal.getsignal(number) == signal.SIG_DFL
         if deadly:
             self.end(ended_at=self.calls.most)
-        os.kill(os.getpid(), number)
+        os.kill(getpid(), number)
 
     def end(self, **facts: Any) -> None:
         """Write what waits, and leave JAX alone."""
@@ -156,6 +160,11 @@ class Session:
         self._values.restore()
         # Again, for the script may set some before it imports JAX.
         facts |= {"versions": _versions(), "variables": _telling(), "place": self._place}
+        facts |= {
+            "settings": settings_of_script(),
+            "devices": _devices_of_script(),
+            "undone": _undone(),
+        }
         self.writing.end(**facts)
 
 
@@ -178,7 +187,7 @@ class _StepLimit:
 def with_the_script(directory: str) -> None:
     """Watch the process that is starting."""
     for name in filter(None, os.environ.get("REPRODUCIBILITY_HOLD", "").split(",")):
-        hold(name)
+        (change if name.partition("=")[0] in CHANGES else hold)(name)
     session = Session(directory)
     session.host.watch_python()
     # What is registered first runs last: the script's own functions at exit may call JAX.
@@ -266,12 +275,32 @@ def _telling() -> dict[str, str]:
     return {name: os.environ[name] for name in sorted(os.environ) if _may_tell(name)}
 
 
+def _devices_of_script() -> int:
+    """Return how many devices the script has; 0 if it has started none."""
+    try:
+        return int(sys.modules["jax"].local_device_count()) if _has_backend() else 0
+    except Exception:  # it only explains
+        return 0
+
+
+def _undone() -> list[str]:
+    """Return the variables that this run was given and that the script has set otherwise."""
+    given = json.loads(os.environ.get("REPRODUCIBILITY_GIVEN", "{}"))
+    return [name for name, text in given.items() if not _has_words(os.environ.get(name), text)]
+
+
+def _has_words(text: str | None, words: str | None) -> bool:
+    if text is None or words is None:
+        return text is words
+    return set(words.split()) <= set(text.split())
+
+
 def _facts() -> dict[str, Any]:
     return {
         "command": without_secrets(sys.orig_argv),
         "folder": text_without_secrets(os.getcwd()),
         "python": sys.version.split()[0],
-        "pid": os.getpid(),
+        "pid": getpid(),
         "parent": os.getppid(),
         "variables": _telling(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],

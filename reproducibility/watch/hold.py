@@ -26,6 +26,7 @@ STREAM = 1 << 20  # bytes of a file of random numbers
 BEGIN = 1_000_000_000  # seconds: what a held clock says at first
 OTHER_BEGIN = 2_777_777.125  # seconds between two ways: another month, day, hour and minute
 NO_PROCESS = (1 << 22) + 1  # above what Linux gives a process as its number
+OTHER_PROCESS = 100_003  # between two ways: a prime, so that remainders differ too
 NO_RANDOM_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
 
 
@@ -56,8 +57,10 @@ def _hold_entropy(way: int) -> None:
     drawn: dict[str, int] = {}
 
     def stream(size: int, flags: int = 0) -> bytes:
-        process: Any = sys.modules.get("multiprocessing.process")
-        name = f"{process.current_process().name if process else ''}/{_name_of_thread()}"
+        # It draws while it is being imported, when it does not yet have its process.
+        module: Any = sys.modules.get("multiprocessing.process")
+        process = getattr(module, "_current_process", None)
+        name = f"{process.name if process else ''}/{_name_of_thread()}"
         drawn[name] = drawn.get(name, 0) + 1
         return hashlib.shake_256(f"held {way} {name} {drawn[name]}".encode()).digest(size)
 
@@ -246,7 +249,7 @@ class _SortedEntries:
 
 
 def _hold_pid(way: int) -> None:
-    held, real = [NO_PROCESS + 100_000 * way], os.getpid
+    held, real = [NO_PROCESS + OTHER_PROCESS * way], os.getpid
 
     def number(original: Any) -> Callable[..., Any]:
         less = int(original.__name__ == "getppid")

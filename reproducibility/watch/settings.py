@@ -8,8 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 import types
 from typing import Any
+
+# Settings of the script's that change what is drawn or computed.
+TOLD = (
+    *("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable"),
+    *("jax_default_matmul_precision", "jax_random_seed_offset", "jax_num_cpu_devices"),
+)
+
+
+def settings_of_script() -> dict[str, str]:
+    """Return the settings that may change what a script computes, as they are now."""
+    jax: Any = sys.modules.get("jax")
+    config = getattr(jax, "config", None)
+    return {name: str(getattr(config, name)) for name in TOLD if hasattr(config, name)}
 
 
 class SettingsOfCalls:

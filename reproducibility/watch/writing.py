@@ -42,6 +42,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from os import getpid  # itself, which nobody holds
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Writing:
         self._queue: collections.deque[_Waiting] = collections.deque()
         self._started, self._done = False, threading.Event()
         self._lock = threading.Lock()
-        self._owner = os.getpid()
+        self._owner = getpid()
         self._plain = self._closing = self._forked = False
         self._settings: Any = None
         self.problems: list[str] = []
@@ -100,7 +101,7 @@ class Writing:
 
     def is_owner(self) -> bool:
         """Whether this is the process that is watched, and no fork of it."""
-        return os.getpid() == self._owner
+        return getpid() == self._owner
 
     def called(self) -> None:
         """Note, before anything else can happen, that JAX is called."""

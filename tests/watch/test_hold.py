@@ -8,8 +8,9 @@ from tests.watch.watched import run_script
 
 HELD = {
     "entropy": """
-import os, pathlib, random, secrets, sys, tempfile, threading, uuid
+import multiprocessing, os, pathlib, random, secrets, sys, tempfile, threading, uuid
 import numpy as np
+print(bytes(multiprocessing.current_process().authkey))
 print(os.urandom(3), os.getrandom(3), secrets.token_hex(3), secrets.randbelow(10**6))
 print(uuid.uuid4(), uuid.uuid1(), random.Random().random(), random.SystemRandom().random())
 print(random.random(), np.random.rand(), np.random.default_rng().random())

@@ -1,0 +1,101 @@
+"""What a hidden input of a script is: what it is changed to, who asks for it, and how to pin it.
+
+The rule: a row of the tables has all that is known of it; the search does not know any of them.
+Chapter: docs/guide/hidden_inputs.md
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+type Group = Literal["", "machine"]
+type Place = Literal["", "folder", "script", "home", "cache", "left"]
+
+# What is held in the base run, each in its first way.
+HELD = {"entropy": 0, "hash": 0, "listing": 0, "clock": 0, "pid": 0, "addresses": 0}
+BLAS = (
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+)
+# Variables of the system that are no input of a script of their own.
+NO_INPUTS = (
+    *("PATH", "PWD", "OLDPWD", "SHLVL", "_", "TERM", "COLUMNS", "LINES", "TMPDIR", "TEMP", "TMP"),
+    *("VIRTUAL_ENV", "LD_LIBRARY_PATH", "DISPLAY", "SHELL", "EDITOR", "PAGER"),
+)
+NO_INPUTS_BEGIN = ("PYTHON", "REPRODUCIBILITY_", "XDG_", "SSH_", "CUDA_VISIBLE")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a hidden input is changed to, alone.
+
+    `hold` has other ways of holding than those of the base run, `variables` environment variables
+    (None: taken away), and `place` what lies elsewhere.
+    """
+
+    shown: str
+    hold: Mapping[str, int] = field(default_factory=dict)
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    place: Place = ""
+    setting: str = ""  # of JAX, which must have another value then
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A hidden input.
+
+    `asks` says which events of a record are a script's question for it, as kind and pattern;
+    `words` what a line has in it that asks for it.
+    """
+
+    name: str
+    called: str
+    pin: str
+    changes: tuple[Change, ...]
+    asks: tuple[tuple[str, str], ...] = ()
+    words: str = ""
+    quick: bool = False
+    group: Group = ""
+    timing: bool = False  # changed timing need not show each time
+    more: tuple[Change, ...] = ()  # tried where the script asks for it: it may be few-valued
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a script is run in: what is known once it has run."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    settings: Mapping[str, str]
+    cores: int
+    devices: int
+    read: Sequence[str]  # variables that the script reads
+
+    def number(self, name: str, default: int) -> int:
+        """Return the number that a variable has."""
+        text = self.environment.get(name, "")
+        return int(text) if text.isdecimal() else default
+
+
+def is_another_row(name: str) -> bool:
+    """Whether a variable is none that is changed for its own sake."""
+    mine = ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME", "HOSTNAME", "TZ", "LANG", "LANGUAGE")
+    begin = (*NO_INPUTS_BEGIN, "LC_", "JAX_", "XLA_", "NPROC", "OPENBLAS_", "MKL_", "OMP_", "TF_")
+    return name in (*NO_INPUTS, *mine, *BLAS) or name.startswith(begin)
+
+
+def script_in(command: Sequence[str]) -> int | None:
+    """Return which word of a command is a script of Python; None if none is.
+
+    Args:
+        command: as it would be typed.
+    """
+    for place, word in enumerate(command):
+        if word in ("-m", "-c"):
+            return None
+        if word.endswith(".py") and os.path.isfile(word):
+            return place
+    return None

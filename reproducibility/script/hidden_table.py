@@ -1,0 +1,202 @@
+"""The table of hidden inputs: what varies from run to run, and from place to place.
+
+The rule: one row for each, and all rows are alike: whoever adds one touches only a table, unless it
+is changed inside of the script's process.
+Chapter: docs/guide/hidden_inputs.md
+"""
+
+from __future__ import annotations
+
+import locale
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+from reproducibility.script.hidden import Change, Hidden, Surroundings, script_in
+from reproducibility.script.hidden_numbers import hidden_numbers
+
+
+def hidden_inputs(around: Surroundings) -> list[Hidden]:
+    """Return all hidden inputs that are known; one that does not apply has no change.
+
+    Args:
+        around: what the script is run in.
+    """
+    return [
+        *_of_python(),
+        *_of_place(around),
+        *_of_timing(),
+        *_of_environment(around),
+        *hidden_numbers(around),
+    ]
+
+
+def _of_python() -> list[Hidden]:
+    return [
+        Hidden(
+            "hash",
+            "the hash salt",
+            "sort what comes out of a set, and use hashlib instead of hash()",
+            (Change("PYTHONHASHSEED=1", {"hash": 1}),),
+            quick=True,
+            more=tuple(Change(f"PYTHONHASHSEED={way}", {"hash": way}) for way in range(2, 7)),
+        ),
+        Hidden(
+            "listing",
+            "the order of folder listings",
+            "sorted(...) around the listing",
+            (Change("names in reversed order", {"listing": 1}),),
+            (("listing", ""),),
+            r"listdir|scandir|glob|iterdir|os\.walk",
+            quick=True,
+        ),
+        Hidden(
+            "entropy",
+            "unseeded generators and the system's entropy",
+            "give each generator a seed",
+            (Change("another stream", {"entropy": 1}),),
+            (("entropy", ""), ("draws", "")),
+            quick=True,
+            more=tuple(Change("another stream", {"entropy": way}) for way in range(2, 5)),
+        ),
+        Hidden(
+            "clock",
+            "the date and time",
+            "take no seed and no decision from the clock",
+            (Change("another month, day and hour", {"clock": 1}),),
+            (("clock", ""),),
+            r"time\(|now\(|today\(|perf_counter|monotonic",
+            quick=True,
+            more=(Change("another month, day and hour", {"clock": 2}),),
+        ),
+        Hidden(
+            "pid",
+            "the number of the process",
+            "name what a process does by its place in the job",
+            (Change("another number", {"pid": 1}),),
+            (("process", r"os\.getp"),),
+            r"getpid",
+        ),
+        Hidden(
+            "addresses",
+            "addresses in memory",
+            "sort by a name, and never by id() or the hash of an object",
+            (Change("objects moved", {"addresses": 3}),) * (platform.system() == "Linux"),
+            words=r"\bid\(|\bset\(|key=id|hash\(",
+        ),
+    ]
+
+
+def _of_place(around: Surroundings) -> list[Hidden]:
+    script = script_in(around.command)
+    return [
+        Hidden(
+            "folder",
+            "the working directory",
+            "give folders as arguments",
+            (Change("a copy of it elsewhere", place="folder"),),
+            words=r"getcwd|\.cwd\(|abspath|resolve\(|\bPWD\b|absolute\(",
+        ),
+        Hidden(
+            "script",
+            "the path of the script",
+            "compute nothing from __file__ or sys.argv[0]",
+            (Change("a copy of it elsewhere", place="script"),) * (script is not None),
+            words=r"__file__|argv",
+        ),
+        Hidden(
+            "user",
+            "the name of the user",
+            "compute nothing from it",
+            (Change("somebody", {"user": 1}, _names_of_user("somebody")),),
+            (("machine", "getlogin"), ("environment", "^(USER|LOGNAME|LNAME|USERNAME)$")),
+            r"getuser|getlogin|USER|LOGNAME",
+        ),
+        Hidden(
+            "home",
+            "the home folder",
+            "give the folder as an argument",
+            (Change("another path to it", place="home"),) * ("HOME" in around.environment),
+            (("environment", "^HOME$"),),
+            r"expanduser|home\(|HOME",
+        ),
+        Hidden(
+            "host",
+            "the name of the machine",
+            "compute nothing from it",
+            (Change("localhost", {"host": 1}, {"HOSTNAME": "localhost"}),),
+            (("machine", "hostname|node|uname"), ("environment", "^HOSTNAME$")),
+            r"hostname|node\(|uname|HOSTNAME",
+        ),
+        Hidden(
+            "zone",
+            "the time zone",
+            "datetime.now(timezone.utc)",
+            (Change("9:30 west of Greenwich", variables={"TZ": "XST9:30"}),),
+            (("clock", ""), ("environment", "^TZ$")),
+            r"localtime|timestamp|now\(|today\(|tzset|\bTZ\b|astimezone|timezone",
+        ),
+        Hidden(
+            "locale",
+            "the locale",
+            "open(..., encoding='utf-8'), and sort by code points",
+            (_other_locale(around.environment),),
+            (("environment", "^(LANG|LANGUAGE|LC_.*)$"),),
+            r"locale|strxfrm|strcoll|LANG|LC_|encoding",
+        ),
+    ]
+
+
+def _names_of_user(name: str) -> dict[str, str | None]:
+    return dict.fromkeys(("USER", "LOGNAME", "LNAME", "USERNAME"), name)
+
+
+def _other_locale(environment: Mapping[str, str]) -> Change:
+    """Return a locale that is installed, if there is one beside that of the environment."""
+    now = next((environment[n] for n in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(n)), "C")
+    found = []
+    if shutil.which("locale"):
+        told = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
+        found = [n for n in told.stdout.split() if n.partition(".")[0] not in ("C", "POSIX")]
+    others = [*found, "C"] if locale.normalize(now).partition(".")[0] == "C" else ["C"]
+    name = next(each for each in [*others, "POSIX"] if each != now)
+    return Change(f"LC_ALL={name}", variables={"LC_ALL": name, "LANG": name, "LANGUAGE": name})
+
+
+def _of_timing() -> list[Hidden]:
+    return [
+        Hidden(
+            "races",
+            "the timing of threads",
+            "join threads, and wait for what is asynchronous before it is used",
+            (
+                Change("threads begin late", {"timing": 1}),
+                Change("threads begin at once and switch often", {"timing": 2}),
+            ),
+            words=r"Thread|Queue|Executor|Pool|start\(|daemon",
+            timing=True,
+        ),
+        Hidden(
+            "workers",
+            "the order in which workers finish",
+            "map() instead of as_completed() and imap_unordered()",
+            (Change("the first tasks take longer", {"workers": 1}),),
+            words=r"as_completed|imap_unordered|add_done_callback|apply_async|FIRST_COMPLETED|Pool",
+            timing=True,
+        ),
+    ]
+
+
+def _of_environment(around: Surroundings) -> list[Hidden]:
+    """Return a row for each variable that the script reads, and that is no row already."""
+    found = []
+    for name in around.read:
+        if name in around.environment:
+            change = Change("taken away", variables={name: None})
+        else:
+            change = Change(f"{name}=1", variables={name: "1"})
+        asks = (("environment", f"^{name}(=|$)"),)
+        called, pin = f"the variable {name}", "give it as an argument"
+        found.append(Hidden(name, called, pin, (change,), asks, name))
+    return found

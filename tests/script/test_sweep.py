@@ -1,0 +1,372 @@
+"""A hidden input is blamed if it matters, and called harmless only if it was really changed."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reproducibility.cli.commands import main
+from reproducibility.errors import ConfigError
+from reproducibility.script import sweep as sweeping
+from reproducibility.script.align import Alignment, Root
+from reproducibility.script.changing import ChangedRuns
+from reproducibility.script.hidden import Change, Hidden, Surroundings, script_in
+from reproducibility.script.hidden_table import hidden_inputs
+from reproducibility.script.mirror import mirror
+from reproducibility.script.reading import SourceLine
+from reproducibility.script.screen import Screen
+from reproducibility.script.start import Finished
+from reproducibility.script.swept import Row, Sweep, report_of_sweep
+
+LINE = SourceLine("train.py", 7, "<module>")
+ROOT = Root("host", "", ("batch",), "step", (LINE,), (), "process-1", "MainThread", 4)
+Outcome = Callable[[Change, random.Random], object]
+SALT = Change("PYTHONHASHSEED=1", {"hash": 1})
+X64 = Change("JAX_ENABLE_X64=1", variables={"JAX_ENABLE_X64": "1"}, setting="jax_enable_x64")
+
+
+class Simulated:
+    """Runs whose outcome is a function of what is changed, and of chance."""
+
+    def __init__(self, outcome: Outcome, seed: int = 0) -> None:
+        self.outcome, self.chance = outcome, random.Random(seed)
+        self.found: dict[str, object] = {}
+        self.changes: dict[str, Change] = {}
+        self.runs, self.seconds, self.longest, self.own = 0, 0.0, 0.0, list[str]()
+        self.wrote: dict[str, dict[str, Any]] = {}
+        self.asked: list[str] = []
+        self.left = False
+
+    def one(self, name: str, change: Change | None = None, **limits: object) -> Finished:
+        """Run it."""
+        change = change or Change("")
+        self.runs += 1
+        self.found[name], self.changes[name] = self.outcome(change, self.chance), change
+        self.wrote[name] = {}
+        return Finished(
+            1 if self.found[name] == "fails" else 0, stopped=self.found[name] == "hangs"
+        )
+
+    def record(self, name: str) -> Path:
+        """Return a path that says which run it is."""
+        return Path(name)
+
+    def has_record(self, name: str) -> bool:
+        """Whether it was recorded."""
+        return True
+
+    def compare(self, one: Path, other: Path, *, texts: bool = True) -> Alignment:
+        """Compare two of them."""
+        differ = self.found[one.name] != self.found[other.name]
+        return Alignment([ROOT] if differ else [], calls=5)
+
+    def processes(self, record: Path) -> list[Any]:
+        """Return the end of its process; the script sets what is named `own` itself."""
+        change = self.changes[record.name]
+        salt = str(change.hold.get("hash", 0))
+        x64 = change.variables.get("JAX_ENABLE_X64", "0")
+        end = {"variables": {"PYTHONHASHSEED": salt}, "settings": {"jax_enable_x64": x64}}
+        undone = [name for name in change.variables if name in self.asked]
+        return [SimpleNamespace(end={**end, "undone": undone, "devices": 1}, called=True)]
+
+
+def sweep_of(
+    outcome: Outcome,
+    changes: Sequence[Change],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    seed: int = 0,
+    own: Sequence[str] = (),
+) -> Sweep:
+    """Sweep simulated runs, with a row for each change."""
+    runs = Simulated(outcome, seed)
+    runs.asked = list(own)
+    rows = [
+        Hidden(f"row {n}", f"row {n}", "pin it", (each,), timing="timing" in each.hold)
+        for n, each in enumerate(changes)
+    ]
+    monkeypatch.setattr(sweeping, "compare_records", runs.compare)
+    monkeypatch.setattr(sweeping, "processes_of", runs.processes)
+    monkeypatch.setattr(sweeping, "hidden_inputs", lambda around: rows)
+    monkeypatch.setattr(sweeping, "variables_read", lambda record: [])
+    monkeypatch.setattr(sweeping, "asked_in", lambda *_: LINE)
+    monkeypatch.setattr(sweeping, "look_for_inherited", lambda *_, **__: None)
+    search: Any = sweeping._Sweeping(runs, Screen(None), ["python"], {})  # type: ignore[arg-type]
+    found: Sweep = search.sweep(lambda _: True, 0, 0)
+    return found
+
+
+def test_what_matters_is_blamed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The changed input that differs, each time, is the one that is named, with its line."""
+    found = sweep_of(lambda change, _: change is SALT, [SALT, X64], monkeypatch)
+    assert [row.result for row in found.rows] == ["different", "same"]
+    assert (found.verdict, found.exit_code) == ("different", 1)
+    assert found.reason == "The script depends on row 0 (train.py:7)."
+    report = report_of_sweep(found)
+    assert "different: call 5, step: batch, train.py:7" in report
+    assert "It does not depend on row 1." in report
+    assert json.loads(json.dumps(found.to_json()))["rows"][0]["line"].startswith("train.py:7")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.7])
+def test_chance_is_not_blamed(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a script that differs now and then it is said that nothing can be told."""
+    blamed, same, runs = 0, 0, 200
+    for seed in range(runs):
+        found = sweep_of(lambda _, c: c.random() < share, [SALT, X64] * 6, monkeypatch, seed=seed)
+        blamed += found.verdict == "different"
+        same += found.verdict == "same"
+    assert blamed <= 0.02 * runs
+    assert same <= 0.02 * runs or share < 0.3
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_a_race_is_blamed_though_it_shows_now_and_then(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed timing need not differ each time; the base run has to agree each time."""
+    late = Change("threads begin late", {"timing": 1})
+    found = [
+        sweep_of(lambda e, c: e is late and c.random() < share, [SALT, late], monkeypatch, seed=n)
+        for n in range(100)
+    ]
+    blamed = sum(each.rows[1].result == "different" for each in found)
+    assert blamed > 100 * share * 0.8
+    assert all(each.rows[0].result == "same" for each in found)
+
+
+def test_a_base_that_does_not_repeat_blames_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the base run differs from run to run, nothing is changed and nothing can be told."""
+    found = sweep_of(lambda _, chance: chance.random(), [SALT], monkeypatch)
+    assert (found.verdict, found.rows) == ("cannot be told", [])
+    assert "does not come to the same" in found.reason
+
+
+def test_what_was_not_changed_is_not_called_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that the script sets itself is no input; neither is a setting that stayed."""
+    stays = Change("", setting="jax_enable_x64")
+    found = sweep_of(lambda *_: 0, [X64, stays], monkeypatch, own=["JAX_ENABLE_X64"])
+    assert [row.result for row in found.rows] == ["set by the script"] * 2
+    assert "does not depend" not in report_of_sweep(found)
+    assert found.verdict == "same"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "result"), [("fails", "different"), ("hangs", "cannot be told")]
+)
+def test_a_changed_run_that_does_not_end_well(
+    outcome: str, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails whenever it is changed differs; of one that does not end nothing is told."""
+    found = sweep_of(lambda change, _: outcome if change is SALT else 0, [SALT], monkeypatch)
+    assert [row.result for row in found.rows] == [result]
+
+
+def test_a_sweep_that_tells_nothing_is_no_pass() -> None:
+    """With nothing changed, or one input of which nothing can be told, it is not the same."""
+    assert Sweep().exit_code == 3
+    same, unknown = Row("a", "a", "same"), Row("b", "b", "cannot be told")
+    assert Sweep([same]).exit_code == 0
+    assert Sweep([same, unknown]).exit_code == 3
+    assert Sweep([same, unknown, Row("c", "c", "different")]).exit_code == 1
+    assert Sweep([Row("d", "d", "left out")]).exit_code == 3
+
+
+def test_every_hidden_input_has_a_name_of_its_own() -> None:
+    """Names are unique, each row says how to pin it, and each change changes something."""
+    around = Surroundings(["python"], {}, {"jax_enable_x64": "False"}, 2, 1, ["BATCH", "CI"])
+    rows = hidden_inputs(around)
+    assert len({row.name for row in rows}) == len(rows)
+    assert [row.name for row in rows if row.quick] == ["hash", "listing", "entropy", "clock"]
+    for row in rows:
+        assert row.pin
+        assert all(each.hold or each.variables or each.place for each in row.changes)
+
+
+def test_a_setting_is_changed_to_another_value() -> None:
+    """What is changed is never what it was, whatever it was."""
+    for now, other in (("True", "0"), ("False", "1")):
+        around = Surroundings(["python"], {}, {"jax_enable_x64": now}, 2, 1, ())
+        [row] = [each for each in hidden_inputs(around) if each.name == "x64"]
+        assert row.changes[0].variables == {"JAX_ENABLE_X64": other}
+    for cores in (1, 2, 3, 4, 8):
+        around = Surroundings(["python"], {"NPROC": f"{cores}"}, {}, cores, cores, ())
+        rows = {each.name: each for each in hidden_inputs(around)}
+        assert rows["xla-threads"].changes[0].variables["NPROC"] != f"{cores}"
+        assert set(rows["blas-threads"].changes[0].variables.values()) != {f"{cores}"}
+        assert rows["processors"].changes[0].hold["processors"] != cores
+
+
+def test_the_script_of_a_command(tmp_path: Path) -> None:
+    """It is the file of Python that is run, and no argument of a module."""
+    script = tmp_path / "train.py"
+    script.write_text("")
+    assert script_in(["python", "-u", str(script), "--steps"]) == 2
+    assert script_in(["python", "-m", "train", str(script)]) is None
+
+
+def test_a_mirror_looks_like_the_folder(tmp_path: Path) -> None:
+    """Small files are copied, large ones and environments are linked, and nothing else is made."""
+    folder = tmp_path / "work"
+    (folder / "package").mkdir(parents=True)
+    (folder / "package/code.py").write_text("x = 1")
+    (folder / "large.bin").write_bytes(bytes(2 << 20))
+    (folder / ".venv").mkdir()
+    mirror(folder, tmp_path / "elsewhere/copy")
+    copy = tmp_path / "elsewhere/copy"
+    assert sorted(os.listdir(copy)) == [".venv", "large.bin", "package"]
+    assert (copy / "package/code.py").read_text() == "x = 1"
+    assert not (copy / "package/code.py").is_symlink()
+    assert (copy / "large.bin").is_symlink()
+    assert (copy / ".venv").is_symlink()
+    (copy / "package/code.py").write_text("x = 2")
+    assert (folder / "package/code.py").read_text() == "x = 1"
+
+
+ASKS = """
+import getpass, os, platform, socket, sys, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+print("folder", os.getcwd())
+print("script", os.path.abspath(sys.argv[0]))
+print("user", getpass.getuser())
+print("home", os.path.expanduser("~"))
+print("host", socket.gethostname(), platform.node(), os.uname().nodename)
+print("zone", time.localtime(0)[:5])
+print("locale", os.environ["LC_ALL"])
+print("processors", os.cpu_count(), len(os.sched_getaffinity(0)))
+print("hash", hash("a"))
+print("pid", os.getpid())
+print("entropy", os.urandom(4).hex())
+print("clock", time.time())
+with ThreadPoolExecutor(4) as pool:
+    tasks = [pool.submit(int, i) for i in range(4)]
+    print("workers", [task.result() for task in as_completed(tasks)] == [3, 2, 1, 0])
+begun = []
+thread = threading.Thread(target=lambda: begun.append(1))
+thread.start()
+print("races", len(begun))
+thread.join()
+print("variable", os.environ.get("BATCH"))
+print("dir", os.listdir(sys.argv[1]), len(tempfile.mkdtemp()))
+"""
+
+
+def test_each_change_is_seen_by_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script without JAX that asks for each of them is told otherwise, and else the same."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    (tmp_path / "ask.py").write_text(ASKS)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "folders").mkdir()
+    runs = ChangedRuns(
+        [sys.executable, "ask.py", "{dir}"],
+        tmp_path / "records",
+        tmp_path / "folders",
+        {},
+        Screen(None),
+    )
+
+    def told(name: str, change: Change) -> dict[str, str]:
+        finished = runs.one(name, change)
+        assert finished.code == 0, finished.last_words
+        assert finished.output
+        lines = finished.output.read_text().splitlines()
+        return dict(line.split(" ", 1) for line in lines)
+
+    base = told("base", Change(""))
+    assert base == told("again", Change(""))
+    around = Surroundings(["python", "ask.py"], dict(os.environ), {}, 2, 1, ["BATCH"])
+    rows = {row.name: row for row in hidden_inputs(around)}
+    rows["variable"] = rows.pop("BATCH")
+    # Several at once where they do not touch each other.
+    groups = [["folder"], ["script", "races"], ["home"]]
+    groups += [[name for name in base if name not in ("folder", "script", "home", "races", "dir")]]
+    for number, names in enumerate(groups):
+        changes = [rows[name].changes[0] for name in names]
+        both = Change(
+            "",
+            {name: way for each in changes for name, way in each.hold.items()},
+            {name: text for each in changes for name, text in each.variables.items()},
+            changes[0].place,
+        )
+        other = told(f"run-{number}", both)
+        differ = {name for name in base if base[name] != other[name]}
+        also = {"script"} if names == ["folder"] else set()
+        assert differ == set(names) | also
+
+
+def test_a_name_that_no_input_has_is_refused(tmp_path: Path) -> None:
+    """Before anything is run, with the names that there are."""
+    with pytest.raises(ConfigError, match="hash, listing, entropy"):
+        sweeping.sweep([sys.executable, "-c", "pass"], only=["salt"])
+
+
+def test_a_script_that_does_not_call_jax_cannot_be_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is no pass, and one sentence says why."""
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "--only", "hash", "--", sys.executable, "-c", "raise SystemExit(7)"])
+    assert ended.value.code == 3
+    assert "exit code 7" in capfd.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.nightly
+def test_a_real_script_is_swept(tmp_path: Path) -> None:
+    """All that it depends on is found with its line, and nothing else."""
+    (tmp_path / "data").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "data" / name).touch()
+    (tmp_path / "train.py").write_text(TRAIN)
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "reproducibility",
+            "sweep",
+            "--json",
+            "--",
+            sys.executable,
+            "train.py",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1, found.stderr[-2000:]
+    rows = json.loads(found.stdout)["rows"]
+    lines = {row["name"]: row["line"] for row in rows if row["result"] == "different"}
+    expected = {
+        line.split("# ")[1]: number
+        for number, line in enumerate(TRAIN.splitlines(), start=1)
+        if "# " in line
+    }
+    assert {name: int(line.split(":")[1].split(",")[0]) for name, line in lines.items()} == expected
+
+
+TRAIN = """import os, socket, time
+import jax, jax.numpy as jnp, numpy as np
+
+jax.config.update("jax_enable_x64", False)
+salted = [len(name) for name in {"cat", "monkey", "elephant", "ox"}]  # hash
+files = [ord(name) for name in os.listdir("data")]  # listing
+drawn = np.random.rand(2)  # entropy
+now = [time.time() % 1000]  # clock
+host = [sum(map(ord, socket.gethostname()))]  # host
+here = [sum(map(ord, os.getcwd()))]  # folder
+cores = [os.cpu_count()]  # processors
+
+step = jax.jit(lambda p, x: p * 0.5 + x.sum())
+p = np.ones(3, np.float32)
+for each in (salted, files, drawn, now, host, here, cores):
+    p = step(p, np.asarray(each, np.float32) * np.arange(1, len(each) + 1, dtype=np.float32))
+"""
