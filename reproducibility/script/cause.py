@@ -312,10 +312,9 @@ def _how_likely(event: Event, behind: dict[str, set[int]]) -> tuple[bool, bool, 
 
     A line that asks for entropy and does not say so may do it for a temporary name.
     """
-    line = event.site[0] if event.site else None
-    of_entropy = line is not None and event.kind == "entropy"
-    seeded = of_entropy and is_seeded(line.file, line.line)
-    aside = of_entropy and not asked_by(line.file, line.line)
+    line = event.site[0] if event.site and event.kind == "entropy" else None
+    seeded = line is not None and is_seeded(line.file, line.line)
+    aside = line is not None and not asked_by(line.file, line.line)
     return seeded, not _is_behind(event, behind), aside
 
 

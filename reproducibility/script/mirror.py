@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 COPIED = 1 << 20  # bytes of a file that is copied
-MOST = 4_000  # files and folders; what is more is linked
+MOST_IN_A_MIRROR = 4_000  # files and folders; what is more is linked
 LINKED = {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".cache"}
 
 
@@ -44,7 +44,7 @@ class _Mirror:
             shutil.copystat(folder, place)
 
     def _one(self, entry: os.DirEntry[str], place: Path) -> None:
-        whole = self._made < MOST
+        whole = self._made < MOST_IN_A_MIRROR
         if entry.is_symlink():
             place.symlink_to(Path(entry.path).resolve())
         elif entry.is_dir():
