@@ -7,15 +7,24 @@ Chapter: docs/guide/testing_your_code.md
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
+import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
 from jaxtyping import PyTree
 
 from reproducibility.same.distance import distance
 from reproducibility.same.hashing import leaf_digests
-from reproducibility.same.leaves import LeafPath, kind_text, named_leaves, path_string
+from reproducibility.same.leaves import LeafPath, PathEntry, kind_text, named_leaves, path_string
+from reproducibility.same.state import (
+    LeafFacts,
+    NodeFacts,
+    State,
+    differences,
+    map_leaves,
+    state_of,
+)
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
 type Record = dict[LeafPath, tuple[str, str]]
@@ -60,8 +69,8 @@ def assert_bitwise_equal(a: PyTree, b: PyTree) -> None:
 
 
 def copy_of(tree: PyTree) -> PyTree:
-    """Return a tree whose leaves nobody else writes into."""
-    return jax.tree.map(copy.copy, tree)
+    """Return a tree whose arrays nobody else writes into; what is one object stays one object."""
+    return map_leaves(copy.copy, tree)
 
 
 def tree_record(tree: PyTree) -> Record:
@@ -79,6 +88,62 @@ def tree_difference(a: PyTree, b: PyTree) -> str:
     return difference_of_records(
         tree_record(a), tree_record(b), lambda path: str(distance(one[path], other[path]))
     )
+
+
+def state_difference(a: PyTree, b: PyTree) -> str:
+    """Name where two states differ, in their bits or in what they are beside them; "" if nowhere.
+
+    That is static data, weak types, and which names lead to one object.
+    """
+    return tree_difference(a, b) or _beside_the_bits(state_of(a), state_of(b))
+
+
+class Account(NamedTuple):
+    """What a tree comes to: enough to compare it in another process, without its bits."""
+
+    record: Record
+    state: State
+
+    def difference(self, other: Account) -> str:
+        """Say where two differ, as `state_difference` does of trees, without distances."""
+        kinds = self.record
+        found = difference_of_records(
+            kinds, other.record, lambda path: f"{kinds[path][0]} with other bits"
+        )
+        return found or _beside_the_bits(self.state, other.state)
+
+    def to_json(self) -> Any:
+        """Return it as lists, dictionaries and text."""
+        leaves = [(path, *facts) for path, facts in self.record.items()]
+        return [leaves, dataclasses.asdict(self.state)]
+
+    @classmethod
+    def from_json(cls, written: Any) -> Account:
+        """Return what `to_json` wrote, after a way through JSON."""
+        leaves, state = written
+        record = {tuple(PathEntry(*e) for e in path): (kind, sha) for path, kind, sha in leaves}
+        nodes = {
+            name: NodeFacts(**{**facts, "not_compared": tuple(facts["not_compared"])})
+            for name, facts in state["nodes"].items()
+        }
+        facts = {
+            name: LeafFacts(**{**leaf, "shape": tuple(leaf["shape"])})
+            for name, leaf in state["leaves"].items()
+        }
+        groups = [tuple(tuple(group) for group in state[name]) for name in ("shared", "tied")]
+        return cls(record, State(facts, nodes, *groups))
+
+
+def account_of(tree: PyTree) -> Account:
+    """Return what a tree comes to."""
+    return Account(tree_record(tree), state_of(tree))
+
+
+def _beside_the_bits(a: State, b: State) -> str:
+    found = [str(difference) for difference in differences(a, b)]
+    n = len(found) - 1
+    more = f"; {n} other {'difference' if n == 1 else 'differences'}" if n > 0 else ""
+    return f"{found[0]}{more}." if found else ""
 
 
 def difference_of_records(a: Record, b: Record, how_far: Callable[[Any], str]) -> str:

@@ -7,18 +7,20 @@ Chapter: docs/guide/testing_your_code.md
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
 from jaxtyping import PyTree
 
 from reproducibility.machine.environment import capture_environment, environment_differences
-from reproducibility.testing.equal import (
-    copy_of,
-    difference_of_records,
-    tree_difference,
-    tree_record,
+from reproducibility.testing.equal import Account, account_of, copy_of, state_difference
+from reproducibility.testing.fresh import (
+    Where,
+    answer_of,
+    asking_fresh_process,
+    find_function,
+    importable,
 )
-from reproducibility.testing.fresh import importable, records_of_a_fresh_process
 
 
 def assert_reproducible(fn: Callable[[], PyTree], *, timeout: float = 120) -> None:
@@ -55,20 +57,24 @@ function.
     where = importable(fn)
     result = fn()
     # Now: the second call may write into the result.
-    ours, first = tree_record(result), copy_of(result)
-    if not ours:
+    ours, first = account_of(result), copy_of(result)
+    if not ours.record:
         raise AssertionError(f"{fn.__qualname__} returned no array: there is nothing to compare.")
-    if found := tree_difference(first, fn()):
+    if found := state_difference(first, fn()):
         raise AssertionError(f"Not reproducible within this process: {found}")
-    theirs, environment = records_of_a_fresh_process(where, timeout)
-    if found := difference_of_records(
-        ours, theirs, lambda path: f"{ours[path][0]} with other bits"
-    ):
+    failed = "Not reproducible in a fresh process"
+    with asking_fresh_process(failed, f"{__name__}:call_once", where) as asked:
+        written, environment = answer_of(asked, timeout)
+    if found := ours.difference(Account.from_json(written)):
         why = [
             f"  {d.name}: {d.a} here, {d.b} there. {d.why}"
             for d in environment_differences(capture_environment(), environment)
             if d.effect != "not known to change bits"
         ]
         about = "The processes differ in (PYTHONHASHSEED on purpose):"
-        found = "\n".join([f"Not reproducible in a fresh process: {found}", about, *why])
-        raise AssertionError(found)
+        raise AssertionError("\n".join([f"{failed}: {found}", about, *why]))
+
+
+def call_once(where: Where) -> list[Any]:
+    """Call a function in the fresh process; return what came of it, and the environment."""
+    return [account_of(find_function(where)()).to_json(), capture_environment()]

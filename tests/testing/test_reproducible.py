@@ -147,7 +147,9 @@ def test_the_fresh_process_is_not_left_behind() -> None:
     script = (
         "from reproducibility.testing import fresh; fresh._PROGRAM = 'import time; time.sleep(600)'"
     )
-    script += "; fresh.records_of_a_fresh_process(('', '', ''), 600)"
+    script += (
+        "; asked = fresh.asking_fresh_process('', ''); fresh.answer_of(asked.__enter__(), 600)"
+    )
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         children: list[psutil.Process] = []
         try:
@@ -167,8 +169,8 @@ def test_the_fresh_process_is_not_left_behind() -> None:
 def program_that_answers(answer: str, then: str = "") -> str:
     """Return a program for the fresh process that writes this answer and imports nothing."""
     return (
-        "import json, os, sys; path = json.loads(sys.argv[1])[3];"
-        f"json.dump({answer}, open(path, 'w')); {then}"
+        "import json, os, sys; path = json.loads(sys.argv[1])[0];"
+        f"json.dump({{'answer': {answer}}}, open(path, 'w')); {then}"
     )
 
 
@@ -183,7 +185,8 @@ def test_no_answer(program: str, code: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_leaf_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves that only one of the processes has are named."""
-    answer = "[[[[['name', 'a']], 'float32[2,3]', '00']], {}]"
+    state = "{'leaves': {}, 'nodes': {}, 'shared': [], 'tied': []}"
+    answer = f"[[[[[['name', 'a']], 'float32[2,3]', '00']], {state}], {{}}]"
     monkeypatch.setattr(fresh, "_PROGRAM", program_that_answers(answer))
     said = failure(assert_reproducible, draws).splitlines()[0]
     assert said.endswith("leaf a: nothing against float32[2,3]; 3 other leaves differ.")
@@ -195,10 +198,10 @@ def test_other_hash_seed(seed: str | None, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     if seed is not None:
         monkeypatch.setenv("PYTHONHASHSEED", seed)
-    program = program_that_answers("[[], {'seed': os.environ['PYTHONHASHSEED']}]")
+    program = program_that_answers("os.environ['PYTHONHASHSEED']")
     monkeypatch.setattr(fresh, "_PROGRAM", program)
-    _, environment = fresh.records_of_a_fresh_process(("", "", ""), 60)
-    assert environment["seed"] == ("2" if seed == "1" else "1")
+    with fresh.asking_fresh_process("", "") as asked:
+        assert fresh.answer_of(asked, 60) == ("11" if seed == "1" else "1")
 
 
 def hidden() -> None:
