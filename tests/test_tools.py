@@ -21,6 +21,7 @@ HOUSE = {
     "serve": (),
     "api": (),
     "known_across_versions": (),
+    "operations": (),
 }
 ROOMS = [name for name, files in HOUSE.items() if files]
 ORDER = [

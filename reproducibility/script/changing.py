@@ -115,7 +115,7 @@ class ChangedRuns:
 
     def _held(self, change: Change, *, filled: bool) -> dict[str, str | None]:
         """Return the variables that hold what can be held, but for the change."""
-        ways = {**HELD, **change.hold}
+        ways = {name: way for name, way in {**HELD, **change.hold}.items() if way >= 0}
         found: dict[str, str | None] = {"TMPDIR": str(self._tmp)}
         found |= variables_that_hold(",".join(f"{name}={way}" for name, way in ways.items()))
         if not filled:
@@ -140,6 +140,10 @@ class ChangedRuns:
             self._mirrored(here, place)
             inside = f"{here}{os.sep}"
             return [word.replace(inside, f"{place}{os.sep}") for word in command], place
+        elif change.place == "empty":
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            return [_absolute(word) for word in command], place
         elif change.place == "script" and (number := script_in(command)) is not None:
             script = Path(command[number]).absolute()
             self._mirrored(script.parent, place)
@@ -166,3 +170,8 @@ class ChangedRuns:
             return now > until
 
         return look
+
+
+def _absolute(word: str) -> str:
+    """Return a word of a command as it is understood elsewhere."""
+    return os.path.abspath(word) if os.path.exists(word) else word

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 type Group = Literal["", "machine"]
-type Place = Literal["", "folder", "script", "home", "cache", "left"]
+type Place = Literal["", "folder", "empty", "script", "home", "cache", "left"]
 
 # What is held in the base run, each in its first way.
-HELD = {"entropy": 0, "hash": 0, "listing": 0, "clock": 0, "pid": 0, "addresses": 0}
+HELD = {
+    **{"entropy": 0, "hash": 0, "listing": 0, "clock": 0, "pid": 0, "addresses": 0},
+    **{"timing": 0, "workers": 0},
+}
 BLAS = (
     *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
     *("BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
@@ -32,8 +35,8 @@ NO_INPUTS_BEGIN = ("PYTHON", "REPRODUCIBILITY_", "XDG_", "SSH_", "CUDA_VISIBLE")
 class Change:
     """What a hidden input is changed to, alone.
 
-    `hold` has other ways of holding than those of the base run, `variables` environment variables
-    (None: taken away), and `place` what lies elsewhere.
+    `hold` has other ways of holding than those of the base run (-1: not held), `variables`
+    environment variables (None: taken away), and `place` what lies elsewhere.
     """
 
     shown: str
@@ -41,6 +44,7 @@ class Change:
     variables: Mapping[str, str | None] = field(default_factory=dict)
     place: Place = ""
     setting: str = ""  # of JAX, which must have another value then
+    may_fail: bool = False  # a run that fails tells nothing then
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Hidden:
     quick: bool = False
     group: Group = ""
     timing: bool = False  # changed timing need not show each time
-    more: tuple[Change, ...] = ()  # tried where the script asks for it: it may be few-valued
+    more: tuple[Change, ...] = ()  # tried where the script is seen to ask for it
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,12 @@ def script_in(command: Sequence[str]) -> int | None:
         if word.endswith(".py") and os.path.isfile(word):
             return place
     return None
+
+
+def is_variable(name: str) -> bool:
+    """Whether something is named as environment variables are, and no row is.
+
+    Args:
+        name: the name.
+    """
+    return name.isidentifier() and name == name.upper()

@@ -86,7 +86,11 @@ def _settings_of_jax(around: Surroundings) -> list[Hidden]:
             "partitionable", settings, "jax_threefry_partitionable", {"True": "0", "False": "1"}
         ),
         _setting(
-            "precision", settings, "jax_default_matmul_precision", {"highest": "default"}, "highest"
+            "precision",
+            settings,
+            "jax_default_matmul_precision",
+            {"bfloat16": "highest"},
+            "bfloat16",
         ),
         Hidden(
             "cache",

@@ -26,6 +26,7 @@ def hidden_inputs(around: Surroundings) -> list[Hidden]:
     return [
         *_of_python(),
         *_of_place(around),
+        *_of_process(),
         *_of_timing(),
         *_of_environment(around),
         *hidden_numbers(around),
@@ -82,8 +83,12 @@ def _of_python() -> list[Hidden]:
             "addresses",
             "addresses in memory",
             "sort by a name, and never by id() or the hash of an object",
-            (Change("objects moved", {"addresses": 3}),) * (platform.system() == "Linux"),
-            words=r"\bid\(|\bset\(|key=id|hash\(",
+            (
+                Change("objects moved", {"addresses": 3}),
+                Change("where the system likes", {"addresses": -1}),
+            )
+            * (platform.system() == "Linux"),
+            words=r"\bid\(|\bset\(|key=id|hash\(|repr\(|get_ident",
         ),
     ]
 
@@ -95,8 +100,11 @@ def _of_place(around: Surroundings) -> list[Hidden]:
             "folder",
             "the working directory",
             "give folders as arguments",
-            (Change("a copy of it elsewhere", place="folder"),),
-            words=r"getcwd|\.cwd\(|abspath|resolve\(|\bPWD\b|absolute\(",
+            (
+                Change("a copy of it elsewhere", place="folder"),
+                Change("an empty one", place="empty", may_fail=True),
+            ),
+            words=r"getcwd|\.cwd\(|abspath|resolve\(|\bPWD\b|absolute\(|(Path|open)\(['\"][^/]",
         ),
         Hidden(
             "script",
@@ -141,7 +149,10 @@ def _of_place(around: Surroundings) -> list[Hidden]:
             "locale",
             "the locale",
             "open(..., encoding='utf-8'), and sort by code points",
-            (_other_locale(around.environment),),
+            (
+                _other_locale(around.environment),
+                Change("text is ASCII", variables=_ascii()),
+            ),
             (("environment", "^(LANG|LANGUAGE|LC_.*)$"),),
             r"locale|strxfrm|strcoll|LANG|LC_|encoding",
         ),
@@ -150,6 +161,13 @@ def _of_place(around: Surroundings) -> list[Hidden]:
 
 def _names_of_user(name: str) -> dict[str, str | None]:
     return dict.fromkeys(("USER", "LOGNAME", "LNAME", "USERNAME"), name)
+
+
+def _ascii() -> dict[str, str | None]:
+    """Return what makes Python read and write files as ASCII, and print as before."""
+    names = ("LC_ALL", "LANG", "LANGUAGE")
+    python = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    return {**dict.fromkeys(names, "C"), **python}
 
 
 def _other_locale(environment: Mapping[str, str]) -> Change:
@@ -162,6 +180,57 @@ def _other_locale(environment: Mapping[str, str]) -> Change:
     others = [*found, "C"] if locale.normalize(now).partition(".")[0] == "C" else ["C"]
     name = next(each for each in [*others, "POSIX"] if each != now)
     return Change(f"LC_ALL={name}", variables={"LC_ALL": name, "LANG": name, "LANGUAGE": name})
+
+
+def _of_process() -> list[Hidden]:
+    return [
+        Hidden(
+            "assertions",
+            "assertions and PYTHONOPTIMIZE",
+            "compute nothing in an assert",
+            (),
+            words=r"assert|__debug__",
+            more=(Change("python -O", variables=_without_assertions()),),
+        ),
+        Hidden(
+            "umask",
+            "the umask",
+            "compute nothing from the mode of a file",
+            (),
+            words=r"st_mode|umask|\.mode\b",
+            more=(Change("files for the owner only", {"umask": 1}),),
+        ),
+        Hidden(
+            "terminal",
+            "the size of the terminal",
+            "np.set_printoptions(linewidth=75)",
+            (),
+            (("environment", "^(COLUMNS|LINES)$"),),
+            r"terminal_size|COLUMNS",
+            more=(Change("COLUMNS=37", variables={"COLUMNS": "37", "LINES": "17"}),),
+        ),
+        Hidden(
+            "hardware",
+            "the address of the network card",
+            "give the seed as an argument",
+            (),
+            words=r"getnode|uuid1",
+            more=(Change("02:00:00:00:00:01", {"hardware": 1}),),
+        ),
+        Hidden(
+            "temporary",
+            "what an earlier run left for temporary files",
+            "tempfile.TemporaryDirectory() instead of a name of your own",
+            (),
+            words=r"gettempdir|TMPDIR|tempfile",
+            more=(Change("there", place="left"),),
+        ),
+    ]
+
+
+def _without_assertions() -> dict[str, str | None]:
+    """Return what makes Python leave assertions out; it would write its own files of modules."""
+    return {"PYTHONOPTIMIZE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _of_timing() -> list[Hidden]:

@@ -25,6 +25,7 @@ from reproducibility.script.hidden import (
     Hidden,
     Surroundings,
     is_another_row,
+    is_variable,
 )
 from reproducibility.script.hidden_table import hidden_inputs
 from reproducibility.script.inherited import Inherited, look_for_inherited
@@ -86,6 +87,7 @@ def sweep(
         screen = Screen(say)
         runs = ChangedRuns(command, keep, folders, variables or {}, screen)
         search = _Sweeping(runs, screen, command, variables or {})
+        search.named = [name for name in only if is_variable(name)]
         wanted = _Wanted(tuple(only), quick, machine)
         found = search.sweep(wanted, calls, seconds)
         if found.problem and search.repeats is False:
@@ -106,7 +108,7 @@ def _check_names(only: Sequence[str], command: Sequence[str]) -> None:
     """Refuse a name that no hidden input has, before anything is run."""
     known = [each.name for each in hidden_inputs(_surroundings_before(command))]
     for name in only:
-        if name not in known:
+        if name not in known and not is_variable(name):
             raise ConfigError(
                 "use",
                 "--only",
@@ -158,6 +160,7 @@ class _Sweeping:
         self._base, self._finished = "base-1", Finished(0)
         self.reached, self.repeats = 0, None  # type: int, bool | None
         self._found = Sweep()
+        self.named: list[str] = []  # variables that were asked for
 
     def sweep(self, wanted: Callable[[Hidden], bool], calls: int, seconds: float) -> Sweep:
         """Run all, and return what was found."""
@@ -251,7 +254,7 @@ class _Sweeping:
             end.get("settings", {}),
             _cores(),
             end.get("devices", 1),
-            read[:MOST_VARIABLES],
+            [*read[:MOST_VARIABLES], *(each for each in self.named if each not in read)],
         )
 
     def _estimate(self, rows: Sequence[Hidden]) -> None:
@@ -278,7 +281,8 @@ class _Sweeping:
             row = self._row_of_change(row, hidden, change, f"{hidden.name}-{way}")
             if row.result != "same":
                 return row
-        return row if hidden.changes else replace(row, why="it cannot be changed here")
+        why = "the script does not ask for it" if hidden.more else "it cannot be changed here"
+        return row if changes else replace(row, why=why)
 
     def _row_of_change(self, row: Row, hidden: Hidden, change: Change, name: str) -> Row:
         finished = self._runs.one(name, change, calls=self.reached)
@@ -287,6 +291,8 @@ class _Sweeping:
         compared = self._beside_base(name)
         if finished.stopped:
             return replace(row, result="cannot be told", why="it did not end, and was ended")
+        if finished.code and change.may_fail:
+            return replace(row, result="same", remark=f"it fails: {_how_it_ended(finished)}")
         if compared.roots or finished.code:
             return self._confirmed(row, hidden, change, name, finished, compared)
         if self._is_undone(change, name):
@@ -317,8 +323,9 @@ class _Sweeping:
             return replace(row, result="cannot be told", why=CHANCE)
         why = _how_it_ended(finished) if finished.code else ""
         line = asked_in(hidden, root, self._runs.record(self._base))
-        many = len(compared.roots)
-        return replace(row, result="different", why=why, root=root, roots=many, line=line)
+        row = replace(row, result="different", why=why, root=root, line=line)
+        row.programs = tuple(dict.fromkeys(each.program for each in compared.roots))
+        return replace(row, roots=len(compared.roots))
 
     def _differs_again(self, hidden: Hidden, change: Change, name: str, calls: int) -> bool:
         """Whether more runs of a change differ from the base run, too."""

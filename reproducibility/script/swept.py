@@ -40,6 +40,7 @@ class Row:
     why: str = ""
     root: Root | None = None
     roots: int = 0
+    programs: tuple[str, ...] = ()  # in whose calls a difference begins
     line: SourceLine | None = None
     remark: str = ""
 
@@ -54,6 +55,7 @@ class Row:
             "why": self.why or None,
             "root": self.root and self.root.to_json(),
             "roots": self.roots,
+            "programs": list(self.programs),
             "line": self.line and str(self.line),
             "remark": self.remark or None,
         }

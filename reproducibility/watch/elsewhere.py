@@ -6,18 +6,21 @@ Chapter: docs/guide/hidden_inputs.md
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import threading
 from collections.abc import Callable
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
+from .hold import begin_task
 from .source import JAX, owner_of
 from .wrap import in_place_of, put
 
 WAIT = 0.05  # seconds by which a thread begins late, or its starter goes on late
+WAIT_FOR_THREAD = 0.25  # seconds that its starter waits for it, where timing is held
 LONGEST = 3.0  # seconds of all that in a process
 TASKS = 4  # of so many tasks that are handed out one after the other, the last is done first
 WAIT_FOR_TASK = 0.1  # seconds
@@ -51,6 +54,25 @@ def _is_asked_by_jax(frame: Any) -> bool:
 
 def _as_user(way: int) -> None:
     _instead_for_script(os, "getlogin", lambda _: "somebody")
+    with contextlib.suppress(ImportError):  # of systems without it
+        import pwd
+
+        def named(of: Any) -> Any:
+            return pwd.struct_passwd(("somebody", *of[1:]))
+
+        _instead_for_script(pwd, "getpwuid", named)
+
+
+def _on_other_hardware(way: int) -> None:
+    import uuid
+
+    _instead_for_script(uuid, "getnode", lambda _: 0x020000000001)
+
+
+def _with_private_files(way: int) -> None:
+    """Let nobody else read the files that the script makes."""
+    now = os.umask(0o077)
+    os.umask(0o022 if now == 0o077 else 0o077)
 
 
 def _on_host(way: int) -> None:
@@ -75,15 +97,20 @@ def _with_processors(number: int) -> None:
 
 
 def _with_other_timing(way: int) -> None:
-    """Let threads begin late (1), or let who starts one go on late and threads switch often (2)."""
-    sys.setswitchinterval(0.1 if way == 1 else 1e-5)
+    """Let who starts a thread wait for it a while (0); let threads begin late (1) or at once (2).
+
+    In the last case threads switch often, too.
+    """
+    if way:
+        sys.setswitchinterval(0.1 if way == 1 else 1e-5)
     start = threading.Thread.start
     patience = [LONGEST]
 
-    def wait() -> None:
+    def wait(do: Callable[[float], object], seconds: float) -> None:
         if patience[0] > 0:
-            patience[0] -= WAIT
-            sleep(WAIT)
+            began = monotonic()
+            do(seconds)
+            patience[0] -= monotonic() - began
 
     @functools.wraps(start)
     def started(self: threading.Thread) -> None:
@@ -92,23 +119,30 @@ def _with_other_timing(way: int) -> None:
 
             def late() -> None:
                 del self.run
-                wait()
+                wait(sleep, WAIT)
                 run()
 
             self.run = late  # type: ignore[method-assign]
         start(self)
-        if way != 1:
-            wait()
+        if way == 0:
+            wait(self.join, WAIT_FOR_THREAD)
+        elif way == 2:
+            wait(sleep, WAIT)
 
     threading.Thread.start = started  # type: ignore[method-assign]
 
 
-def _with_tasks_done_backwards(way: int) -> None:
-    """Let the workers of pools take longer for the first of a few tasks than for the last."""
+def _with_tasks_done_in_order(way: int) -> None:
+    """Let the tasks of pools be done in the order in which they came (0), or backwards (1).
+
+    Then the first of a few tasks take longer, too. What a task draws from the system's entropy does
+    not depend on the worker that does it.
+    """
     import concurrent.futures.process
     import concurrent.futures.thread
     import multiprocessing.pool
 
+    _give_tasks_in_order(way)
     item: Any = concurrent.futures.thread._WorkItem
     run, given = item.run, [0]
 
@@ -118,29 +152,67 @@ def _with_tasks_done_backwards(way: int) -> None:
         _wait_for_task(given[0] - 1)
         run(self, *arguments)
 
-    item.run = run_late
+    if way:
+        item.run = run_late
     for module, name in (
         (concurrent.futures.process, "_process_worker"),
         (multiprocessing.pool, "worker"),
     ):
-        _late_worker(module, name)
+        _late_worker(module, name, late=bool(way))
 
 
-def _late_worker(module: Any, name: str) -> None:
+def _give_tasks_in_order(way: int) -> None:
+    """Have those in order that are else given as they are done."""
+    import concurrent.futures
+    import itertools
+    import multiprocessing.pool
+
+    base: Any = concurrent.futures._base
+    made, init, count = base.Future, base.Future.__init__, itertools.count()
+
+    @functools.wraps(init)
+    def numbered(self: Any) -> None:
+        init(self)
+        self._place = next(count)
+
+    @functools.wraps(base.as_completed)
+    def as_completed(fs: Any, timeout: Any = None) -> Any:
+        futures = sorted(set(fs), key=lambda each: each._place, reverse=bool(way))
+        until = None if timeout is None else monotonic() + timeout
+        for future in futures:
+            rest = None if until is None else until - monotonic()
+            if not base.wait([future], rest).done:
+                raise TimeoutError(f"{len(futures)} (of {len(futures)}) futures unfinished")
+            yield future
+
+    made.__init__ = numbered
+    base.as_completed = as_completed
+    concurrent.futures.as_completed = as_completed
+    pool: Any = multiprocessing.pool.Pool
+
+    @functools.wraps(pool.imap_unordered)
+    def imap_unordered(self: Any, *arguments: Any, **named: Any) -> Any:
+        found = self.imap(*arguments, **named)
+        return found if not way else iter(list(found)[::-1])
+
+    pool.imap_unordered = imap_unordered
+
+
+def _late_worker(module: Any, name: str, *, late: bool) -> None:
     work = getattr(module, name)
 
     @functools.wraps(work)
-    def late(tasks: Any, *arguments: Any, **named: Any) -> Any:
-        return work(_LateTasks(tasks), *arguments, **named)
+    def working(tasks: Any, *arguments: Any, **named: Any) -> Any:
+        return work(_LateTasks(tasks, late), *arguments, **named)
 
-    setattr(module, name, late)
+    setattr(module, name, working)
 
 
 class _LateTasks:
-    """A queue of tasks, each of which is given out late."""
+    """A queue of tasks, each of which may be given out late."""
 
-    def __init__(self, tasks: Any) -> None:
-        self._tasks = tasks
+    def __init__(self, tasks: Any, late: bool) -> None:
+        self._tasks, self._late = tasks, late
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tasks, name)
@@ -149,7 +221,9 @@ class _LateTasks:
         task = self._tasks.get(*arguments, **named)
         number = getattr(task, "work_id", task[1] if isinstance(task, tuple) else None)
         if isinstance(number, int):
-            _wait_for_task(number)
+            begin_task(number)
+            if self._late:
+                _wait_for_task(number)
         return task
 
 
@@ -166,7 +240,9 @@ def _wait_for_task(number: int) -> None:
 CHANGES: dict[str, Callable[[int], None]] = {
     "user": _as_user,
     "host": _on_host,
+    "hardware": _on_other_hardware,
+    "umask": _with_private_files,
     "processors": _with_processors,
     "timing": _with_other_timing,
-    "workers": _with_tasks_done_backwards,
+    "workers": _with_tasks_done_in_order,
 }

@@ -23,8 +23,8 @@ from .source import LIBRARY, SCRIPT, owner_of
 from .wrap import in_place_of, put, replace_class_method
 
 STREAM = 1 << 20  # bytes of a file of random numbers
-BEGIN = 1_000_000_000  # seconds: what a held clock says at first
-OTHER_BEGIN = 2_777_777.125  # seconds between two ways: another month, day, hour and minute
+BEGIN = 978_313_600  # seconds: what a held clock says at first, early on a Monday and in a year
+OTHER_BEGIN = 2_950_577.125  # between two ways: another month, hour and minute, on a weekend
 NO_PROCESS = (1 << 22) + 1  # above what Linux gives a process as its number
 OTHER_PROCESS = 100_003  # between two ways: a prime, so that remainders differ too
 NO_RANDOM_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
@@ -60,7 +60,7 @@ def _hold_entropy(way: int) -> None:
         # It draws while it is being imported, when it does not yet have its process.
         module: Any = sys.modules.get("multiprocessing.process")
         process = getattr(module, "_current_process", None)
-        name = f"{process.name if process else ''}/{_name_of_thread()}"
+        name = f"{_task[0] or (process.name if process else '')}/{_name_of_thread()}"
         drawn[name] = drawn.get(name, 0) + 1
         return hashlib.shake_256(f"held {way} {name} {drawn[name]}".encode()).digest(size)
 
@@ -85,6 +85,14 @@ def _hold_entropy(way: int) -> None:
     )
     for opener in ((builtins, "open"), (io, "open"), (os, "open")):
         _instead(*opener, functools.partial(_opening_held, stream=stream))
+
+
+_task = [""]  # what a worker of a pool is at
+
+
+def begin_task(number: int) -> None:
+    """Say that this process, a worker of a pool, draws for this task from now on."""
+    _task[0] = f"task {number}"
 
 
 def _name_of_thread() -> str:
