@@ -47,6 +47,7 @@ class ChangedRuns:
         self.cache = folders / "cache"
         self.runs, self.seconds, self.longest = 0, 0.0, 0.0
         self.wrote: dict[str, dict[str, Contents]] = {}
+        self.made: list[Path] = []  # files that the first run made; a run finds none of them
         self.left = False  # whether a run left something in the folder for temporary files
 
     @property
@@ -112,6 +113,8 @@ class ChangedRuns:
         for folder in (self._dir, *([] if keep_temporary else [self._tmp])):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in self.made:
+            file.unlink(missing_ok=True)
 
     def _held(self, change: Change, *, filled: bool) -> dict[str, str | None]:
         """Return the variables that hold what can be held, but for the change."""

@@ -71,6 +71,17 @@ def look_for_inherited(
     return listed
 
 
+def is_made_by(name: str, record: Path) -> bool:
+    """Whether a run has made a file: it wrote it before it read it, if it did, and it is there.
+
+    Args:
+        name: the file.
+        record: that of the run.
+    """
+    mine = [event.kind for event in _events(record) if event.what == name]
+    return bool(mine) and mine[0] == "writes" and Path(name).is_file()
+
+
 def files_left(first: Path, own: Sequence[str]) -> list[str]:
     """Return the files that the first run wrote where the second one may find them.
 

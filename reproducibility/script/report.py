@@ -35,7 +35,9 @@ _FOUND = {
     "lists": "the second run lists a folder into which the first one wrote",
 }
 # What two runs on one machine cannot vary, so that "same" says nothing about it.
-NOT_VARIED = "devices, versions, the processor, flags, or what else this machine always has"
+NOT_VARIED = "devices, threads, folders, flags, or what else this machine always has"
+
+NEXT = "reproducibility sweep"
 
 
 def report_of(found: Twice | Alignment) -> str:
@@ -62,7 +64,7 @@ def report_of(found: Twice | Alignment) -> str:
     if found.verdict == "same":
         lines.append(found.reason)
         if of_twice:
-            lines.append(f"Two runs here cannot tell about {NOT_VARIED}.")
+            lines.append(f"Two runs here cannot tell about {NOT_VARIED}: see {NEXT}.")
         else:
             lines.append("Nothing is told about what both runs had: devices, versions, flags.")
     return "\n".join(lines)

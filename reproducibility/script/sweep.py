@@ -28,7 +28,7 @@ from reproducibility.script.hidden import (
     is_variable,
 )
 from reproducibility.script.hidden_table import hidden_inputs
-from reproducibility.script.inherited import Inherited, look_for_inherited
+from reproducibility.script.inherited import Inherited, is_made_by, look_for_inherited
 from reproducibility.script.printed import printed_remark
 from reproducibility.script.reading import processes_of
 from reproducibility.script.screen import Screen, in_words
@@ -40,6 +40,7 @@ from reproducibility.script.written import written_remark
 BASE = 3  # runs with all held, which have to agree
 REPEATS = 2  # runs of a change that differs, which have to differ too
 REPEATS_OF_TIMING = 4  # where one more has to
+MOST_LEFT = 4  # files of the first run that are taken away
 LEFT = "left"  # the name of what an earlier run left
 CHANCE = "it differs by chance"
 MOST_VARIABLES = 12  # that a script reads, each of which is changed
@@ -201,43 +202,44 @@ class _Sweeping:
                 continue
             if compared.problems and not compared.roots:
                 return compared.problems[0]
-            if number == 2 and (left := self._left_by_the_first(name)):
-                problem = self._begin_again(left, compared)
-                if not problem:
-                    continue
+            left = self._left_by_the_first(name) if number == 2 else None
+            if self._without_what_was_left(left, compared):
+                continue
             self.repeats = False
             at = f": {compared.reason}" if compared.roots else ""
             return f"the base run does not come to the same again{at}".rstrip(".")
-        self.repeats, self._found.calls = True, self._beside_base("base-2").calls
+        self.repeats, self._found.calls = True, self._beside_base(f"base-{BASE}").calls
         return ""
 
     def _left_by_the_first(self, name: str) -> Inherited | None:
+        """Return what a run finds only because the first one made it."""
         times = (self._finished.began, self._finished.ended)
-        records = self._runs.record("base-1"), self._runs.record(name)
-        return look_for_inherited(*records, times, listings=True)
+        first = self._runs.record(self._base)
+        left = look_for_inherited(first, self._runs.record(name), times, listings=True)
+        made = left is not None and is_made_by(left.name, first)
+        return left if made else None
 
-    def _begin_again(self, left: Inherited, compared: Alignment) -> str:
-        """Take the second run for the base, and blame what the first left, if a third agrees."""
-        self._base = "base-2"
-        self._finished = self._runs.one("base-2b", calls=self.reached)
-        again = self._beside_base("base-2b")
-        if again.verdict != "same":
-            return again.reason
-        root = compared.roots[0] if compared.roots else None
-        line = left.event.site[0] if left.event.site else None
-        self._found.rows.append(
-            Row(
-                LEFT,
-                "what an earlier run left",
-                "different",
-                "there, and not there",
-                f"give each run its own folder, or delete {left.name}",
-                root=root,
-                roots=len(compared.roots),
-                line=line,
-            )
-        )
-        return ""
+    def _without_what_was_left(self, left: Inherited | None, compared: Alignment) -> bool:
+        """Take away what the first run has made, and blame it if the base run repeats then."""
+        first, tried = left, 0
+        while left is not None and tried < MOST_LEFT:
+            tried += 1
+            self._runs.made.append(Path(left.name))
+            name = f"base-without-{tried}"
+            self._screen.say(f"Base run once more, without {left.name}, which the first one made.")
+            again = self._runs.one(name, calls=self.reached)
+            if self._beside_base(name).verdict == "same" and not again.code:
+                break
+            left = self._left_by_the_first(name)
+        if left is None or first is None or tried == MOST_LEFT:
+            return False
+        row = Row(LEFT, "what an earlier run left", "different", "a file that it made")
+        row.pin = f"give each run its own folder, or delete {first.name}"
+        row.root = compared.roots[0] if compared.roots else None
+        row.roots = len(compared.roots)
+        row.line = first.event.site[0] if first.event.site else None
+        self._found.rows.append(row)
+        return True
 
     def _beside_base(self, name: str, *, texts: bool = False) -> Alignment:
         return compare_records(self._runs.record(self._base), self._runs.record(name), texts=texts)

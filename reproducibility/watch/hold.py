@@ -60,7 +60,7 @@ def _hold_entropy(way: int) -> None:
         # It draws while it is being imported, when it does not yet have its process.
         module: Any = sys.modules.get("multiprocessing.process")
         process = getattr(module, "_current_process", None)
-        name = f"{_task[0] or (process.name if process else '')}/{_name_of_thread()}"
+        name = f"{_task_of_worker[0] or (process.name if process else '')}/{_name_of_thread()}"
         drawn[name] = drawn.get(name, 0) + 1
         return hashlib.shake_256(f"held {way} {name} {drawn[name]}".encode()).digest(size)
 
@@ -87,12 +87,12 @@ def _hold_entropy(way: int) -> None:
         _instead(*opener, functools.partial(_opening_held, stream=stream))
 
 
-_task = [""]  # what a worker of a pool is at
+_task_of_worker = [""]  # what a worker of a pool is at
 
 
 def begin_task(number: int) -> None:
     """Say that this process, a worker of a pool, draws for this task from now on."""
-    _task[0] = f"task {number}"
+    _task_of_worker[0] = f"task {number}"
 
 
 def _name_of_thread() -> str:
