@@ -434,17 +434,62 @@ def host_array(array: Any) -> np.ndarray[Any, Any]:
     return np.asarray(jax.device_get(alias))
 
 
-def safe_copy(leaf: Any) -> Any:
-    """Return a leaf that can be read later, whatever the caller does with theirs meanwhile.
+def private_copies(leaves: Sequence[Any]) -> list[Any]:
+    """Return leaves that nobody else can write to, when every value is in them.
+
+    An array of JAX may lie in memory that NumPy writes to (`jax.device_put` does not always copy,
+    dlpack never), and nothing tells which; so on a CPU each is copied. Elsewhere none can, and
+    JAX writes into no buffer that is in use.
+
+    **Same bits:** those of the leaves at the call.
 
     Args:
-        leaf: An array or typed keys, which this process sees whole.
+        leaves: Arrays and typed keys.
+
+    Returns:
+        NumPy arrays of NumPy leaves, JAX arrays of others, as they lie.
     """
-    if is_numpy(leaf):
-        return np.array(leaf)
+    copies = [np.array(leaf) if is_numpy(leaf) else leaf for leaf in leaves]
+    shared = [number for number, leaf in enumerate(leaves) if _may_share_memory(leaf)]
+    whole = [number for number in shared if leaves[number].is_fully_addressable]
+    for number in sorted({*shared} - {*whole}):  # of several processes
+        copies[number] = jnp.copy(leaves[number])
+    # All at once: one by one takes longer.
+    copied = jax.device_put([leaves[number] for number in whole], may_alias=False)
+    for number, copy in zip(whole, copied, strict=True):
+        copies[number] = copy
+    done: Any = jax.block_until_ready  # without types in JAX's own stubs
+    done([copies[number] for number in shared])
+    return copies
+
+
+def _may_share_memory(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and next(iter(leaf.devices())).platform == "cpu"
+
+
+def on_host(leaf: Any) -> Any:
+    """Return a leaf to be digested later: an array of NumPy; of typed keys themselves.
+
+    Args:
+        leaf: One that nobody writes to, and that this process sees whole.
+    """
+    if is_numpy(leaf) or is_key(leaf):
+        return leaf
     if not leaf.is_fully_addressable:  # and then replicated
         leaf = leaf.addressable_data(0)  # this process's own: nothing to wait for
-    return jnp.copy(leaf) if is_key(leaf) else np.asarray(jax.device_get(leaf))
+    return np.asarray(jax.device_get(leaf))
+
+
+def as_weak(leaf: jax.Array) -> jax.Array:
+    """Return an array of the same bits whose dtype gives way to others.
+
+    Args:
+        leaf: An array.
+    """
+    # The primitive itself: no function of JAX gives a weak type to an array that is there.
+    convert: Any = jax.lax.convert_element_type_p
+    found: jax.Array = convert.bind(leaf, new_dtype=leaf.dtype, weak_type=True, sharding=None)
+    return found
 
 
 def value_bits(words: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:

@@ -15,6 +15,7 @@ Chapter: docs/components/checkpoint_explained.md
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import os
 import sys
@@ -38,12 +39,14 @@ from reproducibility.errors import (
     ReproducibilityError,
     RunSaveError,
 )
-from reproducibility.same.hashing import leaf_digests, named_digests
+from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import (
-    NamedLeaves,
     check_leaves,
     described_leaves,
-    safe_copy,
+    is_weak,
+    on_host,
+    path_string,
+    private_copies,
 )
 from reproducibility.same.state import with_leaves
 from reproducibility.scale.agree import assert_same_facts, on_first, ticket
@@ -65,13 +68,19 @@ from reproducibility.storage.orbax import (
 )
 from reproducibility.storage.seal import (
     Seal,
+    SealedState,
+    as_sealed,
     changed_files,
     damage_error,
     kind_and_first_line,
     mismatch_error,
     read_seal,
     refuse_other_leaves,
-    sealed_leaves,
+    refuse_other_state,
+    refuse_other_step,
+    seal_of,
+    step_error,
+    tied_names,
     unread_error,
 )
 
@@ -140,40 +149,48 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         Python 3.12.0 to 3.12.2 start no thread once a script has come to its end (CPython issue
         113964), and Orbax needs one: there it waits for this save.
 
+        What is saved is the tree as it is at the call, whatever is written afterwards into arrays
+        of NumPy or into memory that arrays of JAX share with them. One copy of it is kept until
+        the checkpoint is committed.
+
         Same bits: every leaf is stored exactly, NaN payloads and -0.0 included.
 
         Args:
-            step: completed updates, 0 or more.
+            step: completed updates, 0 or more. If a leaf of the tree is called `step`, it has to
+                say the same.
             tree: any pytree of JAX arrays, NumPy arrays and scalars, and typed keys.
             chain: called in the background before the checkpoint is committed; returns what
                 the chain of the ledger has come to when it is on the disk up to this step.
                 `Recorder.flush` gives it. It becomes part of the seal.
 
         Raises:
-            CheckpointError: this checkpoint exists already.
+            CheckpointError: this checkpoint exists already, or the tree's own `step` is another.
             CheckpointSaveError: the directory cannot be written, or the *previous* save failed.
             LeafError: a leaf is no array, two leaves have one name, or a dictionary key is
-                neither str nor int; or, with several processes, a leaf is on one of them alone.
+                one that does not say what it is; copies of an array on several devices differ;
+                static data has no end; or, with several processes, a leaf is on one of them alone.
         """
         self.wait()
         final, temporary = self._folder(step), self.path / f"{TEMPORARY}{step:08d}"
         if on_first(final.exists):
             expected, got = "a step that is not there yet", "a committed checkpoint"
             do = "Go on from it, or use another directory."
-            raise _step_error("save", final, step, expected, got, do)
+            raise step_error("save", final, step, expected, got, do)
         named = check_leaves(tree)
         refuse_arrays_of_one_process(named)
-        # What the background hashes. Where the array is on the host already it is a view, and JAX
-        # does not write into the buffer of an array that has one, donated or not.
-        copies = [(path, safe_copy(leaf)) for path, leaf in named]
-        arrays = encoded(named, copies)
+        state = SealedState.of(tree)
+        mine = private_copies([leaf for _, leaf in named])
+        copies = [(path, on_host(leaf)) for (path, _), leaf in zip(named, mine, strict=True)]
+        refuse_other_step(step, copies, final)
+        weak = {path_string(path): is_weak(leaf) for path, leaf in named}
         self._saving = step
         try:
             on_first(lambda: self._prepare(temporary))
-            self.arrays.write(temporary, arrays)
+            self.arrays.write(temporary, encoded(copies, mine))
         except OSError as error:
             raise self._save_error(error) from error
-        commit = functools.partial(self._commit, temporary, final, step, copies, chain)
+        seal = functools.partial(seal_of, self.run, step, copies, weak, state)
+        commit = functools.partial(self._commit, temporary, final, seal, chain)
         self._pending = self._commits.submit(self._finish, commit, ticket())
         _unfinished.add(self)
         _wait_at_exit()
@@ -198,7 +215,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         except Exception as error:
             raise self._save_error(error) from error
 
-    def restore(self, like: PyTree, *, step: int | None = None) -> PyTree:
+    def restore(self, like: PyTree, *, step: int | None = None, static: bool = True) -> PyTree:
         """Read a checkpoint back into the structure of `like`.
 
         **Same bits:** the digest of the tree that was saved, everywhere.
@@ -208,8 +225,12 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
                 arrays, or what `jax.eval_shape` returns. NumPy leaves come back as NumPy arrays,
                 all others as JAX arrays, with the sharding of `like` where it has one. Where it
                 has none, they lie where JAX puts a new array; with several processes, on every
-                device of all, as `save` takes them.
+                device of all, as `save` takes them. Weak types, and leaves or nodes that are one
+                object, come back as they were saved.
             step: which checkpoint; by default the newest.
+            static: whether static data in `like` (fields that are no leaves, the shape of a
+                sparse matrix, functions by name) has to be what it was; False takes that of
+                `like`, whatever was saved.
 
         Returns:
             A tree of the structure of `like`.
@@ -219,7 +240,8 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             CheckpointDamagedError: its bytes are not those that were sealed; `leaves` names those
                 that cannot be trusted, as far as they can be told. Nothing is renamed.
             CheckpointMismatchError: a leaf is missing, unknown, or of another shape, dtype or
-                PRNG implementation; the message names the first one.
+                PRNG implementation; static data is another; names lead to one object in `like`
+                and not in the checkpoint, or the reverse. The message names the first one.
             CheckpointReadError: its files cannot be read here, or every byte is as it was sealed
                 and the leaves could not be restored from them.
             ProcessMismatchError: on all processes, where one finds something else than process 0.
@@ -230,14 +252,14 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         if not folder.is_dir():
             found = ", ".join(f"step {step}" for step in self.steps()) or "none"
             expected, do = "a committed checkpoint", "Ask for one of those steps."
-            raise _step_error("restore", self.path, step, expected, found, do)
+            raise step_error("restore", self.path, step, expected, found, do)
         wanted = described_leaves(like)
         seal = self._agreed(step, lambda: self._verified(step), lambda seal: seal.digest)
         return self._agreed(
-            step, lambda: self._read(folder, like, wanted, seal), lambda tree: "its leaves"
+            step, lambda: self._read(folder, like, wanted, seal, static), lambda tree: "its leaves"
         )
 
-    def resume(self, start: PyTree) -> PyTree:
+    def resume(self, start: PyTree, *, static: bool = True) -> PyTree:
         """Return the newest intact checkpoint, or `start` where there is none yet.
 
         Damaged checkpoints that are newer are set aside (renamed, not deleted) with a
@@ -247,6 +269,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
 
         Args:
             start: the tree to begin with; also says what to expect, as for `restore`.
+            static: as for `restore`.
 
         Returns:
             A tree of the structure of `start`. Keep the step in it: it tells where you are.
@@ -261,7 +284,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         damaged: list[CheckpointDamagedError] = []
         for step in reversed(on_first(self.steps)):
             try:
-                tree = self.restore(start, step=step)
+                tree = self.restore(start, step=step, static=static)
             except CheckpointDamagedError as error:
                 damaged.append(error)
                 continue
@@ -403,15 +426,14 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         self,
         temporary: Path,
         final: Path,
-        step: int,
-        copies: NamedLeaves,
+        seal: Callable[[], Seal],
         chain: Callable[[], str] | None,
     ) -> None:
-        digest, digests = named_digests(copies)  # while Orbax writes
-        leaves = sealed_leaves(copies, digests)
+        content = seal()  # while Orbax writes
         self.arrays.wait()
         head = chain() if chain else None
-        Seal(self.run, step, digest, head, leaves, file_table(temporary)).write(temporary)
+        files = file_table(temporary)
+        dataclasses.replace(content, chain=head, files=files).write(temporary)
         # Every byte reaches the disk before the name does; then the name does.
         for file in files_below(temporary):
             flush(file)
@@ -426,15 +448,20 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             self._folder(old).rename(doomed)
             discard(doomed)
 
-    def _read(self, folder: Path, like: PyTree, wanted: Mapping[str, Any], seal: Seal) -> PyTree:
+    def _read(
+        self, folder: Path, like: PyTree, wanted: Mapping[str, Any], seal: Seal, static: bool
+    ) -> PyTree:
         """Restore the leaves of a checkpoint whose files are intact, and check what was read.
 
         From intact files nothing that goes wrong is damage, whatever Orbax says.
         """
         refuse_other_leaves(seal.leaves, wanted, folder, seal.step)
+        if seal.state:
+            refuse_other_state(seal.state, like, folder, seal.step, static=static)
         failed, tree, other = None, None, []
         try:
-            tree = with_leaves(like, self.arrays.read(folder, wanted))
+            values = as_sealed(self.arrays.read(folder, wanted), seal)
+            tree = with_leaves(like, values, tied_names(seal, like))
             digests = leaf_digests(tree)
             other = [name for name in digests if digests[name] != seal.leaves[name].digest]
         except LeafError:
@@ -445,14 +472,6 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             self._verified(seal.step)  # where bytes have changed since, this says so
             raise unread_error(folder, seal.step, failed, other) from failed
         return tree
-
-
-def _step_error(
-    verb: str, path: Path, step: int, expected: str, got: str, do: str
-) -> CheckpointError:
-    return CheckpointError(
-        verb, "a checkpoint", path=path, step=step, expected=expected, got=got, do=do
-    )
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +75,23 @@ class ArrayFiles:
         self._reader.close()
 
 
-def encoded(leaves: NamedLeaves, copies: NamedLeaves) -> dict[str, Any]:
+def encoded(leaves: NamedLeaves, arrays: Sequence[Any]) -> dict[str, Any]:
     """Turn leaves into what Orbax stores, by name; those of size zero it does not.
 
     Args:
-        leaves: what to save.
-        copies: the same on the host.
+        leaves: what to save, on the host.
+        arrays: the same as they lie, in the same order. Nobody writes to them.
     """
-    pairs = zip(leaves, copies, strict=True)
-    return {path_string(path): _encode(x, copy) for (path, x), (_, copy) in pairs if x.size}
+    pairs = zip(leaves, arrays, strict=True)
+    return {path_string(path): _encode(array) for (path, _), array in pairs if array.size}
+
+
+class _NotCopied(np.ndarray):
+    """An array of which Orbax makes no second copy: nobody else has the one that it is given."""
+
+    def __deepcopy__(self, memo: Any) -> _NotCopied:
+        """Return the array itself."""
+        return self
 
 
 def refuse_arrays_of_one_process(leaves: NamedLeaves) -> None:
@@ -172,11 +180,11 @@ def _stored(dtype: Any) -> Any:
     return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
 
 
-def _encode(leaf: Any, copy: Any) -> Any:
-    """Turn a leaf, of which there is a copy on the host, into something Orbax stores."""
+def _encode(leaf: Any) -> Any:
+    """Turn a leaf into something Orbax stores."""
     if is_numpy(leaf):
-        # The copy: the caller may write into theirs before it has reached the disk.
-        return copy.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
+        stored = leaf.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
+        return stored.view(_NotCopied)
     return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
 
 
@@ -209,4 +217,6 @@ def _decode(value: Any, leaf: Any) -> Any:
         if isinstance(leaf, np.ndarray):
             return np.zeros(leaf.shape, leaf.dtype)
         return jnp.zeros(leaf.shape, leaf.dtype, device=_sharding(leaf))
-    return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
+    value = value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
+    # A scalar of NumPy cannot be written to: it does not become an array that can.
+    return value[()] if isinstance(leaf, np.generic) else value

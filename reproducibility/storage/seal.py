@@ -15,15 +15,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
+from jaxtyping import PyTree
+
 from reproducibility.errors import (
     CheckpointDamagedError,
+    CheckpointError,
     CheckpointMismatchError,
     CheckpointReadError,
     RunError,
     and_more,
     first_line,
 )
-from reproducibility.same.leaves import NamedLeaves, key_implementation, kind_text, path_string
+from reproducibility.same.hashing import named_digests
+from reproducibility.same.leaves import (
+    NamedLeaves,
+    as_weak,
+    is_numpy,
+    is_weak,
+    key_implementation,
+    kind_text,
+    path_string,
+)
+from reproducibility.same.state import (
+    Groups,
+    NodeFacts,
+    shared_leaves,
+    static_data,
+    static_differences,
+    tie_differences,
+)
 from reproducibility.storage.files import (
     file_table,
     read_with_digest,
@@ -49,17 +70,72 @@ class SealedLeaf:
     """What `leaf_digests` gives for it."""
     prng: str = ""
     """The PRNG implementation of keys, else ""."""
+    weak: bool = False
+    """Whether the dtype gives way to others; False in a seal that does not know."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as the file has them. Same bits: everywhere."""
-        prng = {"prng": self.prng} if self.prng else {}
-        return {"dtype": self.dtype, "shape": list(self.shape), **prng, "digest": self.digest}
+        prng: dict[str, Any] = {"prng": self.prng} if self.prng else {}
+        weak = {"weak": True} if self.weak else {}
+        known = {"dtype": self.dtype, "shape": list(self.shape), **prng, **weak}
+        return {**known, "digest": self.digest}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> SealedLeaf:
         """Return what `to_json` wrote; LookupError, TypeError or ValueError if it is no such."""
         shape = tuple(map(int, found["shape"]))
-        return cls(found["dtype"], shape, found["digest"], found.get("prng", ""))
+        prng, weak = found.get("prng", ""), found.get("weak", False)
+        return cls(found["dtype"], shape, found["digest"], prng, weak)
+
+
+@dataclasses.dataclass(frozen=True)
+class SealedState:
+    """What a seal says of a state beside its leaves: see `same/state`."""
+
+    nodes: dict[str, NodeFacts]
+    """The static data of each node that has any, by the node's name."""
+    shared: Groups
+    """Names of leaves that are one array."""
+    tied: Groups
+    """Names of nodes that are one object."""
+
+    @classmethod
+    def of(cls, tree: PyTree) -> SealedState:
+        """Return what there is beside the leaves of a tree. Same bits: everywhere."""
+        nodes, tied = static_data(tree)
+        return cls(nodes, shared_leaves(tree), tied)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as the file has them: what nodes have in common, once."""
+        names: dict[tuple[Any, ...], list[str]] = {}
+        for name, node in self.nodes.items():
+            entries = node.kind, node.data, tuple(node.fields.items()), node.not_compared
+            names.setdefault(entries, []).append(name)
+        static = [
+            {
+                "nodes": nodes,
+                "class": kind,
+                "data": data,
+                "fields": dict(fields),
+                "not_compared": list(not_compared),
+            }
+            for (kind, data, fields, not_compared), nodes in names.items()
+        ]
+        shared, tied = (list(map(list, groups)) for groups in (self.shared, self.tied))
+        return {"static": static, "shared": shared, "tied": tied}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> SealedState:
+        """Return what `to_json` wrote; LookupError, TypeError or ValueError if it is no such."""
+        nodes = {
+            name: NodeFacts(
+                entry["class"], entry["data"], dict(entry["fields"]), tuple(entry["not_compared"])
+            )
+            for entry in found["static"]
+            for name in entry["nodes"]
+        }
+        shared, tied = (tuple(map(tuple, found[name])) for name in ("shared", "tied"))
+        return cls(nodes, shared, tied)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +154,15 @@ class Seal:
     """Each leaf by its name."""
     files: dict[str, dict[str, Any]]
     """What `file_table` gives for the checkpoint, before the seal is in it."""
+    state: SealedState | None = None
+    """What there is beside the leaves; None in a seal of a version that did not look."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as the file has them. Same bits: everywhere."""
         leaves = {name: leaf.to_json() for name, leaf in self.leaves.items()}
         known = {"run": self.run, "step": self.step, "digest": self.digest, "chain": self.chain}
-        return {"format": SEAL_FORMAT, **known, "leaves": leaves, "files": self.files}
+        state = {"state": self.state.to_json()} if self.state else {}
+        return {"format": SEAL_FORMAT, **known, "leaves": leaves, **state, "files": self.files}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Seal:
@@ -92,7 +171,8 @@ class Seal:
             raise ValueError("a seal of another shape")
         leaves = {name: SealedLeaf.from_json(leaf) for name, leaf in found["leaves"].items()}
         known = {name: found[name] for name in ("run", "step", "digest", "chain", "files")}
-        return cls(leaves=leaves, **known)
+        state = SealedState.from_json(found["state"]) if "state" in found else None
+        return cls(leaves=leaves, state=state, **known)
 
     def write(self, folder: Path) -> None:
         """Write it into the directory of its checkpoint, which is not committed yet."""
@@ -108,10 +188,34 @@ def sealed_leaves(leaves: NamedLeaves, digests: Mapping[str, str]) -> dict[str, 
     """
     return {
         (name := path_string(path)): SealedLeaf(
-            leaf.dtype.name, leaf.shape, digests[name], key_implementation(leaf)
+            leaf.dtype.name, leaf.shape, digests[name], key_implementation(leaf), is_weak(leaf)
         )
         for path, leaf in leaves
     }
+
+
+def seal_of(
+    run: str | None,
+    step: int,
+    copies: NamedLeaves,
+    weak: Mapping[str, bool],
+    state: SealedState,
+) -> Seal:
+    """Return what a seal says, but for files and the chain.
+
+    Args:
+        run: its name.
+        step: completed updates.
+        copies: what to save, on the host.
+        weak: whether the dtype of a leaf gives way to others, by its name.
+        state: what there is beside the leaves.
+    """
+    digest, digests = named_digests(copies)
+    leaves = {
+        name: dataclasses.replace(leaf, weak=weak[name])
+        for name, leaf in sealed_leaves(copies, digests).items()
+    }
+    return Seal(run, step, digest, None, leaves, {}, state)
 
 
 def read_seal(folder: Path, step: int) -> Seal:
@@ -243,8 +347,82 @@ def refuse_other_leaves(
         if got != expected:
             do = "Restore as it was saved; what is wanted instead, make from that."
             refuse(name, expected, got, do)
+        if saved[name].weak and is_numpy(leaf):
+            do = "Give a JAX array, or what jax.eval_shape returns: NumPy has no weak types."
+            refuse(name, f"{expected} of NumPy", f"{got} of a weak type", do)
     for name, sealed in saved.items():
         if name not in wanted:
             got = kind_text(sealed.dtype, sealed.shape)
             do = "Add it to the tree, or drop it knowingly: restore all, then take what you need."
             refuse(name, "no such leaf", got, do)
+
+
+def refuse_other_state(
+    sealed: SealedState, like: PyTree, folder: Path, step: int, *, static: bool
+) -> None:
+    """Refuse the first thing beside the leaves that is not in the checkpoint as `like` has it."""
+    nodes, tied = static_data(like)
+    for found in tie_differences(tied, sealed.tied):
+        do = "Tie in the tree given what was tied when it was saved; jax.tree.map unties all."
+        raise mismatch_error(folder, step, found.a, found.b, do, verb="restore", thing=found.thing)
+    for found in static_differences(nodes, sealed.nodes) if static else ():
+        do = "Give a tree that has what was saved, or static=False to go on with that of the tree."
+        raise mismatch_error(folder, step, found.a, found.b, do, verb="restore", thing=found.thing)
+
+
+def as_sealed(values: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
+    """Return leaves by name with the weak types, and as the one object, that they were saved as.
+
+    What is wanted in two places or kinds is no one object: nobody can write to an array of JAX.
+    """
+    found = {
+        name: as_weak(leaf) if seal.leaves[name].weak else leaf for name, leaf in values.items()
+    }
+    for group in seal.state.shared if seal.state else ():
+        first = found[group[0]]
+        for name in group[1:]:
+            if _kind_and_place(found[name]) == _kind_and_place(first):
+                found[name] = first
+    return found
+
+
+def _kind_and_place(leaf: Any) -> Any:
+    return type(leaf), getattr(leaf, "sharding", None)
+
+
+def tied_names(seal: Seal, like: PyTree) -> Groups:
+    """Return the names of nodes to make one object of.
+
+    An old seal does not say: then those of `like` under which the same was saved.
+    """
+    if seal.state:
+        return seal.state.tied
+
+    def below(name: str) -> dict[str, str]:
+        return {
+            leaf.removeprefix(name): sealed.digest
+            for leaf, sealed in seal.leaves.items()
+            if leaf.startswith((f"{name}.", f"{name}["))
+        }
+
+    _, tied = static_data(like)
+    return tuple(group for group in tied if all(below(n) == below(group[0]) for n in group))
+
+
+def refuse_other_step(step: int, leaves: NamedLeaves, folder: Path) -> None:
+    """Refuse a state that counts its own steps and has come to another one."""
+    for path, leaf in leaves:
+        name = path_string(path)
+        if name == "step" and leaf.shape == () and leaf.dtype.kind in "iu" and int(leaf) != step:
+            expected = f"a state whose leaf {name} is {step}"
+            do = f"Save it as step {int(leaf)}; or give the leaf another name, if it counts others."
+            raise step_error("save", folder, step, expected, str(int(leaf)), do)
+
+
+def step_error(
+    verb: str, path: Path, step: int, expected: str, got: str, do: str
+) -> CheckpointError:
+    """Say what is wrong with the step of a checkpoint."""
+    return CheckpointError(
+        verb, "a checkpoint", path=path, step=step, expected=expected, got=got, do=do
+    )
