@@ -68,14 +68,14 @@ NATURAL = (AGAIN, AGAIN)  # what differs from run to run by itself
 
 def clean(item: Clean, python: Path) -> Judgement:
     """Sweep a script that depends on nothing."""
-    answer, said = _swept(item, python, ())
+    answer, said = _swept(item, python, set())
     return judge_hidden((), answer) if answer else Judgement("no answer", said)
 
 
 def faulty(fault: HiddenFault, python: Path) -> tuple[Judgement, dict[str, Any] | None, bool]:
     """Run a script with a fault plain, with what it depends on changed, and then sweep it.
 
-    It is swept over what it depends on, and over what is most frequent.
+    It is swept over what it depends on, and over what is most frequent, or over all.
 
     Returns:
         the judgement, the answer, and whether the plain runs differed.
@@ -83,21 +83,21 @@ def faulty(fault: HiddenFault, python: Path) -> tuple[Judgement, dict[str, Any] 
     for kind in fault.depends_on:
         if (problem := _does_not_matter(fault, kind, python)) is not None:
             return Judgement("not a fault", f"{kind}: {problem}"), None, False
-    rows = [row for row in ROWS if set(ROWS[row]) & set(fault.depends_on)]
-    answer, said = _swept(fault, python, {*QUICK, *rows, *_own_variables(fault)})
+    answer, said = _swept(fault, python, _rows(fault))
     if answer is None:
         return Judgement("no answer", said), None, True
     return judge_hidden(fault.depends_on, answer), answer, True
 
 
-def _own_variables(fault: HiddenFault) -> list[str]:
-    """Return the variables that are rows of their own."""
-    return [name for name, _ in fault.changed if "environment variable" in fault.depends_on]
+def _rows(fault: HiddenFault) -> set[str]:
+    """Return the rows that a fault is swept over; none are all, of which some have no name yet."""
+    if set(fault.depends_on) & {"environment variable", "cache", "other"}:
+        return set()
+    return {row for row in ROWS if set(ROWS[row]) & set(fault.depends_on)} | set(QUICK)
 
 
-def _swept(
-    item: Item, python: Path, only: set[str] | tuple[()]
-) -> tuple[dict[str, Any] | None, str]:
+def _swept(item: Item, python: Path, only: set[str]) -> tuple[dict[str, Any] | None, str]:
+    """Sweep a script over some rows, or over all; return the answer, and how that failed."""
     command = shlex.split(facts_of(item.script)["run"]["command"])
     options = [f"--only={','.join(sorted(only))}"] if only else []
     with fresh_copy(item.text) as folder:
