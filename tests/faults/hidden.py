@@ -27,9 +27,9 @@ class Way:
     script: str = ""
 
 
-def _hooked(name: str) -> Way:
+def _hooked(name: str, **more: str) -> Way:
     """Return a run in which `sitecustomize` changes something."""
-    return Way({"OUTSIDE": name, "PYTHONPATH": str(HERE / "outside")})
+    return Way({"OUTSIDE": name, "PYTHONPATH": str(HERE / "outside"), **more})
 
 
 def _alike(text: str, *values: str) -> dict[str, str]:
@@ -49,7 +49,13 @@ AGAIN = Way()
 WAYS: dict[str, tuple[Way, ...]] = {
     "hash salt": tuple(Way({"PYTHONHASHSEED": f"{salt}"}) for salt in range(4)),
     "listing order": (_hooked("listing"),),
-    "clock": (AGAIN, _hooked("clock")),
+    # Another month, day and hour; and two other days of the week, one of them of a weekend.
+    "clock": (
+        AGAIN,
+        _hooked("clock"),
+        _hooked("clock", OUTSIDE_DAYS="3"),
+        _hooked("clock", OUTSIDE_DAYS="5"),
+    ),
     "time zone": (Way({"TZ": "XST9:30"}),),
     "locale": (Way(_alike("LC_ALL LANG", "C")), Way(_alike("LC_ALL LANG", "sv_SE.UTF-8"))),
     "working directory": (Way(folder="deeper"),),
