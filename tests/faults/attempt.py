@@ -77,7 +77,7 @@ def kept(item: Item, *, first: bool = False) -> Attempt | None:
 def attempt(item: Item, python: Path, *, keep: bool = True) -> Attempt:
     """Try a clean script or a fault, and keep what came of it."""
     start = time.monotonic()
-    found, answer, differed = _tried(item, python)
+    found, answer, differed = _tried(item, python, alone=not keep)
     done = Attempt(
         item.id,
         found.outcome,
@@ -94,15 +94,17 @@ def attempt(item: Item, python: Path, *, keep: bool = True) -> Attempt:
     return done
 
 
-def _tried(item: Item, python: Path) -> tuple[Judgement, dict[str, Any] | None, bool]:
-    """Ask the command that an item is for."""
+def _tried(
+    item: Item, python: Path, *, alone: bool
+) -> tuple[Judgement, dict[str, Any] | None, bool]:
+    """Ask the command that an item is for; `alone`: about nothing else, so that it is quick."""
     match item:
         case Planted():
             return twice.faulty(item, python)
         case ResumeFault():
             return resumed.faulty(item, python)
         case HiddenFault():
-            return hidden.faulty(item, python)
+            return hidden.faulty(item, python, alone=alone)
         case Clean(kind_of_trial="hidden"):
             return hidden.clean(item, python), None, False
         case Clean(kind_of_trial="resume"):

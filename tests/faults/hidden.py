@@ -78,10 +78,13 @@ def clean(item: Clean, python: Path) -> Judgement:
     return judge_hidden((), answer) if answer else Judgement("no answer", said)
 
 
-def faulty(fault: HiddenFault, python: Path) -> tuple[Judgement, dict[str, Any] | None, bool]:
+def faulty(
+    fault: HiddenFault, python: Path, *, alone: bool = False
+) -> tuple[Judgement, dict[str, Any] | None, bool]:
     """Run a script with a fault plain, with what it depends on changed, and then sweep it.
 
-    It is swept over what it depends on, and over what is most frequent, or over all.
+    It is swept over what it depends on, and if not `alone`, over what is most frequent; over all
+    where it depends on what has no name beforehand.
 
     Returns:
         the judgement, the answer, and whether the plain runs differed.
@@ -89,17 +92,23 @@ def faulty(fault: HiddenFault, python: Path) -> tuple[Judgement, dict[str, Any] 
     for kind in fault.depends_on:
         if (problem := _does_not_matter(fault, kind, python)) is not None:
             return Judgement("not a fault", f"{kind}: {problem}"), None, False
-    answer, said = _swept(fault, python, _rows(fault))
+    answer, said = _swept(fault, python, _rows(fault, alone=alone))
     if answer is None:
         return Judgement("no answer", said), None, True
     return judge_hidden(fault.depends_on, answer), answer, True
 
 
-def _rows(fault: HiddenFault) -> set[str]:
-    """Return the rows that a fault is swept over; none are all, of which some have no name yet."""
-    if set(fault.depends_on) & {"environment variable", "cache", "other"}:
+def has_names(fault: HiddenFault) -> bool:
+    """Whether all rows of what a fault depends on have a name beforehand."""
+    return not set(fault.depends_on) & {"environment variable", "cache", "other"}
+
+
+def _rows(fault: HiddenFault, *, alone: bool) -> set[str]:
+    """Return the rows that a fault is swept over; none are all."""
+    if not has_names(fault):
         return set()
-    return {row for row in ROWS if set(ROWS[row]) & set(fault.depends_on)} | set(QUICK)
+    own = {row for row in ROWS if set(ROWS[row]) & set(fault.depends_on)}
+    return own if alone else own | set(QUICK)
 
 
 def _swept(item: Item, python: Path, only: set[str]) -> tuple[dict[str, Any] | None, str]:
