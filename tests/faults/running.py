@@ -24,8 +24,8 @@ from reproducibility.script.reading import processes_of
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
 COMMAND = Path(sys.executable).parent / "reproducibility"
-PLAIN = 180  # seconds that a script may take alone
-TWICE = 900  # seconds that all runs of a command may take
+PLAIN = 600  # seconds that a script may take alone, on a machine that has other things to do
+TWICE = 3600  # seconds that all runs of a command may take there
 SHOWN = 300  # characters of what was found
 # Each program is compiled once and found here later, by the plain runs as by the recorded ones. It
 # is the same program, and changes no bits; what differs from run to run is compiled each time.
