@@ -28,6 +28,7 @@ from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
 from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
 from reproducibility.recording.writer import Writer
 from reproducibility.same.fingerprint import combine, leaf_fingerprints
+from reproducibility.same.leaves import BITS, is_numpy
 
 FEW_LEAVES = 16  # leaves of the parameters, up to which "auto" records each
 STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
@@ -35,6 +36,7 @@ STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
 type Stages = dict[str, PyTree]
 type View = Callable[..., Stages]
 type Line = dict[str, Any]
+type _Words = dict[str, dict[str, UInt32[Array, " 2"]]]  # fingerprints by stage and leaf
 
 
 @functools.partial(
@@ -210,14 +212,16 @@ class Recorder(AbstractContextManager["Recorder"]):
 
     def _compute(self, stages: dict[str, Any], loss: Any) -> _StepFingerprints:
         """Start computing the fingerprints of a step."""
-        if self.level == "auto":
-            self.level = _level_for(jax.eval_shape(self._view or dict, **stages))
-        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(stages)):
+        wide: _Words = {}
+        if any(is_numpy(leaf) for leaf in jax.tree.leaves(stages)):
             # JAX may read a NumPy array later, when the loop has written something else into it.
             stages = jax.tree.map(_copy_of_numpy, stages)
+            wide = {} if self._view else _words_of_narrowed(stages)
+        if self.level == "auto":
+            self.level = _level_for(jax.eval_shape(self._view or dict, **stages))
         # The bits of the loss too: the loop may donate it before it is fetched.
         on_device = loss if isinstance(loss, jax.Array) else None
-        entry: _StepFingerprints = _step_program(self.level, self._view)(stages, on_device)
+        entry: _StepFingerprints = _step_program(self.level, self._view)(stages, on_device, wide)
         for stage, names in entry.leaves:
             if self._leaves.setdefault(stage, names) != names:
                 raise LeafError(
@@ -272,10 +276,10 @@ class Recorder(AbstractContextManager["Recorder"]):
 @functools.lru_cache(maxsize=8)
 def _step_program(
     level: str, view: View | None
-) -> Callable[[dict[str, Any], Any], _StepFingerprints]:
+) -> Callable[[dict[str, Any], Any, _Words], _StepFingerprints]:
     """Return the program that fingerprints a step; recorders of one process share it."""
 
-    def program(parts: dict[str, Any], loss: Any) -> _StepFingerprints:
+    def program(parts: dict[str, Any], loss: Any, wide: _Words) -> _StepFingerprints:
         stages = view(**parts) if view else parts
         unknown = sorted(stages.keys() - set(STAGES))
         if unknown:
@@ -283,7 +287,11 @@ def _step_program(
                 f"Cannot record {unknown[0]}: expected stages out of {', '.join(STAGES)}. "
                 "Put it into the one it belongs to."
             )
-        found = {name: leaf_fingerprints(stages[name]) for name in STAGES if name in stages}
+        found = {
+            name: leaf_fingerprints(stages[name]) | wide.get(name, {})
+            for name in STAGES
+            if name in stages
+        }
         if level == "leaf":
             words = [word for stage in found.values() for word in stage.values()]
         else:
@@ -299,7 +307,33 @@ def _step_program(
 
 
 def _copy_of_numpy(leaf: Any) -> Any:
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+    # In the machine's byte order, as JAX takes no other.
+    return leaf.astype(leaf.dtype.newbyteorder("=")) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _words_of_narrowed(stages: dict[str, Any]) -> _Words:
+    """Return the fingerprints of what JAX would narrow on its way to the device: of all its bits.
+
+    Where JAX has no 64 bits, float64 becomes float32, and int64 loses its upper half: runs that
+    differ there only would be the same. What does not change when it is narrowed is no case of it.
+    """
+    found: _Words = {}
+    for stage, tree in stages.items():
+        if any(map(_loses_bits, jax.tree.leaves(tree))):
+            only = jax.tree.map(lambda leaf: leaf if _loses_bits(leaf) else None, tree)
+            found[stage] = leaf_fingerprints(only)
+    return found
+
+
+def _loses_bits(leaf: Any) -> bool:
+    if not is_numpy(leaf) or leaf.dtype.name not in BITS:
+        return False
+    narrow = jax.dtypes.canonicalize_dtype(leaf.dtype)
+    if narrow == leaf.dtype:
+        return False
+    with np.errstate(all="ignore"):
+        back = np.asarray(leaf).astype(narrow).astype(leaf.dtype)
+    return back.tobytes() != np.asarray(leaf).tobytes()
 
 
 def _warn_of_lost_steps(path: Path, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:

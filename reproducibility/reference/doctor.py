@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import jax
 
@@ -124,7 +124,7 @@ def diagnose(
 
     Once here; once compiled from scratch; once in a fresh process with another hash seed; once
     interrupted in the middle of an epoch and resumed from its checkpoint. What needs processes of
-    its own runs beside the rest.
+    its own runs beside the rest. JAX's 64 bits are off meanwhile, where they are on.
 
     **Same bits:** this is what is found out.
 
@@ -142,7 +142,8 @@ def diagnose(
     tell = progress or (lambda text: None)
     config = TrainConfig(seed=SEED, steps=STEPS)
     tell("Training in a fresh process, and running the programs of published faults")
-    with training_beside() as elsewhere, asking() as published:
+    environment = dict(capture_environment())
+    with training_beside() as elsewhere, asking() as published, _in_32_bits():
         tell("Training once")
         reference = train(config).digest
         forget: Any = jax.clear_caches  # without types in JAX
@@ -160,7 +161,18 @@ def diagnose(
             "Does an interrupted and resumed run give the same digest?", reference, resumed
         ),
     )
-    return Diagnosis(dict(capture_environment()), checks, faults, tuple(accept))
+    return Diagnosis(environment, checks, faults, tuple(accept))
+
+
+@contextlib.contextmanager
+def _in_32_bits() -> Iterator[None]:
+    """Switch JAX's 64 bits off: `train` refuses them, and the machine is the same without."""
+    wide, update = jax.config.jax_enable_x64, cast("Callable[[str, bool], None]", jax.config.update)
+    update("jax_enable_x64", False)
+    try:
+        yield
+    finally:
+        update("jax_enable_x64", wide)
 
 
 def _checked_answer(question: str, expected: str, got: str | None, trouble: str = "") -> Check:
@@ -180,7 +192,7 @@ def _interrupted_and_resumed() -> str:
 @contextlib.contextmanager
 def training_beside() -> Iterator[Callable[[], tuple[str | None, str]]]:
     """Train beside other work; leaving ends the process."""
-    variables = os.environ | {"PYTHONHASHSEED": "1"}
+    variables = os.environ | {"PYTHONHASHSEED": "1", "JAX_ENABLE_X64": "0"}  # as `_in_32_bits`
     with _text_file() as out, _text_file() as errors:
         child = start_python(
             DIGEST_PROGRAM, str(SEED), str(STEPS), variables=variables, stdout=out, stderr=errors

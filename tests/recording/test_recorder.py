@@ -782,3 +782,25 @@ def test_what_the_loop_ran_into_is_what_is_raised(
     monkeypatch.setattr(writer, "append_bytes", full)
     with pytest.raises(KeyError, match="of the loop"):
         loop()
+
+
+@pytest.mark.parametrize("level", ["leaf", "group"])
+def test_nothing_is_narrowed(tmp_path: Path, level: str) -> None:
+    """Of NumPy's 64 bits all count, also where JAX has 32: which leaf has which, too."""
+    near = np.nextafter(0.1, 1)
+    ids = np.int64([2**40, 5])
+    trees = {
+        "one": {"a": np.float64(0.1), "b": np.float64([near]), "ids": ids},
+        "again": {"a": np.float64(0.1), "b": np.float64([near]), "ids": ids.astype(">i8")},
+        "other value": {"a": np.float64(near), "b": np.float64([near]), "ids": ids},
+        "exchanged": {"a": np.float64(near), "b": np.float64([0.1]), "ids": ids},
+        "other id": {"a": np.float64(0.1), "b": np.float64([near]), "ids": ids * 2 - [0, 5]},
+        "narrow": {"a": np.float32(0.1), "b": np.float32([near]), "ids": ids.astype(np.int32)},
+    }
+    lines = {}
+    for name, tree in trees.items():
+        with Recorder(tmp_path / name, level=level) as recorder:
+            recorder.record(1, params=tree)
+        lines[name] = json.loads((tmp_path / name).read_text().splitlines()[1])["params"]
+    assert lines.pop("again") == lines["one"]
+    assert len({json.dumps(line) for line in lines.values()}) == len(lines)

@@ -159,6 +159,30 @@ def test_settings_made_in_python_are_diagnosed(monkeypatch: pytest.MonkeyPatch) 
         assert [fault.verdict for fault in diagnose().faults] == ["wrong"]
 
 
+def test_with_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where JAX has 64 bits, the doctor trains without them, here and in the fresh process, tells
+    that they are on, and leaves them on."""
+    trained = []
+
+    def train(*_: Any, **__: Any) -> Done:
+        trained.append(jax.config.jax_enable_x64)
+        return Done("0")
+
+    monkeypatch.setattr(doctor, "train", train)
+    monkeypatch.setattr(doctor, "DIGEST_PROGRAM", "import os; print(os.environ['JAX_ENABLE_X64'])")
+    monkeypatch.setattr(known, "FAULTS", ())
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        found = diagnose()
+        assert jax.config.jax_enable_x64
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert trained == [False] * 4
+    assert [check.passed for check in found.checks] == [True] * 3
+    assert found.environment["config.jax_enable_x64"] is True
+
+
 def test_interrupted_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C does not wait for processes that would go on: all of them are killed."""
     children = []
