@@ -76,8 +76,8 @@ from .scale.gradients import shard_gradients as shard_gradients
 from .scale.launch import launch as launch
 from .scale.layout import Layout as Layout
 from .scale.start import initialize as initialize
-from .script.align import Alignment as Alignment
 from .script.align import compare_records as compare_records
+from .script.diverging import Alignment as Alignment
 from .script.interrupt import interrupt as interrupt
 from .script.parts import compare_resumed as compare_resumed
 from .script.record import record as record

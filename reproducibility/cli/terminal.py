@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.check import Report
     from reproducibility.reference.doctor import Diagnosis
     from reproducibility.reference.loop import TrainResult
-    from reproducibility.script.align import Alignment
+    from reproducibility.script.diverging import Alignment
     from reproducibility.script.resumption import Resumption
     from reproducibility.script.swept import Sweep
     from reproducibility.script.twice import Twice

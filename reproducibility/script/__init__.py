@@ -5,7 +5,8 @@ The rule: nothing is pinned and nothing is added to the script; what could not b
 `ending` ends what was started, `screen` tells how far it is, `start` runs a command with a recorder
 in its Python (the room of that name is below this one), and `record` does so for a part of a
 notebook. `sealed` has the lines of a record and `reading` what they say, `origins` follows arrays
-from call to call, `programs` tells two programs apart, `pairs` puts processes together, `align`
+from call to call, `programs` tells two programs apart, `pairs` puts processes together,
+`diverging` is what comes of it, `unordered` compares calls whose order is chance, `align`
 finds where two records diverge, `growing` while they grow, `inherited` what the first leaves for
 the second, `printed` what they print, `written` what files they write. `dataflow` reads which lines
 may be behind a call, `cause` confirms why, `repeat` executes a call again, `twice` runs the command

@@ -7,121 +7,34 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
 
-from reproducibility.errors import ExitCode
-from reproducibility.script.origins import CameFrom, Differing, Following, Origins
+from reproducibility.script.diverging import RUNS, Alignment, Root, RootKind
+from reproducibility.script.origins import Differing, Following, Origins
 from reproducibility.script.pairs import command_of, pairs_of, unlike
 from reproducibility.script.programs import (
     ProgramDifference,
-    ProgramsOfProcess,
     difference_of_programs,
 )
 from reproducibility.script.reading import (
     Call,
     CalledProgram,
     Process,
-    SourceLine,
     Start,
     Thread,
     equal_calls,
     processes_of,
 )
+from reproducibility.script.unordered import (
+    SideOfRecord,
+    UnorderedCalls,
+    UnorderedRoot,
+    workers_of,
+)
 
-type RootKind = Literal["host", "program", "path", "end", "error"]
-type RecordVerdict = Literal["same", "different", "cannot be told"]
-RUNS = ("first", "second")
-
-
-@dataclass(frozen=True)
-class Root:
-    """Where a difference begins.
-
-    `kind` is "host" (an input that no earlier call made), "program" (equal inputs, other results),
-    "path" (another function or shape), "end" (one run made more calls), or "error" (one call
-    failed).
-    """
-
-    kind: RootKind
-    what: str
-    names: tuple[str, ...]
-    program: str
-    site: tuple[SourceLine, ...]
-    other_site: tuple[SourceLine, ...]
-    process: str
-    thread: str
-    call: int
-    program_differs: ProgramDifference | None = None  # of a "program"
-    places: tuple[int, ...] = ()  # of what is in `names`, among the arguments or the results
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values; calls are counted from 1."""
-        return {
-            "kind": self.kind,
-            "what": self.what,
-            "names": list(self.names),
-            "program": self.program,
-            "call": self.call + 1,
-            "lines": [str(line) for line in self.site],
-            "other_lines": [str(line) for line in self.other_site],
-            "process": self.process,
-            "thread": self.thread,
-            "program_differs": self.program_differs and self.program_differs.to_json(),
-        }
-
-
-@dataclass
-class Alignment:
-    """What came of comparing two records."""
-
-    roots: list[Root] = field(default_factory=list)
-    calls: int = 0
-    differing: int = 0
-    of: int = 0  # calls of the first run, if not all of them were compared
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    texts: bool = True  # whether a program with another text is a difference if its results agree
-
-    @property
-    def verdict(self) -> RecordVerdict:
-        """What can be said of the two runs."""
-        if self.roots:
-            return "different"
-        return "cannot be told" if self.problems else "same"
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """What the command ends with."""
-        return ExitCode.of(self.verdict)
-
-    @property
-    def reason(self) -> str:
-        """The verdict in a sentence."""
-        if self.roots:
-            # Where they took other ways, the calls behind are not counted.
-            calls = self.of or (self.calls if self.roots[0].kind != "path" else 0)
-            of = f" of {calls:,}" if calls else ""
-            return f"They diverge at call {self.roots[0].call + 1:,}{of}."
-        if self.problems:
-            return f"{self.problems[0][0].upper()}{self.problems[0][1:]}."
-        return f"All {self.calls:,} calls of JAX agree."
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "calls": self.calls,
-            "differing": self.differing,
-            "roots": [root.to_json() for root in self.roots],
-            "problems": self.problems,
-            "notes": self.notes,
-        }
+A_POOL, CALLBACKS_DO = "the workers of a pool", "the functions that programs call"
 
 
 def compare_records(a: str | Path, b: str | Path, *, texts: bool = True) -> Alignment:
@@ -145,7 +58,9 @@ def compare_records(a: str | Path, b: str | Path, *, texts: bool = True) -> Alig
         for process in pool:
             processes.remove(process)
             _what_was_not_seen(found, process, run)
-    _compare_pools(found, *([t for each in pool for t in each.threads] for pool in pools))
+    workers = [workers_of(map(SideOfRecord, pool)) for pool in pools]
+    ended = all(_came_to_its_end(each) for pool in pools for each in pool)
+    _compare_unordered(found, UnorderedCalls(*workers, texts=texts), A_POOL, ended=ended)
     for one, other in pairs_of(ones, others):
         ones.remove(one)
         others.remove(other)
@@ -178,17 +93,51 @@ def _alone(found: Alignment, process: Process, run: str) -> None:
         found.problems.append(f"only the {run} run started {command_of(process)}")
 
 
-def _compare_pools(found: Alignment, one: Sequence[Thread], other: Sequence[Thread]) -> None:
-    """Compare what the workers of pools did, whichever did it: how often each result came."""
-    counts: list[Counter[object]] = [Counter(), Counter()]
-    for threads, count in zip((one, other), counts, strict=True):
-        for call in (call for thread in threads for call in thread.calls()):
-            program = call.pattern.program
-            text = found.texts and program.text
-            count[program.name, text, call.results or call.values, call.error] += 1
-    found.calls += counts[0].total()
-    if counts[0] != counts[1]:
-        found.problems.append("the workers of a pool did not find the same results in both runs")
+def _compare_unordered(
+    found: Alignment, calls: UnorderedCalls, whose: str, *, ended: bool, begins: bool = True
+) -> None:
+    """Compare calls whose order is chance: how often each result came.
+
+    Args:
+        found: what is added to.
+        calls: those of both runs.
+        whose: who made them.
+        ended: whether both runs came to their ends.
+        begins: whether a difference can begin here.
+    """
+    found.calls += calls.total
+    if calls.agree() or (not ended and whose == CALLBACKS_DO and calls.one_stopped_sooner()):
+        return
+    roots = calls.roots() if ended and begins else []
+    found.roots += [_root_of_unordered(each) for each in roots]
+    if not roots and begins:
+        found.problems.append(f"{whose} did not find the same results in both runs")
+
+
+def _root_of_unordered(root: UnorderedRoot) -> Root:
+    one, other = root.one, root.other
+    a, b = one.call.pattern.program, other.call.pattern.program
+    places, kind, why = root.arguments, "host", None
+    names = [a.argument(place) for place in places]
+    if not places:
+        pairs = enumerate(zip(one.call.results, other.call.results, strict=False))
+        places, kind = tuple(i for i, (x, y) in pairs if x != y), "program"
+        names = [a.result(place) for place in places]
+        why = difference_of_programs(one.side.programs, a, other.side.programs, b)
+    return Root(
+        "program" if kind == "program" else "host",
+        why.what if why else "",
+        tuple(names),
+        a.called,
+        one.call.pattern.site,
+        other.call.pattern.site,
+        one.thread.path.parent.name,
+        one.thread.name,
+        one.call.number,
+        why,
+        places,
+        ordered=False,
+    )
 
 
 def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
@@ -207,11 +156,15 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     found.notes += [note for note in unlike(a, b) if note not in found.notes]
     # A run that was ended at a call might have made more.
     ended = (_came_to_its_end(a), _came_to_its_end(b))
-    sides = (_RecordSide(a), _RecordSide(b))
+    sides = (SideOfRecord(a), SideOfRecord(b))
     # Which worker of a pool does a task is chance; so is which of several threads has which name.
     pools = [{each.name for each in side.threads.values() if each.pool} for side in sides]
-    pooled = pools[0] | pools[1] | sides[0].doubled | sides[1].doubled
-    _compare_pools(found, *([t for t in each.threads if t.name in pooled] for each in (a, b)))
+    called = {t.name for side in sides for t in side.threads.values() if t.function}
+    pooled = (pools[0] | pools[1] | sides[0].doubled | sides[1].doubled) - called
+    calls = UnorderedCalls(*(workers_of([side], pooled) for side in sides), texts=found.texts)
+    _compare_unordered(found, calls, A_POOL, ended=all(ended))
+    callbacks = UnorderedCalls(*(workers_of([side], called) for side in sides), texts=found.texts)
+    pooled |= called
     differing = Differing()
     for name, thread in sides[0].threads.items():
         if thread.name in pooled:
@@ -223,6 +176,8 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
             found.problems.append(f"only the first run called JAX in the thread {name}")
     rest = [name for name, thread in sides[1].threads.items() if thread.name not in pooled]
     found.problems += [f"only the second run called JAX in the thread {name}" for name in rest]
+    # What a program hands to a function of the host may differ because of what came before.
+    _compare_unordered(found, callbacks, CALLBACKS_DO, ended=all(ended), begins=not found.roots)
 
 
 def _other_way(one: CalledProgram, other: CalledProgram) -> str:
@@ -241,38 +196,13 @@ def _came_to_its_end(process: Process) -> bool:
     return process.end is not None and "ended_at" not in process.end
 
 
-class _RecordSide:
-    """The threads of one run, and the values of what one thread may take from another."""
-
-    def __init__(self, process: Process) -> None:
-        threads = process.threads
-        self.programs = ProgramsOfProcess(process)
-        times = Counter(thread.name for thread in threads)
-        self.doubled = {name for name, count in times.items() if count > 1}
-        self.names = {
-            thread.number: thread.name + f" {thread.number}" * (thread.name in self.doubled)
-            for thread in threads
-        }
-        self.threads = {self.names[thread.number]: thread for thread in threads}
-        self._by_name = {self.names[thread.number]: thread for thread in threads}
-
-    def value(self, origin: CameFrom | None) -> str | None:
-        """Return the fingerprint of an array, if it can be looked up."""
-        call = self._by_name[origin.thread].at(origin.call) if origin else None
-        if call is None or origin is None:
-            return None
-        if origin.kind == "r":
-            return call.results[origin.place] if origin.place < len(call.results) else None
-        return call.entered().get(origin.place)
-
-
 class _Walk:
     """Two threads, call by call."""
 
     def __init__(
         self,
         found: Alignment,
-        sides: tuple[_RecordSide, _RecordSide],
+        sides: tuple[SideOfRecord, SideOfRecord],
         threads: tuple[Thread, Thread],
         differing: Differing,
         process: str,
@@ -281,6 +211,8 @@ class _Walk:
         self._differing, self._process, self._name = differing, process, threads[0].name
         self._whys: dict[tuple[CalledProgram, CalledProgram], ProgramDifference] = {}
         self._following = [Following(self._name, side.names) for side in sides]
+        by_chance = any(not root.ordered for root in found.roots)
+        self._by_chance = [side.unordered if by_chance else side.functions for side in sides]
 
     def go(self, ended: tuple[bool, bool]) -> None:
         """Compare them until one takes another path, or until the record of a killed one stops."""
@@ -349,7 +281,8 @@ class _Walk:
     ) -> tuple[list[int], list[int]]:
         """Return which arguments differ and come from the host, and which pass a difference on."""
         one, other = a.entered(), b.entered()
-        host, passed = [], []
+        host: list[int] = []
+        passed: list[int] = []
         for place, (x, y) in enumerate(zip_longest(mine, theirs)):
             if x == y and x is not None:
                 if x in self._differing:
@@ -359,7 +292,8 @@ class _Walk:
             left = one.get(place) if x is None else self._sides[0].value(x)
             right = other.get(place) if y is None else self._sides[1].value(y)
             if left is None or left != right:
-                host.append(place)
+                made = [o and o.thread in m for o, m in zip((x, y), self._by_chance, strict=True)]
+                (passed if all(made) else host).append(place)
         self._differing.add(self._name, a.number, "i", host)
         return host, passed
 
@@ -374,14 +308,16 @@ class _Walk:
         places: Sequence[int] = (),
     ) -> None:
         assert a is not None
+        other_site = b.pattern.site if b else ()
+        called = a.pattern.program.called
         self._found.roots.append(
             Root(
                 kind,
                 what,
                 names,
-                a.pattern.program.called,
+                called,
                 a.pattern.site,
-                b.pattern.site if b else (),
+                other_site,
                 self._process,
                 self._name,
                 a.number,

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from reproducibility.script.align import Root
 from reproducibility.script.dataflow import asked_by, is_seeded, lines_behind, salted
+from reproducibility.script.diverging import Root
 from reproducibility.script.hidden import Hidden
 from reproducibility.script.reading import Event, SourceLine, processes_of
 

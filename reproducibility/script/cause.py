@@ -13,8 +13,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, Protocol
 
-from reproducibility.script.align import Alignment, Root, compare_records
+from reproducibility.script.align import compare_records
 from reproducibility.script.dataflow import asked_by, calls_in, is_seeded, lines_behind, salted
+from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.reading import Event, SourceLine, processes_of
 from reproducibility.script.start import Finished
 
@@ -126,9 +127,10 @@ class _Search:
 
     def __init__(self, root: Root | None, finished: Sequence[Finished], runs: CanRun) -> None:
         self._root, self._runs = root, runs
-        self._calls = root.call + 1 if root and root.kind != "end" else runs.reached
+        placed = root is not None and root.kind != "end" and root.ordered
+        self._calls = root.call + 1 if root and placed else runs.reached
         # Where one run makes fewer calls, all are run to their ends, which may come sooner.
-        self._needed = self._calls if root is not None and root.kind != "end" else 0
+        self._needed = self._calls if placed else 0
         self._failures = {_failure(run) for run in finished if not run.stopped} | {""}
         self._ended: dict[tuple[str, int], Finished] = {}
 
@@ -278,6 +280,7 @@ def _events_until(root: Root | None, record: Path) -> list[Event]:
                 each
                 for each in process.events()
                 if not root
+                or not root.ordered
                 or each.after <= root.call
                 or (each.after == root.call + 1 and _is_inside(each, root))
             ]

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from reproducibility.errors import ReproducibilityError
-from reproducibility.script.align import Root, compare_records
+from reproducibility.script.align import compare_records
+from reproducibility.script.diverging import Root
 from reproducibility.script.reading import processes_of
 
 BEGINS_AFTER = 20.0  # seconds: what takes less is not worth being ended

@@ -81,6 +81,11 @@ class Pattern:
     number: int = field(default=0, compare=False)  # in its file
 
     @cached_property
+    def from_host(self) -> int:
+        """How many arguments are NumPy's or Python's own: their tokens come first in each call."""
+        return sum(kind in ("n", "s", "x") for kind in self.references)
+
+    @cached_property
     def entering(self) -> tuple[int, ...]:
         """Which arguments have a token, in the order of the tokens."""
         order = [i for i, kind in enumerate(self.references) if kind in ("n", "s", "x")]
@@ -117,6 +122,7 @@ class Thread:
     name: str
     pool: bool  # whether it works for a pool
     size: int  # bytes that a digest covers: after them comes what a killed process was writing
+    function: bool = False  # whether it is no thread, but a function that a program calls
     programs: dict[int, CalledProgram] = field(default_factory=dict)
     sites: dict[int, tuple[SourceLine, ...]] = field(default_factory=dict)
     patterns: dict[int, Pattern] = field(default_factory=dict)
@@ -292,7 +298,8 @@ def _process(folder: Path) -> Process:
     for path in paths:
         if size := sealed_size(path, digests.get(path.name)):
             header = json.loads(next(text_lines(path, size)))
-            threads.append(Thread(path, header["thread"], header.get("pool", False), size))
+            kind = header.get("pool", False), size, header.get("function", False)
+            threads.append(Thread(path, header["thread"], *kind))
     host = folder / "host.txt"
     hosts = sealed_size(host, digests.get(host.name)) if host.exists() else 0
     more = [folder / name for name in (PROGRAMS, CALLBACKS) if (folder / name).exists()]

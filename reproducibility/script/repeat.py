@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from reproducibility.same.distance import distance
-from reproducibility.script.align import Root
+from reproducibility.script.diverging import Root
 from reproducibility.script.reading import processes_of
 from reproducibility.script.start import WATCH
 from reproducibility.watch.again import ANSWER
@@ -69,6 +69,8 @@ class CallAgain:
 
 def is_worth_keeping(root: Root) -> bool:
     """Whether values of the call can say more: its inputs, or whether it repeats."""
+    if not root.ordered:
+        return False
     if root.kind == "program":
         why = root.program_differs
         return why is not None and why.kind in ("same", "unknown", "compiled", "devices")

@@ -10,8 +10,8 @@ import linecache
 import os
 from collections.abc import Sequence
 
-from reproducibility.script.align import RUNS, Alignment, Root
 from reproducibility.script.cause import held_by
+from reproducibility.script.diverging import RUNS, Alignment, Root
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.repeat import CallAgain
 from reproducibility.script.twice import Twice

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproducibility.errors import ExitCode
-from reproducibility.script.align import RecordVerdict
+from reproducibility.script.diverging import RecordVerdict
 from reproducibility.script.inputs import FoundInput, ValuesOfRun
 from reproducibility.script.onwards import Divergence, compare_onwards
 from reproducibility.script.programs import (

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ConfigError
-from reproducibility.script.align import Alignment, compare_records
+from reproducibility.script.align import compare_records
 from reproducibility.script.asking import asked_in, asks, variables_read
 from reproducibility.script.changing import ChangedRuns
+from reproducibility.script.diverging import Alignment
 from reproducibility.script.hidden import (
     Change,
     Hidden,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reproducibility.errors import ExitCode
-from reproducibility.script.align import RecordVerdict, Root
+from reproducibility.script.diverging import RecordVerdict, Root
 from reproducibility.script.reading import SourceLine
 from reproducibility.script.report import line_and_text, report_of
 from reproducibility.script.twice import Twice

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ExitCode
-from reproducibility.script.align import Alignment, RecordVerdict, compare_records
+from reproducibility.script.align import compare_records
 from reproducibility.script.cause import (
     held_by,
     look_for_the_cause,
     overwritten_remark,
     variables_that_hold,
 )
+from reproducibility.script.diverging import Alignment, RecordVerdict
 from reproducibility.script.growing import CountedCalls, GrowingComparison
 from reproducibility.script.inherited import Inherited, files_left, look_for_inherited
 from reproducibility.script.printed import first_difference, printed_remark
@@ -37,6 +38,9 @@ from reproducibility.script.start import (
     start,
 )
 from reproducibility.script.written import Contents, contents_of, written_remark
+
+WATCHING_CHANGES = "Watching changes this script: without, it prints something else."
+VARIES_UNWATCHED = "Without the recorder it does not print the same twice; recorded runs agree."
 
 
 @dataclass
@@ -247,10 +251,10 @@ class _Runs:
         self.one(number, hold="kept", wanted=wanted)
         return self.record(number, "kept")
 
-    def unwatched(self) -> Finished:
+    def unwatched(self, place: int) -> Finished:
         """Run it once without the recorder."""
         self._screen.say("Run 1 once more, without the recorder.")
-        return self.one(1, watched=False)
+        return self.one(1, watched=False, place=place)
 
     def record(self, number: int, hold: str) -> Path:
         """Return where a run's record is."""
@@ -284,7 +288,7 @@ class _Runs:
         if seconds:
             variables["REPRODUCIBILITY_UNTIL"] = str(time.monotonic() + seconds)
         record = self.record(place or number, hold) if watched else None
-        keep = record or self._records / "unwatched"
+        keep = record or self._records / f"unwatched-{place}"
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._stdin.again() as stdin:
             return start(
@@ -379,11 +383,28 @@ def _not_kept(run: Finished) -> str:
 
 
 def _look_without_the_recorder(found: Twice, runs: _Runs, finished: Sequence[Finished]) -> None:
-    """Run the script once more, without the recorder: does it print the same?"""
+    """Run the script once more, without the recorder: does it print the same?
+
+    If not, that may be chance, so it is run once more with it, and once more without.
+    """
     if first_difference(finished[0].output, finished[1].output, runs.own):
         return  # it does not with it, either
-    plain = runs.unwatched()
-    differs = first_difference(plain.output, finished[0].output, runs.own)
-    if differs or plain.code != finished[0].code:
-        found.verdict = "cannot be told"
-        found.reason = "Watching changes this script: without, it prints something else."
+    plain = runs.unwatched(1)
+    if _ends_alike(plain, finished[0], runs.own):
+        return
+    recorded, again = runs.one(1, place=3), runs.unwatched(2)
+    compared = compare_records(runs.record(1, ""), runs.record(3, ""))
+    if compared.verdict != "same":
+        found.compared, found.verdict = compared, compared.verdict
+        found.reason = f"A third run is not like the first two. {compared.reason}"
+    elif not _ends_alike(recorded, finished[0], runs.own):
+        found.remark = "what they print differs in a third run"
+    else:
+        found.verdict, found.reason = "cannot be told", WATCHING_CHANGES
+        if not _ends_alike(again, plain, runs.own):
+            found.reason = VARIES_UNWATCHED
+
+
+def _ends_alike(one: Finished, other: Finished, own: Sequence[str]) -> bool:
+    """Whether two runs print the same, and have one exit code."""
+    return one.code == other.code and not first_difference(one.output, other.output, own)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +16,14 @@ from .callbacks import Callbacks
 from .compiled import Compiled, digest_of, without_constants
 from .keeping import Keeping
 from .late import np
-from .lines import ArrayOrigin, CallLine, Given, ThreadFile
+from .lines import ArrayOrigin, CallLine, Given
 from .shared import SharedMemory, memory_of
 from .source import is_of_a_signal
 from .texts import PROGRAMS, line_of_text
+from .threads import ThreadFiles
 from .writing import Writing
 
+UNKNOWN_THREAD = "calls in threads that Python has not started"
 ORIGIN = "_recorded_as"  # the attribute of an array that says where it came from
 FOR_A_DEVICE = 1 << 16  # bytes of a NumPy array that a device looks at faster
 
@@ -33,13 +34,11 @@ class Calls:
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
         self._prints = prints.Prints()
-        self._callbacks = Callbacks(writing)
+        self._files = ThreadFiles(writing)
+        self._callbacks = Callbacks(writing, self._files)
         self._kept: set[str] = set()  # programs whose text is kept
         self._mine = object()  # of two records of one process, each knows its own
         self._kind: Any = None  # the class of JAX's arrays
-        self._threads: list[ThreadFile] = []
-        self._local = threading.local()
-        self._lock = threading.Lock()
         self.shared = SharedMemory(writing)
         self._shared = self.shared.arrays
         self.stopped = False
@@ -48,18 +47,12 @@ class Calls:
     @property
     def number(self) -> int:
         """How many calls this thread has made."""
-        thread = getattr(self._local, "thread", None)
-        return thread.number if thread else 0
+        return self._files.number
 
     @property
     def most(self) -> int:
         """How many calls that thread has made that has made the most."""
-        return max((thread.number for thread in self._threads), default=0)
-
-    @property
-    def thread(self) -> int:
-        """The number of this thread's file."""
-        return self._this_thread().index
+        return self._files.most
 
     def origin_of(self, array: Any) -> str:
         """Return where an array came from, as thread:call.place; nothing if that is not known."""
@@ -101,7 +94,7 @@ class Calls:
 
         They may be donated to it, and NumPy may overwrite them afterwards.
         """
-        if self.stopped or (not hasattr(self._local, "thread") and in_callback()):
+        if self.stopped or self._files.mine() is None:
             return None
         try:
             return self._look(arguments) if likely else Given(arguments)
@@ -114,8 +107,8 @@ class Calls:
         """Write down a call that JAX has executed by itself."""
         if self.stopped:
             return
-        if not hasattr(self._local, "thread") and in_callback():
-            self._writing.count("calls inside of host callbacks")
+        if self._files.mine() is None:
+            self._writing.count(UNKNOWN_THREAD)
             return
         try:
             if given is None or len(given.arguments) + len(way.constants) != way.arguments:
@@ -134,8 +127,8 @@ class Calls:
         """Have a program executed, and write down the call."""
         if self.stopped:
             return execute(*arguments)
-        if in_callback():
-            self._writing.count("calls inside of host callbacks")
+        if self._files.mine() is None:
+            self._writing.count(UNKNOWN_THREAD)
             return execute(*arguments)
         line = None
         try:
@@ -183,7 +176,7 @@ class Calls:
             given.fresh.append((len(origins), _buffer(each)))
             origins.append("m")
         if given.fresh:
-            given.pending = ((self._prints.of([base for _, base in given.fresh]), None),)
+            given.pending = ((self._fingerprints([base for _, base in given.fresh]), None),)
         return given
 
     def _origin(self, argument: Any, place: int, given: Given) -> str | ArrayOrigin:
@@ -221,7 +214,9 @@ class Calls:
 
     def _begin(self, program: Compiled, given: Given, depth: int) -> CallLine:
         """Begin the line of a call; from now on its arguments are known."""
-        thread = self._this_thread()
+        thread = self._files.mine()
+        if thread is None:
+            raise LookupError("its thread is not known any more")
         number = thread.number
         thread.number += 1
         for place, base in given.fresh:
@@ -250,8 +245,15 @@ class Calls:
             if plan is None:
                 self._kind = type(found[0])
                 plan = line.program.plan = self._prints.plan(found)
-            pending = plan.take(found)
+            pending = self._here(found) if line.thread.function else plan.take(found)
         line.write(self._writing, pending)
+
+    def _fingerprints(self, arrays: Sequence[Any]) -> Any:
+        """Begin to fingerprint arrays; the host does so by itself while a program waits for it."""
+        return (self._here if self._files.is_of_function() else self._prints.of)(arrays)
+
+    def _here(self, arrays: Sequence[Any]) -> Any:
+        return prints.OfHosts(arrays) if prints.are_here(arrays) else self._prints.of(arrays)
 
     def _remember(self, base: Any, thread: int, number: int, place: int) -> None:
         """Note at the array where it came from; what may change in place is looked at again."""
@@ -283,15 +285,6 @@ class Calls:
             mine = [(pointer, size) for pointer, size in memory if begin <= pointer < end]
             if mine:
                 self.shared.note(base, mine, source, self.number)
-
-    def _this_thread(self) -> ThreadFile:
-        thread: ThreadFile | None = getattr(self._local, "thread", None)
-        if thread is None:
-            with self._lock:
-                self._local.thread = thread = ThreadFile(len(self._threads) + 1)
-                self._threads.append(thread)
-            self._writing.begin_thread(thread.file)
-        return thread
 
 
 def _python_number(value: Any) -> str:
@@ -328,8 +321,3 @@ def _arrays_in(tree: Any) -> list[np.ndarray]:
     if isinstance(tree, (list, tuple)):
         return [array for part in tree for array in _arrays_in(part)]
     return []
-
-
-def in_callback() -> bool:
-    """Whether this is a thread that XLA started: it runs a callback of a program at work."""
-    return isinstance(threading.current_thread(), threading._DummyThread)

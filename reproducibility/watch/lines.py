@@ -65,8 +65,9 @@ class Given:
 class ThreadFile:
     """What the file of a thread has said so far."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, function: str = "") -> None:
         self.index, self.file, self.number = index, f"thread-{index}.txt", 0
+        self.function = function  # of the host, if it is the file of one
         self.next = 0  # the call whose line comes next, if none began inside of another
         self._sites: dict[Any, int] = {}
         self._programs: dict[int, tuple[int, Compiled]] = {}
@@ -170,7 +171,8 @@ class CallLine:
         which = f"{pattern} " if thread.next == number else f"@{number} {pattern} "
         thread.next = number + 1
         tokens = [*given.tokens.values()] if given.tokens else ()
-        writing.call(thread.file, which, tokens, given.pending, results, error)
+        may_wait = not thread.function
+        writing.call(thread.file, which, tokens, given.pending, results, error, may_wait=may_wait)
 
     def raised(self, writing: Writing, error: str) -> None:
         """Add a line that says that the call failed."""

@@ -61,6 +61,34 @@ class OfHost:
         return hexadecimal(sums)
 
 
+class OfHosts:
+    """Arrays of a CPU that are there, copied while a program waits: no device is asked."""
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self._arrays = [OfHost(np.asarray(each)) for each in arrays]
+        self.count = len(arrays)
+
+    def small(self) -> list[tuple[Any, list[int]]]:
+        """Return words that are mixed on the host, and how many of them are one array's."""
+        return [part for each in self._arrays for part in each.small()]
+
+    def finish(self, sums: Any) -> list[str]:
+        """Turn sums into fingerprints."""
+        return hexadecimal(sums)
+
+
+def are_here(arrays: Sequence[Any]) -> bool:
+    """Whether arrays can be read without waiting.
+
+    Raises:
+        TypeError: they do not lie on a CPU, so that to look at them may wait for what waits.
+    """
+    devices = {device for each in arrays for device in each.sharding.device_set}
+    if any(device.platform != "cpu" for device in devices):
+        raise TypeError("an array of a callback lies on another device than a CPU")
+    return all(each.is_fully_addressable and each.is_ready() for each in arrays)
+
+
 class Pending:
     """Fingerprints that devices compute; `texts` waits for them."""
 

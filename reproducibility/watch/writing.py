@@ -108,10 +108,13 @@ class Writing:
         if self.is_owner():
             _write_json(self.directory / "called.json", _kind_of_process())
 
-    def begin_thread(self, name: str) -> None:
-        """Write the first line of the file of the thread that asks."""
-        mine = threading.current_thread()
-        self.line(name, json.dumps({"thread": mine.name, "pool": _works_for_a_pool(mine)}))
+    def begin_thread(self, name: str, function: str = "") -> None:
+        """Write the first line of the file of this thread, or of a function of the host."""
+        facts: dict[str, Any] = {"thread": function, "pool": False, "function": True}
+        if not function:
+            mine = threading.current_thread()
+            facts = {"thread": mine.name, "pool": _works_for_a_pool(mine)}
+        self.line(name, json.dumps(facts))
 
     def line(self, name: str, text: str) -> None:
         """Add a line to a file."""
@@ -125,10 +128,12 @@ class Writing:
         before: Sequence[tuple[prints.Pending, Sequence[int] | None]],
         after: prints.Pending | None,
         error: str = "",
+        *,
+        may_wait: bool = True,
     ) -> None:
         """Add the line of a call: its pattern, tokens, and fingerprints that are still computed.
 
-        Of those of the arguments only some may count.
+        Of those of the arguments only some may count. What a program waits for must not wait.
         """
         if not self.is_owner():  # a fork, whose parent writes
             if name.startswith("thread-") and not self._forked:
@@ -142,7 +147,7 @@ class Writing:
                     # Not of `threading`: a script numbers, lists and counts its threads there.
                     _thread.start_new_thread(self._work, ())
         self._queue.append((name, text, tokens, before, after, error))
-        while len(self._queue) > PENDING and not self._done.is_set():
+        while may_wait and len(self._queue) > PENDING and not self._done.is_set():
             _sleep(BETWEEN_BATCHES / 10)
 
     def end(self, *, patience: float | None = None, **facts: Any) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reproducibility.script import cause
-from reproducibility.script.align import Alignment, Root
 from reproducibility.script.dataflow import asked_by, calls_in, lines_behind, salted
+from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.programs import ProgramDifference
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.start import Finished

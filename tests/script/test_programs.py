@@ -15,7 +15,7 @@ import pytest
 
 from reproducibility import compare_records, record
 from reproducibility.errors import RecordDamagedError
-from reproducibility.script.align import Alignment
+from reproducibility.script.diverging import Alignment
 from reproducibility.script.programs import (
     ProgramDifference,
     ProgramsOfProcess,

@@ -384,7 +384,7 @@ def test_an_error_of_the_recorder_is_not_the_scripts(
     def broken(self: Any, arrays: Any) -> Any:
         raise OSError("of the recorder")
 
-    monkeypatch.setattr(prints.Looking, "begin", broken)
+    monkeypatch.setattr(prints.Looking, "take", broken)
     with record(tmp_path / "record"):
         assert float(jax.jit(lambda x: x + 1)(jnp.float32(1))) == 2
     compared = compare_records(tmp_path / "record", tmp_path / "record")

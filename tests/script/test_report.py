@@ -1,6 +1,6 @@
 """The report fits a screen, whatever was found, and begins with what matters most."""
 
-from reproducibility.script.align import Alignment, Root
+from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.inherited import Inherited
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.report import report_of

@@ -15,8 +15,8 @@ import pytest
 from reproducibility.cli.commands import main
 from reproducibility.errors import ConfigError
 from reproducibility.script import sweep as sweeping
-from reproducibility.script.align import Alignment, Root
 from reproducibility.script.changing import ChangedRuns
+from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.hidden import Change, Hidden, Surroundings, script_in
 from reproducibility.script.hidden_table import hidden_inputs
 from reproducibility.script.mirror import mirror

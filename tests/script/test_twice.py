@@ -285,7 +285,6 @@ def test_a_script_that_skips_the_functions_at_exit(tmp_path: Path) -> None:
 # Two processes of a kind call JAX on `numbers`; what they find is printed.
 WORKERS = """\
 import multiprocessing, sys
-from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 def numbers(i):
@@ -309,10 +308,6 @@ context = multiprocessing.get_context("fork")
     print(sorted(queue.get() for _ in workers))
     [worker.join() for worker in workers]
 """
-EXECUTOR = """\
-with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        print(list(pool.map(numbers, range(4))))
-"""
 POOL = """\
 with multiprocessing.get_context("spawn").Pool(2) as pool:
         print(pool.map(numbers, range(4)))
@@ -323,11 +318,10 @@ with multiprocessing.get_context("spawn").Pool(2) as pool:
     ("main", "seed", "work", "verdict", "why"),
     [
         (FORKS, "", "pass", "cannot be told", "a fork of the process called JAX"),
-        (EXECUTOR, "", "pass", "cannot be told", "did not find the same results"),
         pytest.param(POOL, "0", "pass", "cannot be told", "it was killed", marks=NIGHTLY),
         pytest.param(POOL, "0", "return i", "same", "", marks=NIGHTLY),
     ],
-    ids=["forks", "an executor that draws", "a pool", "a pool without JAX"],
+    ids=["forks", "a pool", "a pool without JAX"],
 )
 def test_other_processes(
     tmp_path: Path, main: str, seed: str, work: str, verdict: str, why: str
