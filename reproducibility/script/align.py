@@ -268,13 +268,22 @@ class _Walk:
         names = tuple(a.pattern.program.result(i) for i in results)
         one, other = a.pattern.program, b.pattern.program
         ones, others = (side.programs for side in self._sides)
-        why = self._whys.get((one, other))
+        why = self._memory(a, b) if results else None
+        why = why or self._whys.get((one, other))
         if why is None:
             why = self._whys[one, other] = difference_of_programs(ones, one, others, other)
         what = why.what
         if why.kind == "same" and self._found.notes:
             what += "; what surrounds the runs differs, as noted below"
         self._root("program", a, what, names, b, why, results)
+
+    def _memory(self, a: Call, b: Call) -> ProgramDifference | None:
+        """Say where memory of an argument was written to, in one of the runs."""
+        for side, thread, call in zip(self._sides, self._threads, (a, b), strict=True):
+            if event := side.overwritten(thread, call.number):
+                what = f"{event.what}, while the call ran or after it"
+                return ProgramDifference("memory", what, event.site[:2])
+        return None
 
     def _inputs(
         self, a: Call, b: Call, mine: Origins, theirs: Origins

@@ -23,7 +23,15 @@ from reproducibility.watch.callbacks import CALLBACKS, UNKNOWN
 from reproducibility.watch.texts import PROGRAMS
 
 type ProgramClass = Literal[
-    "source", "constant", "shardings", "devices", "compiled", "callback", "same", "unknown"
+    "source",
+    "constant",
+    "shardings",
+    "devices",
+    "compiled",
+    "callback",
+    "memory",
+    "same",
+    "unknown",
 ]
 MOST_OF_A_TEXT = 1 << 28  # bytes that a program's text may have once it is unpacked
 MOST_OF_A_VALUE = 40  # characters of a constant that are shown
@@ -44,8 +52,10 @@ class ProgramDifference:
 
     `kind` is "source" (another text), "constant" (only a captured number), "shardings", "devices",
     "compiled" (the same text, which XLA compiled to something else), "callback" (a function of the
-    host returned other values for equal arguments), "same" (the same down to what XLA made of it),
-    or "unknown". `lines` are those of the first run and, where there are two, of the second.
+    host returned other values for equal arguments), "memory" (NumPy may have written into an
+    argument while the call ran), "same" (the same down to what XLA made of it), or "unknown".
+    `lines` are those of the first run and, where there are two, of the second; of memory, where the
+    argument was put on the device and where it was used last.
     """
 
     kind: ProgramClass

@@ -210,6 +210,7 @@ class Event:
     what: str
     site: tuple[SourceLine, ...]
     digest: str = ""  # of a small file that is read, or of a folder's order
+    thread: int = 0  # of what was overwritten: that of the call which had it last
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -244,7 +245,8 @@ class Process:
                     each = json.loads(text)
                     site = tuple(SourceLine(*line) for line in each["lines"])
                     digest = each.get("digest") or each.get("order") or ""
-                    yield Event(each["after"], each["kind"], each["what"], site, digest)
+                    thread = each.get("thread", 0)
+                    yield Event(each["after"], each["kind"], each["what"], site, digest, thread)
 
 
 def processes_of(record: Path) -> list[Process]:

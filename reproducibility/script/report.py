@@ -143,6 +143,8 @@ def _lines_of_program(root: Root) -> list[str]:
     """Return the lines of source of what differs in a program; those of a call follow."""
     found = root.program_differs
     texts = [line_and_text(line) for line in found.lines] if found else []
+    if found and found.kind == "memory":
+        return [f"shared with NumPy at {text}" for text in texts[:1]]
     if len(texts) == 1 or len(set(texts)) == 1:
         return [f"at {texts[0]}, called in"]
     return [f"in the {run} run: {text}" for run, text in zip(RUNS, texts, strict=False)]

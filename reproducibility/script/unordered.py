@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from reproducibility.script.origins import CameFrom, Following, Origins
 from reproducibility.script.programs import ProgramsOfProcess
-from reproducibility.script.reading import Call, Process, Thread
+from reproducibility.script.reading import Call, Event, Process, Thread
 
 LOOKED_INTO = 1000  # calls of a run whose inputs are looked up
 
@@ -22,7 +23,7 @@ class SideOfRecord:
     """The threads of one run, and the values of what one thread may take from another."""
 
     def __init__(self, process: Process) -> None:
-        threads = process.threads
+        threads, self._process = process.threads, process
         self.programs = ProgramsOfProcess(process)
         times = Counter(thread.name for thread in threads)
         self.doubled = {name for name, count in times.items() if count > 1}
@@ -36,6 +37,18 @@ class SideOfRecord:
             self.names[t.number] for t in threads if t.pool or t.function or t.name in self.doubled
         }
         self._by_name = {self.names[thread.number]: thread for thread in threads}
+
+    @cached_property
+    def _overwritten(self) -> dict[tuple[int, int], Event]:
+        found = {}
+        for event in self._process.events():
+            if event.kind == "overwritten":
+                found[event.thread, event.after] = event
+        return found
+
+    def overwritten(self, thread: Thread, call: int) -> Event | None:
+        """Return how the memory of an argument was written to once a call had been given it."""
+        return self._overwritten.get((thread.number, call))
 
     def value(self, origin: CameFrom | None) -> str | None:
         """Return the fingerprint of an array, if it can be looked up."""

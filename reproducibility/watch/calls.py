@@ -208,7 +208,7 @@ class Calls:
                 return origin
             given.tokens[place] = "deleted"  # the call itself will say so
             return "x"
-        self.shared.used(base, self.number)
+        self.shared.used(base, *self._files.place())
         given.fresh.append((place, base))
         return "e"
 

@@ -1,7 +1,8 @@
 """Arrays of JAX whose numbers lie in memory that NumPy can write to: was it overwritten?
 
 The rule: what such an array holds is looked at whenever it is used, when it goes, and at the end.
-If it changed, that is told with the line where it was put on the device and that of its last use.
+If it changed, that is told with the line where it was put on the device, that of its last use, and
+the call, which may have seen either.
 Chapter: docs/guide/any_script.md
 """
 
@@ -21,6 +22,7 @@ from .writing import Writing
 
 MEMORY_OVERWRITTEN = "NumPy overwrote the memory of a JAX array"
 WHOLE = 1 << 20  # bytes of an array that are looked at in full; of a larger one, pieces
+TOLD_OF_AN_ARRAY = 100  # times that an array was overwritten which are told
 PIECE = 1 << 14
 PIECES = 32
 
@@ -63,12 +65,13 @@ class SharedMemory:
         array.sum = array.checksum()
         self.arrays[name] = array
 
-    def used(self, base: Any, number: int) -> None:
-        """Look at an array that a call is given."""
+    def used(self, base: Any, number: int, thread: int = 0) -> None:
+        """Look at an array that a call is given: which of which thread."""
         array = self.arrays.get(id(base))
         if array is not None:
             self._look(array)
             array.use, array.number = lines_of_source(sys._getframe(1)), number
+            array.thread = thread
 
     def look_at_all(self) -> None:
         """Look at those that are left, for the last time."""
@@ -78,13 +81,16 @@ class SharedMemory:
     def _look(self, array: _SharedArray) -> None:
         try:
             before, array.sum = array.sum, array.checksum()
-            if before is None or array.sum is None or before == array.sum or array.told:
+            if before is None or array.sum is None or before == array.sum:
                 return
-            array.told = True
+            array.told += 1
+            if array.told > TOLD_OF_AN_ARRAY:
+                return
             places = [*array.put[:1], *array.use[:1]]
             lines = [[code.co_filename, line, code.co_name] for code, line in places]
             event: dict[str, Any] = {
                 "after": array.number,
+                "thread": array.thread,
                 "kind": "overwritten",
                 "what": MEMORY_OVERWRITTEN,
             }
@@ -104,7 +110,8 @@ class _SharedArray:
         self.use: tuple[Any, ...] = ()
         self.number = 0  # calls that its thread had made at its last use
         self.sum: int | None = None
-        self.told = False
+        self.thread = 0  # that thread
+        self.told = 0  # how often that was overwritten
         self.origin: Any = None  # which call had it first, if one did
 
     def checksum(self) -> int | None:

@@ -43,6 +43,11 @@ class ThreadFiles:
             found = self._local.file = self._of_this_thread()
         return found
 
+    def place(self) -> tuple[int, int]:
+        """Return the number of the call that comes next, and that of its file."""
+        file = self.mine()
+        return (0, 0) if file is None else (file.number, file.index)
+
     def is_of_function(self) -> bool:
         """Whether this thread is at a function of the host that a program calls."""
         return bool(getattr(self._local, "function", ""))

@@ -1,7 +1,10 @@
 """The report fits a screen, whatever was found, and begins with what matters most."""
 
+import dataclasses
+
 from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.inherited import Inherited
+from reproducibility.script.programs import ProgramDifference
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.report import report_of
 from reproducibility.script.twice import Twice
@@ -65,3 +68,15 @@ def test_what_may_be_found_is_a_note() -> None:
         found(left=["/w/a", "/w/b"])
     )
     assert "/w/a" not in report_of(found(left=["/w/a"], cause="clock", confirmed=True))
+
+
+def test_memory_that_is_shared_is_shown_with_its_line() -> None:
+    """A race on memory has the line where the two began to share it, beside that of the call."""
+    put, use = (SourceLine("/a/train.py", line, "main") for line in (41, 42))
+    why = ProgramDifference("memory", "NumPy overwrote the memory", (put, use))
+    one = dataclasses.replace(root(42, 3), kind="program", what=why.what, program_differs=why)
+    compared = Alignment([one], 5)
+    report = report_of(Twice("different", compared.reason, compared))
+    assert "NumPy overwrote the memory" in report
+    assert "shared with NumPy at /a/train.py:41" in report
+    assert "in the second run" not in report

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reproducibility import record
+from reproducibility import compare_records, record
 from reproducibility.script.reading import processes_of
 from reproducibility.watch import shared
 
@@ -52,7 +52,7 @@ def memory_of(buffer: np.ndarray) -> tuple[shared.SharedMemory, Told, jax.Array]
 @pytest.mark.parametrize("count", [64, shared.WHOLE])
 @pytest.mark.parametrize("ends_with", ["a use", "the array", "the record"])
 def test_an_overwrite_is_told(count: int, ends_with: str) -> None:
-    """It is found at the next use, when the array goes, or at the end; once for an array."""
+    """It is found at the next use, when the array goes, or at the end, with the call before."""
     buffer = aligned(count)
     memory, told, array = memory_of(buffer)
     memory.used(array, 4)
@@ -67,7 +67,8 @@ def test_an_overwrite_is_told(count: int, ends_with: str) -> None:
         gc.collect()
         assert memory.arrays == {}
     memory.look_at_all()
-    [event] = told.events
+    event, *again = told.events
+    assert [each["after"] for each in again] == [6] * (ends_with == "a use")
     assert (event["kind"], event["what"], event["after"]) == (
         "overwritten",
         shared.MEMORY_OVERWRITTEN,
@@ -115,4 +116,34 @@ def test_memory_of_something_else_is_looked_at_again(tmp_path: Path) -> None:
     (process,) = processes_of(tmp_path / "record")
     one, other = (call for thread in process.threads for call in thread.calls())
     assert one.values != other.values
-    assert [event.kind for event in process.events()] == ["overwritten"]
+    events = [(event.kind, event.thread, event.after) for event in process.events()]
+    assert events == [("overwritten", 1, 0)]
+
+
+def test_a_race_during_a_call(tmp_path: Path) -> None:
+    """What NumPy writes while a call runs is the memory's fault, with both lines, not XLA's."""
+
+    def run(place: Path, late: float) -> None:
+        buffer = aligned(64)
+
+        def slow(x: Any) -> Any:
+            buffer[:] = late  # another thread's work, at a moment that is certain
+            return np.zeros((), np.float32)
+
+        @jax.jit
+        def program(x: Any, y: Any) -> Any:
+            zero = jax.pure_callback(slow, jax.ShapeDtypeStruct((), np.float32), y)
+            return (jax.lax.optimization_barrier((x, zero))[0] + zero).sum()
+
+        with record(place):
+            x = jax.device_put(buffer)
+            program(x, np.float32(1)).block_until_ready()
+
+    run(tmp_path / "a", 1.0)
+    run(tmp_path / "b", 2.0)
+    (root,) = compare_records(tmp_path / "a", tmp_path / "b").roots
+    why = root.program_differs
+    assert why is not None
+    assert (root.kind, why.kind) == ("program", "memory")
+    lines = [line.function for line in why.lines]
+    assert lines == ["run", "run"]
