@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording lint bench chaos faults lock clean
+.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording lint bench chaos faults versions lock clean
 BIN := .venv/bin
 HOST ?= 127.0.0.1:8000
 
@@ -65,6 +65,9 @@ FAULTS ?= --table docs/reference/planted_faults.md
 faults: setup    ## Plant faults in scripts, see whether `twice` and `interrupt` name them: hours.
 	@tools/faults.sh
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+versions: setup  ## Try the recorder in each version of Python and JAX that is here: an hour.
+	@. tools/index.sh && $(BIN)/python -m tests.versions $(VERSIONS)
 
 recording: setup ## Record the terminal session of the home page again, and draw it.
 	$(BIN)/python -m tools.session
