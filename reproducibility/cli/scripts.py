@@ -172,7 +172,8 @@ class SweepCommand:
     quick: bool = False
     """Change only the four that matter most often: hash, listing, entropy, clock."""
     only: Annotated[str, named("only", "NAME,...")] = ""
-    """Change only these, such as hash,blas-threads; the first column of the table has the names."""
+    """Change only these, such as hash,blas-threads or the name of a variable; a wrong name lists
+    all."""
     machine: bool = False
     """Change the instruction set and flags of the compiler too. They belong to the machine, and
     change the bits of nearly every script."""

@@ -47,7 +47,8 @@ class ChangedRuns:
         self.cache = folders / "cache"
         self.runs, self.seconds, self.longest = 0, 0.0, 0.0
         self.wrote: dict[str, dict[str, Contents]] = {}
-        self.made: list[Path] = []  # files that the first run made; a run finds none of them
+        # What a run finds in files that a run before it wrote; None for no such file.
+        self.files: dict[Path, bytes | None] = {}
         self.left = False  # whether a run left something in the folder for temporary files
 
     @property
@@ -113,8 +114,11 @@ class ChangedRuns:
         for folder in (self._dir, *([] if keep_temporary else [self._tmp])):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for file in self.made:
-            file.unlink(missing_ok=True)
+        for file, data in self.files.items():
+            if data is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.write_bytes(data)
 
     def _held(self, change: Change, *, filled: bool) -> dict[str, str | None]:
         """Return the variables that hold what can be held, but for the change."""

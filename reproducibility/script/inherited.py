@@ -82,6 +82,17 @@ def is_made_by(name: str, record: Path) -> bool:
     return bool(mine) and mine[0] == "writes" and Path(name).is_file()
 
 
+def is_written_by(name: str, record: Path) -> bool:
+    """Whether a run wrote a file that is there.
+
+    Args:
+        name: the file.
+        record: that of the run.
+    """
+    kinds = {event.kind for event in _events(record) if event.what == name}
+    return bool(kinds & set(WRITES)) and Path(name).is_file()
+
+
 def files_left(first: Path, own: Sequence[str]) -> list[str]:
     """Return the files that the first run wrote where the second one may find them.
 

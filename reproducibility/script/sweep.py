@@ -29,7 +29,12 @@ from reproducibility.script.hidden import (
     is_variable,
 )
 from reproducibility.script.hidden_table import hidden_inputs
-from reproducibility.script.inherited import Inherited, is_made_by, look_for_inherited
+from reproducibility.script.inherited import (
+    Inherited,
+    is_made_by,
+    is_written_by,
+    look_for_inherited,
+)
 from reproducibility.script.printed import printed_remark
 from reproducibility.script.reading import processes_of
 from reproducibility.script.screen import Screen, in_words
@@ -213,28 +218,35 @@ class _Sweeping:
         return ""
 
     def _left_by_the_first(self, name: str) -> Inherited | None:
-        """Return what a run finds only because the first one made it."""
+        """Return what a run finds only because the first one wrote it."""
         times = (self._finished.began, self._finished.ended)
         first = self._runs.record(self._base)
         left = look_for_inherited(first, self._runs.record(name), times, listings=True)
-        made = left is not None and is_made_by(left.name, first)
-        return left if made else None
+        if left is None or Path(left.name) in self._runs.files:
+            return None
+        return left if is_written_by(left.name, first) else None
 
     def _without_what_was_left(self, left: Inherited | None, compared: Alignment) -> bool:
-        """Take away what the first run has made, and blame it if the base run repeats then."""
+        """Hold what the first run has left, and blame it if the base run repeats then."""
         first, tried = left, 0
         while left is not None and tried < MOST_LEFT:
             tried += 1
-            self._runs.made.append(Path(left.name))
-            name = f"base-without-{tried}"
-            self._screen.say(f"Base run once more, without {left.name}, which the first one made.")
+            name, file = f"base-held-{tried}", Path(left.name)
+            made = is_made_by(left.name, self._runs.record(self._base))
+            self._runs.files[file] = None if made else file.read_bytes()
+            how = "without" if made else "each time with"
+            self._screen.say(f"Base run once more, {how} {file}.")
             again = self._runs.one(name, calls=self.reached)
+            if not made:  # the first run found another one, which is gone
+                self._base, self._finished = name, again
+                name = f"{name}-again"
+                again = self._runs.one(name, calls=self.reached)
             if self._beside_base(name).verdict == "same" and not again.code:
                 break
             left = self._left_by_the_first(name)
         if left is None or first is None or tried == MOST_LEFT:
             return False
-        row = Row(LEFT, "what an earlier run left", "different", "a file that it made")
+        row = Row(LEFT, "what an earlier run left", "different", "a file that it wrote")
         row.pin = f"give each run its own folder, or delete {first.name}"
         row.root = compared.roots[0] if compared.roots else None
         row.roots = len(compared.roots)

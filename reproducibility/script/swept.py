@@ -7,6 +7,7 @@ Chapter: docs/guide/hidden_inputs.md
 
 from __future__ import annotations
 
+import linecache
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from reproducibility.errors import ExitCode
 from reproducibility.script.diverging import RecordVerdict, Root
 from reproducibility.script.reading import SourceLine
-from reproducibility.script.report import line_and_text, report_of
+from reproducibility.script.report import COLUMNS, report_of
 from reproducibility.script.twice import Twice
 
 type SweepResult = Literal["different", "same", "set by the script", "cannot be told", "left out"]
@@ -133,6 +134,7 @@ def report_of_sweep(found: Sweep) -> str:
     lines += _remarks_of_rows(found)
     lines += [found.reason] if found.of("different") else []
     for row in found.of("different"):
+        lines += [f"    {_with_text(row.line)}"] * (row.line is not None)
         lines.append(f"    {row.called}: {row.pin}")
     if same := found.of("same"):
         lines.append(f"It does not depend on {_enumerated([row.called for row in same])}.")
@@ -186,6 +188,14 @@ def _with_line(row: Row) -> str:
     return row.called
 
 
+def _with_text(line: SourceLine | None) -> str:
+    """Return a line with what stands in it."""
+    if line is None:
+        return ""
+    text = linecache.getline(line.file, line.line).strip()
+    return f"{_near_place(line)}: {text}"[:COLUMNS] if text else _near_place(line)
+
+
 def _near_place(line: SourceLine) -> str:
     file = os.path.relpath(line.file) if os.path.isabs(line.file) else line.file
     return f"{min(file, line.file, key=len)}:{line.line}"
@@ -193,12 +203,3 @@ def _near_place(line: SourceLine) -> str:
 
 def _enumerated(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def lines_of(found: Sweep) -> list[str]:
-    """Return the lines of source that ask for what matters, as they are written.
-
-    Args:
-        found: what `sweep` returned.
-    """
-    return [line_and_text(row.line) for row in found.of("different") if row.line]

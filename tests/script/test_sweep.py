@@ -19,8 +19,9 @@ from reproducibility.script.changing import ChangedRuns
 from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.hidden import Change, Hidden, Surroundings, script_in
 from reproducibility.script.hidden_table import hidden_inputs
+from reproducibility.script.inherited import Inherited
 from reproducibility.script.mirror import mirror
-from reproducibility.script.reading import SourceLine
+from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.screen import Screen
 from reproducibility.script.start import Finished
 from reproducibility.script.swept import Row, Sweep, report_of_sweep
@@ -42,6 +43,7 @@ class Simulated:
         self.runs, self.seconds, self.longest, self.own = 0, 0.0, 0.0, list[str]()
         self.wrote: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
+        self.files: dict[Path, bytes | None] = {}
         self.left = False
 
     def one(self, name: str, change: Change | None = None, **limits: object) -> Finished:
@@ -147,6 +149,31 @@ def test_a_base_that_does_not_repeat_blames_nothing(monkeypatch: pytest.MonkeyPa
     found = sweep_of(lambda _, chance: chance.random(), [SALT], monkeypatch)
     assert (found.verdict, found.rows) == ("cannot be told", [])
     assert "does not come to the same" in found.reason
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("repeats", [True, False])
+def test_what_an_earlier_run_left_is_blamed_if_it_repeats_without(
+    made: bool, repeats: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that the first run wrote matters if the base run repeats once that is held."""
+    runs = Simulated(lambda *_: 0)
+    runs.outcome = lambda *_: runs.runs * (not runs.files or not repeats) * (runs.runs > 1)
+    cache = tmp_path / "cache.npz"
+    cache.write_bytes(b"of a run")
+    left = Inherited("reads", Event(3, "reads", str(cache), (LINE,)), str(cache))
+    monkeypatch.setattr(sweeping, "compare_records", runs.compare)
+    monkeypatch.setattr(sweeping, "processes_of", runs.processes)
+    monkeypatch.setattr(sweeping, "hidden_inputs", lambda around: [])
+    monkeypatch.setattr(sweeping, "variables_read", lambda record: [])
+    monkeypatch.setattr(sweeping, "is_made_by", lambda *_: made)
+    monkeypatch.setattr(sweeping, "is_written_by", lambda *_: True)
+    monkeypatch.setattr(sweeping, "look_for_inherited", lambda *_, **__: left)
+    search: Any = sweeping._Sweeping(runs, Screen(None), ["python"], {})  # type: ignore[arg-type]
+    found: Sweep = search.sweep(lambda _: True, 0, 0)
+    assert [row.name for row in found.rows] == (["left"] if repeats else [])
+    assert found.verdict == ("different" if repeats else "cannot be told")
+    assert list(runs.files.values()) == [None if made else b"of a run"]
 
 
 def test_what_was_not_changed_is_not_called_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
