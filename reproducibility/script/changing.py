@@ -182,3 +182,13 @@ class ChangedRuns:
 def _absolute(word: str) -> str:
     """Return a word of a command as it is understood elsewhere."""
     return os.path.abspath(word) if os.path.exists(word) else word
+
+
+def how_it_ended(run: Finished) -> str:
+    """Return the exit code of a run and its last words.
+
+    Args:
+        run: one that failed.
+    """
+    how = f"exit code {run.code}" if run.code >= 0 else f"killed by signal {-run.code}"
+    return f"{how}, {run.last_words!r}"

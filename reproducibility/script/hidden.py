@@ -112,3 +112,19 @@ def is_variable(name: str) -> bool:
         name: the name.
     """
     return name.isidentifier() and name == name.upper()
+
+
+def is_wanted(hidden: Hidden, *, only: Sequence[str], quick: bool, machine: bool) -> bool:
+    """Whether a hidden input is changed.
+
+    Args:
+        hidden: the input.
+        only: names of those that are changed; empty for all.
+        quick: whether only the most frequent ones are.
+        machine: whether those that belong to the machine are, too.
+    """
+    if only:
+        return hidden.name in only
+    if hidden.group == "machine":
+        return machine
+    return hidden.quick or not quick

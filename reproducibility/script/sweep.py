@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ConfigError
 from reproducibility.script.align import compare_records
 from reproducibility.script.asking import asked_in, asks, variables_read
-from reproducibility.script.changing import ChangedRuns
+from reproducibility.script.changing import ChangedRuns, how_it_ended
 from reproducibility.script.diverging import Alignment
 from reproducibility.script.hidden import (
     Change,
@@ -27,6 +28,7 @@ from reproducibility.script.hidden import (
     Surroundings,
     is_another_row,
     is_variable,
+    is_wanted,
 )
 from reproducibility.script.hidden_table import hidden_inputs
 from reproducibility.script.inherited import (
@@ -95,7 +97,7 @@ def sweep(
         runs = ChangedRuns(command, keep, folders, variables or {}, screen)
         search = _Sweeping(runs, screen, command, variables or {})
         search.named = [name for name in only if is_variable(name)]
-        wanted = _Wanted(tuple(only), quick, machine)
+        wanted = partial(is_wanted, only=only, quick=quick, machine=machine)
         found = search.sweep(wanted, calls, seconds)
         if found.problem and search.repeats is False:
             screen.say("The base run does not repeat, so two runs with nothing held are compared.")
@@ -132,20 +134,6 @@ def _surroundings_before(command: Sequence[str]) -> Surroundings:
 def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-class _Wanted:
-    """Which hidden inputs are changed."""
-
-    def __init__(self, only: tuple[str, ...], quick: bool, machine: bool) -> None:
-        self._only, self._quick, self._machine = only, quick, machine
-
-    def __call__(self, hidden: Hidden) -> bool:
-        if self._only:
-            return hidden.name in self._only
-        if hidden.group == "machine":
-            return self._machine
-        return hidden.quick or not self._quick
 
 
 class _Sweeping:
@@ -189,7 +177,7 @@ class _Sweeping:
         self._screen.say(f"Base run 1 of {BASE}, with all held that can be{until}.")
         self._finished = self._runs.one(self._base, calls=calls, seconds=seconds)
         if self._finished.code:
-            return f"the script fails with all held that can be: {_how_it_ended(self._finished)}"
+            return f"the script fails with all held that can be: {how_it_ended(self._finished)}"
         if not self._runs.has_record(self._base):
             return "the command starts no Python, or one with -E, -I or -S"
         processes = processes_of(self._runs.record(self._base))
@@ -307,7 +295,7 @@ class _Sweeping:
         if finished.stopped:
             return replace(row, result="cannot be told", why="it did not end, and was ended")
         if finished.code and change.may_fail:
-            return replace(row, result="same", remark=f"it fails: {_how_it_ended(finished)}")
+            return replace(row, result="same", remark=f"it fails: {how_it_ended(finished)}")
         if compared.roots or finished.code:
             return self._confirmed(row, hidden, change, name, finished, compared)
         if self._is_undone(change, name):
@@ -336,7 +324,7 @@ class _Sweeping:
         self._runs.one(base, calls=calls)
         if self._beside_base(base).verdict == "different":
             return replace(row, result="cannot be told", why=CHANCE)
-        why = _how_it_ended(finished) if finished.code else ""
+        why = how_it_ended(finished) if finished.code else ""
         line = asked_in(hidden, root, self._runs.record(self._base))
         row = replace(row, result="different", why=why, root=root, line=line)
         row.programs = tuple(dict.fromkeys(each.program for each in compared.roots))
@@ -387,8 +375,3 @@ def _blame_nothing_beside_chance(found: Sweep, timing: set[str]) -> None:
         for row in found.of("different"):
             if row.name != LEFT:
                 row.result, row.why = "cannot be told", CHANCE
-
-
-def _how_it_ended(run: Finished) -> str:
-    how = f"exit code {run.code}" if run.code >= 0 else f"killed by signal {-run.code}"
-    return f"{how}, {run.last_words!r}"
