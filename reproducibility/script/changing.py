@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from reproducibility.script.align import compare_records
 from reproducibility.script.cause import variables_that_hold
+from reproducibility.script.diverging import Alignment
 from reproducibility.script.growing import CountedCalls
 from reproducibility.script.hidden import HELD, Change, script_in
 from reproducibility.script.mirror import mirror
@@ -63,6 +65,12 @@ class ChangedRuns:
     def has_record(self, name: str) -> bool:
         """Whether a Python was recorded in a run."""
         return any(self.record(name).glob("process-*"))
+
+    def beside(self, base: str, name: str) -> Alignment:
+        """Compare a run with another by what they computed; nothing is told of one not recorded."""
+        if not (self.has_record(base) and self.has_record(name)):
+            return Alignment(problems=["nothing was recorded of a run: it may have been killed"])
+        return compare_records(self.record(base), self.record(name), texts=False)
 
     def one(
         self,

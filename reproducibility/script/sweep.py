@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ConfigError
-from reproducibility.script.align import compare_records
 from reproducibility.script.asking import asked_in, asks, variables_read
 from reproducibility.script.changing import ChangedRuns, how_it_ended
 from reproducibility.script.diverging import Alignment
@@ -242,8 +241,8 @@ class _Sweeping:
         self._found.rows.append(row)
         return True
 
-    def _beside_base(self, name: str, *, texts: bool = False) -> Alignment:
-        return compare_records(self._runs.record(self._base), self._runs.record(name), texts=texts)
+    def _beside_base(self, name: str) -> Alignment:
+        return self._runs.beside(self._base, name)
 
     def _surroundings(self) -> Surroundings:
         """Return what is known once the base run has ended."""
@@ -318,11 +317,11 @@ class _Sweeping:
         calls = self.reached if finished.code or root is None else root.call + 1
         if root is not None and root.kind == "end":
             calls = self.reached
-        if not self._differs_again(hidden, change, name, calls):
+        if not self._differs_again(hidden, change, name, calls, finished.code):
             return replace(row, result="cannot be told", why=CHANCE)
         base = f"{name}-base"
         self._runs.one(base, calls=calls)
-        if self._beside_base(base).verdict == "different":
+        if self._beside_base(base).verdict != "same":
             return replace(row, result="cannot be told", why=CHANCE)
         why = how_it_ended(finished) if finished.code else ""
         line = asked_in(hidden, root, self._runs.record(self._base))
@@ -330,13 +329,15 @@ class _Sweeping:
         row.programs = tuple(dict.fromkeys(each.program for each in compared.roots))
         return replace(row, roots=len(compared.roots))
 
-    def _differs_again(self, hidden: Hidden, change: Change, name: str, calls: int) -> bool:
+    def _differs_again(
+        self, hidden: Hidden, change: Change, name: str, calls: int, code: int
+    ) -> bool:
         """Whether more runs of a change differ from the base run, too."""
         agreed = 0
         for place in range(1, (REPEATS_OF_TIMING if hidden.timing else REPEATS) + 1):
             again = f"{name}-again-{place}"
             finished = self._runs.one(again, change, calls=calls)
-            differs = bool(self._beside_base(again).roots or finished.code)
+            differs = bool(self._beside_base(again).roots or code) and finished.code == code
             if differs and hidden.timing:
                 return True
             agreed += not differs

@@ -64,9 +64,9 @@ class Simulated:
         """Whether it was recorded."""
         return True
 
-    def compare(self, one: Path, other: Path, *, texts: bool = True) -> Alignment:
+    def beside(self, base: str, name: str) -> Alignment:
         """Compare two of them."""
-        differ = self.found[one.name] != self.found[other.name]
+        differ = self.found[base] != self.found[name]
         return Alignment([ROOT] if differ else [], calls=5)
 
     def processes(self, record: Path) -> list[Any]:
@@ -94,7 +94,6 @@ def sweep_of(
         Hidden(f"row {n}", f"row {n}", "pin it", (each,), timing="timing" in each.hold)
         for n, each in enumerate(changes)
     ]
-    monkeypatch.setattr(sweeping, "compare_records", runs.compare)
     monkeypatch.setattr(sweeping, "processes_of", runs.processes)
     monkeypatch.setattr(sweeping, "hidden_inputs", lambda around: rows)
     monkeypatch.setattr(sweeping, "variables_read", lambda record: [])
@@ -162,7 +161,6 @@ def test_what_an_earlier_run_left_is_blamed_if_it_repeats_without(
     cache = tmp_path / "cache.npz"
     cache.write_bytes(b"of a run")
     left = Inherited("reads", Event(3, "reads", str(cache), (LINE,)), str(cache))
-    monkeypatch.setattr(sweeping, "compare_records", runs.compare)
     monkeypatch.setattr(sweeping, "processes_of", runs.processes)
     monkeypatch.setattr(sweeping, "hidden_inputs", lambda around: [])
     monkeypatch.setattr(sweeping, "variables_read", lambda record: [])
