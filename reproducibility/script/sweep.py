@@ -332,18 +332,16 @@ class _Sweeping:
     def _differs_again(
         self, hidden: Hidden, change: Change, name: str, calls: int, code: int
     ) -> bool:
-        """Whether more runs of a change differ from the base run, too."""
-        agreed = 0
-        for place in range(1, (REPEATS_OF_TIMING if hidden.timing else REPEATS) + 1):
-            again = f"{name}-again-{place}"
+        """Whether more runs of a change differ from the base run, too, and end as the first did."""
+
+        def differs(again: str) -> bool:
             finished = self._runs.one(again, change, calls=calls)
-            differs = bool(self._beside_base(again).roots or code) and finished.code == code
-            if differs and hidden.timing:
-                return True
-            agreed += not differs
-            if agreed and not hidden.timing:
-                return False
-        return not agreed
+            return finished.code == code and bool(self._beside_base(again).roots or code)
+
+        names = (
+            f"{name}-again-{n}" for n in range(REPEATS_OF_TIMING if hidden.timing else REPEATS)
+        )
+        return any(map(differs, names)) if hidden.timing else all(map(differs, names))
 
     def _is_undone(self, change: Change, name: str) -> bool:
         """Whether the script itself has set what was changed, so that nothing was."""
