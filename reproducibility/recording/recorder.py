@@ -28,7 +28,7 @@ from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
 from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
 from reproducibility.recording.writer import Writer
 from reproducibility.same.fingerprint import combine, leaf_fingerprints
-from reproducibility.same.leaves import BITS, is_numpy
+from reproducibility.same.leaves import BITS, is_numpy, may_share_memory, private_copies
 
 FEW_LEAVES = 16  # leaves of the parameters, up to which "auto" records each
 STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
@@ -221,7 +221,10 @@ class Recorder(AbstractContextManager["Recorder"]):
             self.level = _level_for(jax.eval_shape(self._view or dict, **stages))
         # The bits of the loss too: the loop may donate it before it is fetched.
         on_device = loss if isinstance(loss, jax.Array) else None
+        (stages, on_device), wait = _as_of_now((stages, on_device))
         entry: _StepFingerprints = _step_program(self.level, self._view)(stages, on_device, wide)
+        if wait:
+            entry.words.block_until_ready()
         for stage, names in entry.leaves:
             if self._leaves.setdefault(stage, names) != names:
                 raise LeafError(
@@ -244,6 +247,8 @@ class Recorder(AbstractContextManager["Recorder"]):
     def _write(self, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:
         """Fetch fingerprints and write their lines, in the background."""
         try:
+            for step, _, entry in steps:
+                _refuse_other_copies(step, entry, self.level)
             fetched = jax.device_get([entry for _, _, entry in steps])
             lines = [self._line(*step[:2], got) for step, got in zip(steps, fetched, strict=True)]
             if self._writer and not self._failed:
@@ -334,6 +339,47 @@ def _loses_bits(leaf: Any) -> bool:
     with np.errstate(all="ignore"):
         back = np.asarray(leaf).astype(narrow).astype(leaf.dtype)
     return back.tobytes() != np.asarray(leaf).tobytes()
+
+
+def _as_of_now(tree: PyTree) -> tuple[PyTree, bool]:
+    """Return a tree whose values are those of the call, and whether its reader must be waited for.
+
+    JAX may read memory that it shares with NumPy later, when the loop has written something else
+    into it. What is still being computed shares none; what is there already may.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    numbers = [n for n, leaf in enumerate(leaves) if may_share_memory(leaf)]
+    pending: list[bool] = [not getattr(leaf, "is_ready", lambda: True)() for leaf in leaves]
+    ready = [n for n in numbers if not pending[n]]
+    if not any(pending):
+        return tree, bool(numbers)  # nothing to wait for but the reader itself
+    for number, copy in zip(ready, private_copies([leaves[n] for n in ready]), strict=True):
+        leaves[number] = copy
+    return jax.tree.unflatten(structure, leaves), False
+
+
+def _refuse_other_copies(step: int, entry: _StepFingerprints, level: str) -> None:
+    """Refuse a step of which the copies on several devices have other fingerprints.
+
+    Each device computes them from the copy that it has.
+    """
+    kept: dict[str, Any] = {}
+    for shard in entry.words.addressable_shards if entry.words.sharding.num_devices > 1 else ():
+        words = np.asarray(shard.data)
+        first, device = kept.setdefault(str(shard.index), (words, shard.device))
+        differ = np.flatnonzero((words != first).any(axis=-1))
+        if differ.size:
+            names = [stage for stage, _ in entry.leaves]
+            if level == "leaf":
+                names = [f"leaf {leaf} of {stage}" for stage, many in entry.leaves for leaf in many]
+            raise LeafError(
+                "record",
+                [*names, "the loss"][differ[0]],
+                step=step,
+                expected="copies with the same bits on all devices",
+                got=f"other bits on {shard.device} than on {device}",
+                do="Add or average over the devices where the program forgot to (psum, pmean).",
+            )
 
 
 def _warn_of_lost_steps(path: Path, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:

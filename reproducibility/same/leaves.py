@@ -334,11 +334,14 @@ def check_on_device(path: LeafPath, leaf: Any) -> None:
         leaf: Anything; a traced value, or an array that no process sees whole, is none to refuse.
 
     Raises:
-        LeafError: It is no array, or of a dtype that has no digest.
+        LeafError: It is no array, or of a dtype that has no digest; or its copies on several
+            devices differ, outside of `jit`.
     """
     refusal = _dtype_refusal(leaf) if is_array(leaf) else _value_refusal(leaf)
     if refusal:
         raise leaf_error("fingerprint", path, refusal)
+    if not isinstance(leaf, jax.core.Tracer):
+        check_copies("fingerprint", path, leaf)
 
 
 def described_leaves(tree: PyTree) -> dict[str, Any]:
@@ -450,7 +453,7 @@ def private_copies(leaves: Sequence[Any]) -> list[Any]:
         NumPy arrays of NumPy leaves, JAX arrays of others, as they lie.
     """
     copies = [np.array(leaf) if is_numpy(leaf) else leaf for leaf in leaves]
-    shared = [number for number, leaf in enumerate(leaves) if _may_share_memory(leaf)]
+    shared = [number for number, leaf in enumerate(leaves) if may_share_memory(leaf)]
     whole = [number for number in shared if leaves[number].is_fully_addressable]
     for number in sorted({*shared} - {*whole}):  # of several processes
         copies[number] = jnp.copy(leaves[number])
@@ -463,8 +466,16 @@ def private_copies(leaves: Sequence[Any]) -> list[Any]:
     return copies
 
 
-def _may_share_memory(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and next(iter(leaf.devices())).platform == "cpu"
+def may_share_memory(leaf: Any) -> bool:
+    """Say whether a JAX array may lie in memory that NumPy writes to.
+
+    Args:
+        leaf: Anything.
+    """
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return False
+    device: Any = next(iter(leaf.sharding.device_set))
+    return bool(device.platform == "cpu")
 
 
 def on_host(leaf: Any) -> Any:

@@ -48,6 +48,7 @@ from reproducibility.recording.lines import STAGES
 from reproducibility.recording.recorder import STEPS_AT_ONCE
 from reproducibility.reference.loop import run_attempt
 from reproducibility.same.leaves import named_leaves, path_string
+from tests.storage.test_checkpoint import aligned
 
 Small = Callable[..., TrainConfig]
 Tree = Any
@@ -720,6 +721,29 @@ def test_a_numpy_buffer_that_is_filled_again(tmp_path: Path) -> None:
                 buffer[:] = step
                 recorder.record(step, batch={"x": buffer})
     assert len({file.read_bytes() for file in files}) == 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_memory_that_is_shared(tmp_path: Path, busy: bool) -> None:
+    """What is written into memory that a JAX array shares, after `record`, is not recorded.
+
+    Whether the device is idle then, or what else is recorded is still being computed.
+    """
+    buffer = aligned(2**20)
+    shared = jax.device_put(buffer, jax.devices()[0])
+    slow = jax.jit(lambda x: jax.lax.fori_loop(0, 20, lambda _, y: jnp.sin(y), x))
+    assert shared.unsafe_buffer_pointer() == buffer.ctypes.data
+    with Recorder(tmp_path / "ledger", level="leaf") as recorder:
+        for step in range(3):
+            buffer[:] = step
+            params = slow(jnp.ones(2**20)) if busy else np.ones(3)
+            recorder.record(step, batch=shared, params=params)
+        buffer[:] = -1.0
+    lines = [json.loads(line) for line in (tmp_path / "ledger").read_text().splitlines()]
+    assert [line["batch"] for line in lines if isinstance(line.get("batch"), str)] == [
+        fingerprint_text(leaf_fingerprints(np.full(2**20, step, np.float32))["."])
+        for step in range(3)
+    ]
 
 
 def test_what_is_recorded_after_the_end_is_refused(tmp_path: Path) -> None:

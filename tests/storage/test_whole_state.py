@@ -211,7 +211,7 @@ ON_EIGHT = """
 import sys, threading
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from reproducibility import CheckpointStore, LeafError, tree_digest
+from reproducibility import CheckpointStore, LeafError, Recorder, fingerprint, tree_digest
 mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b"))
 raw = np.zeros(4 * 2**16 + 64, np.uint8)
 begin = -raw.ctypes.data % 64
@@ -242,11 +242,27 @@ with CheckpointStore(sys.argv[1]) as store:
         store.save(1, {"w": wrong})
     except LeafError as error:
         print(error.got, store.steps())
+with Recorder(sys.argv[1] + "/ledger.jsonl", level="leaf") as recorder:
+    recorder.record(1, params={"v": restored["whole"], "w": restored["rows"]})
+    recorder.flush().result()
+    recorder.record(2, params={"v": restored["whole"], "w": wrong})
+    try:
+        recorder.flush().result()
+    except LeafError as error:
+        print(error.thing, error.step, error.got)
+    recorder._failed = None
+try:
+    fingerprint({"w": wrong})
+except LeafError as error:
+    print(error.path, error.got)
 """
 
 
 def test_on_eight_devices(tmp_path: Path) -> None:
-    """On eight devices: saved as it was at the call, restored as it lay; copies may not differ."""
+    """On eight devices: saved as it was at the call, restored as it lay; copies may not differ.
+
+    That is also what the recorder and the fingerprint say of copies, with leaf and devices.
+    """
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT, str(tmp_path)],
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
@@ -258,4 +274,6 @@ def test_on_eight_devices(tmp_path: Path) -> None:
         "True True",
         "True",
         "other bits on cpu:5 than on cpu:0 [0]",
+        "leaf w of params 2 other bits on cpu:5 than on cpu:0",
+        "w other bits on cpu:5 than on cpu:0",
     ], done.stderr[-2000:]
