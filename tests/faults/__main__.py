@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults import attempt as trying
 from tests.faults.attempt import Attempt
-from tests.faults.hidden import has_names
+from tests.faults.hidden import is_quick
 from tests.faults.judge import FATAL
 from tests.faults.planted import (
     KINDS,
@@ -129,7 +129,7 @@ def _runs_with_the_tests(script: str) -> bool:
 
 def _is_steady(fault: Fault) -> bool:
     if isinstance(fault, HiddenFault):
-        return has_names(fault)
+        return is_quick(fault)
     return not isinstance(fault, Planted) or set(fault.causes) <= STEADY
 
 

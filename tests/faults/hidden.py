@@ -103,12 +103,21 @@ def has_names(fault: HiddenFault) -> bool:
     return not set(fault.depends_on) & {"environment variable", "cache", "other"}
 
 
+def is_quick(fault: HiddenFault) -> bool:
+    """Whether a fault is swept over one row, so that a sample may hold it."""
+    return has_names(fault) and len(_own(fault)) == 1
+
+
+def _own(fault: HiddenFault) -> set[str]:
+    """Return the rows of what a fault depends on."""
+    return {row for row in ROWS if set(ROWS[row]) & set(fault.depends_on)}
+
+
 def _rows(fault: HiddenFault, *, alone: bool) -> set[str]:
     """Return the rows that a fault is swept over; none are all."""
     if not has_names(fault):
         return set()
-    own = {row for row in ROWS if set(ROWS[row]) & set(fault.depends_on)}
-    return own if alone else own | set(QUICK)
+    return _own(fault) | (set() if alone else set(QUICK))
 
 
 def _swept(item: Item, python: Path, only: set[str]) -> tuple[dict[str, Any] | None, str]:

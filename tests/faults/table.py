@@ -72,12 +72,23 @@ def _tables(results: Results, kind: Kind) -> str:
     by_script = _by(counted, known, "script", lambda f: f"`{_short(f.script)}`")
     return "\n\n".join(
         [
+            *([] if kind == "twice" else [_tried(kind, results)]),
             _summary(counted, results),
             f"{_heading(kind, 'By cause')}\n\n{by_cause}",
             f"{_heading(kind, 'By script')}\n\n{by_script}",
             f"{_heading(kind, 'What was not right')}\n\n{_not_right(faults, known)}",
             f"{_heading(kind, 'Clean scripts')}\n\n{_clean(results['scripts'], kind)}",
         ]
+    )
+
+
+def _tried(kind: Kind, results: Results) -> str:
+    """Say how much of a kind was tried: what was not is in no table."""
+    faults = [fault.id in results["faults"] for fault in all_faults(kind)]
+    clean = [c.id in results["scripts"] for s in script_names(kind) for c in clean_of(s)]
+    return (
+        f"Tried were {sum(faults)} of {len(faults)} planted faults, and {sum(clean)} of"
+        f" {len(clean)} clean scripts. What was not tried yet is in no table."
     )
 
 
