@@ -22,6 +22,7 @@ NIGHTLY = "nightly"
 NIGHTLY_WHEELS = os.environ.get("JAX_NIGHTLY_INDEX", "")  # where the wheels of the night lie
 ENVIRONMENTS = Path("build/versions")
 BATTERY = Path(__file__).with_name("battery.py")
+NO_SUCH = "No solution found"  # what uv says of a JAX that is not made for a Python
 PATIENCE = 900  # seconds for a run of the battery
 
 
@@ -43,10 +44,10 @@ def tried(python: str, jax: str) -> str:
     if interpreter is None:
         return "not here: no such Python"
     executable = ENVIRONMENTS / f"{python}-{jax}" / "bin" / "python"
-    if not has_jax(interpreter, executable, jax):
-        return "not made for this Python"
     with tempfile.TemporaryDirectory() as folder:
         try:
+            if not has_jax(interpreter, executable, jax):
+                return "not made for this Python"
             return "; ".join(faults_of(executable, Path(folder))) or "well"
         except (OSError, subprocess.SubprocessError, ReproducibilityError) as error:
             return f"{type(error).__name__}: {str(error)[:200]}"
@@ -64,8 +65,10 @@ def has_jax(interpreter: Path, executable: Path, jax: str) -> bool:
     if jax == NIGHTLY:
         packages = ["jax", "--prerelease", "allow", "--extra-index-url", NIGHTLY_WHEELS]
     install = [*uv, "pip", "install", "--python", str(executable), *packages]
-    if subprocess.run(install, capture_output=True, check=False).returncode:
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if NO_SUCH in done.stderr:  # any other failure, as of the network, is a fault
         return False
+    done.check_returncode()
     (environment / "made").touch()
     return True
 
