@@ -126,6 +126,28 @@ def test_the_order_of_callbacks(recorded: Callable[..., Alignment]) -> None:
     assert recorded(lambda: run([1.0, 2.0]), lambda: run([2.0, 3.0])).verdict == "different"
 
 
+def test_what_is_made_of_the_order_of_callbacks(recorded: Callable[..., Alignment]) -> None:
+    """Where the same came in another order, what the script takes of it may differ: never the
+    same."""
+    numbers: list[float] = []
+    kept: list[Any] = []
+
+    def host(x: Any) -> None:
+        kept.append(twice(np.float32(numbers.pop())))
+
+    program = jax.jit(lambda x: jax.debug.callback(host, x))
+
+    def run(order: list[float]) -> None:
+        numbers[:] = order
+        for _ in range(2):
+            program(np.float32(0))
+            jax.effects_barrier()
+        twice(kept[-1])
+
+    found = recorded(lambda: run([1.0, 2.0]), lambda: run([2.0, 1.0]))
+    assert (found.verdict, found.roots) == ("cannot be told", [])
+
+
 def test_threads_that_python_has_not_started(recorded: Callable[..., Alignment]) -> None:
     """Nobody knows what begins a thread of XLA or of a library; its calls are counted."""
     done = threading.Event()
