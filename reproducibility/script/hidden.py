@@ -128,3 +128,13 @@ def is_wanted(hidden: Hidden, *, only: Sequence[str], quick: bool, machine: bool
     if hidden.group == "machine":
         return machine
     return hidden.quick or not quick
+
+
+def shown_together(changes: Sequence[Change]) -> str:
+    """Return what an input was changed to, in all ways that were tried.
+
+    Args:
+        changes: the ways.
+    """
+    more = len(changes) - 1
+    return changes[0].shown + f", and {more} more" * (more > 0) if changes else ""

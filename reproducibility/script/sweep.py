@@ -28,6 +28,7 @@ from reproducibility.script.hidden import (
     is_another_row,
     is_variable,
     is_wanted,
+    shown_together,
 )
 from reproducibility.script.hidden_table import hidden_inputs
 from reproducibility.script.inherited import (
@@ -284,7 +285,8 @@ class _Sweeping:
             if row.result != "same":
                 return row
         why = "the script does not ask for it" if hidden.more else "it cannot be changed here"
-        return row if changes else replace(row, why=why)
+        shown = shown_together(changes)
+        return replace(row, changed_to=shown) if changes else replace(row, why=why)
 
     def _row_of_change(self, row: Row, hidden: Hidden, change: Change, name: str) -> Row:
         finished = self._runs.one(name, change, calls=self.reached)

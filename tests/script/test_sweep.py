@@ -17,7 +17,13 @@ from reproducibility.errors import ConfigError
 from reproducibility.script import sweep as sweeping
 from reproducibility.script.changing import ChangedRuns
 from reproducibility.script.diverging import Alignment, Root
-from reproducibility.script.hidden import Change, Hidden, Surroundings, script_in
+from reproducibility.script.hidden import (
+    Change,
+    Hidden,
+    Surroundings,
+    script_in,
+    shown_together,
+)
 from reproducibility.script.hidden_table import hidden_inputs
 from reproducibility.script.inherited import Inherited
 from reproducibility.script.mirror import mirror
@@ -227,6 +233,13 @@ def test_a_setting_is_changed_to_another_value() -> None:
         assert rows["xla-threads"].changes[0].variables["NPROC"] != f"{cores}"
         assert set(rows["blas-threads"].changes[0].variables.values()) != {f"{cores}"}
         assert rows["processors"].changes[0].hold["processors"] != cores
+
+
+def test_what_agrees_says_in_how_many_ways_it_was_changed() -> None:
+    """So that nobody takes one salt for all."""
+    assert shown_together([]) == ""
+    assert shown_together([SALT]) == "PYTHONHASHSEED=1"
+    assert shown_together([SALT, X64, X64]) == "PYTHONHASHSEED=1, and 2 more"
 
 
 def test_the_script_of_a_command(tmp_path: Path) -> None:
