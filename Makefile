@@ -65,6 +65,7 @@ FAULTS ?= --table docs/reference/planted_faults.md
 faults: setup    ## Plant faults in scripts, see whether `twice` and `interrupt` name them: hours.
 	@tools/faults.sh
 	$(BIN)/python -m tests.faults $(FAULTS)
+	$(BIN)/python -m tests.faults.states --page docs/reference/kinds_of_state.md
 
 versions: setup  ## Try the recorder in each version of Python and JAX that is here: an hour.
 	@. tools/index.sh && $(BIN)/python -m tests.versions $(VERSIONS)

@@ -28,7 +28,16 @@ from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
 from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
 from reproducibility.recording.writer import Writer
 from reproducibility.same.fingerprint import combine, leaf_fingerprints
-from reproducibility.same.leaves import BITS, is_numpy, may_share_memory, private_copies
+from reproducibility.same.leaves import (
+    BITS,
+    check_copies,
+    check_on_device,
+    is_numpy,
+    leaf_error,
+    may_share_memory,
+    named_leaves,
+    private_copies,
+)
 
 FEW_LEAVES = 16  # leaves of the parameters, up to which "auto" records each
 STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
@@ -123,6 +132,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._leaves: dict[str, tuple[str, ...]] = {}
         self._headers: dict[Any, Header] = {}  # one for each set of leaves
         self._steps: list[tuple[int, Any, _StepFingerprints]] = []
+        self._computed = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
         self._closed = False
@@ -212,6 +222,17 @@ class Recorder(AbstractContextManager["Recorder"]):
 
     def _compute(self, stages: dict[str, Any], loss: Any) -> _StepFingerprints:
         """Start computing the fingerprints of a step."""
+        if self._computed % STEPS_AT_ONCE == 0:  # it waits for the step, and reads every copy
+            for path, leaf in named_leaves(stages):
+                check_copies("record", path, leaf)
+        self._computed += 1
+        try:
+            return self._fingerprints(stages, loss)
+        except (TypeError, ValueError):  # of JAX, in words for its own arguments
+            _refuse_what_is_no_array(stages)
+            raise
+
+    def _fingerprints(self, stages: dict[str, Any], loss: Any) -> _StepFingerprints:
         wide: _Words = {}
         if any(is_numpy(leaf) for leaf in jax.tree.leaves(stages)):
             # JAX may read a NumPy array later, when the loop has written something else into it.
@@ -328,6 +349,16 @@ def _words_of_narrowed(stages: dict[str, Any]) -> _Words:
             only = jax.tree.map(lambda leaf: leaf if _loses_bits(leaf) else None, tree)
             found[stage] = leaf_fingerprints(only)
     return found
+
+
+def _refuse_what_is_no_array(stages: dict[str, Any]) -> None:
+    """Name the first leaf of which there is no fingerprint."""
+    for path, leaf in named_leaves(stages):
+        if isinstance(leaf, np.ma.MaskedArray):
+            do = "Put its data and its mask into the tree."
+            raise leaf_error("record", path, ("an array or a typed key", "a masked array", do))
+        if not isinstance(leaf, bool | int | float | complex):  # these JAX takes
+            check_on_device(path, leaf)
 
 
 def _loses_bits(leaf: Any) -> bool:

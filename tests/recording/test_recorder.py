@@ -43,6 +43,7 @@ from reproducibility import (
     train,
     tree_digest,
 )
+from reproducibility.recording import recorder as recorder_module
 from reproducibility.recording import writer
 from reproducibility.recording.lines import STAGES
 from reproducibility.recording.recorder import STEPS_AT_ONCE
@@ -575,7 +576,7 @@ def test_what_cannot_be_recorded(tmp_path: Path) -> None:
         said = "Cannot record params: expected the leaves of the steps before it, got others"
         refused(recorder, 2, LeafError, said, params={"v": jnp.ones(3)})
         refused(recorder, 2, LeafError, said, loss=1.0, params={**w, "v": jnp.ones(3)}, batch=w)
-        refused(recorder, 2, TypeError, r"params'\]\['w'\]", params={"w": "text"})
+        refused(recorder, 2, LeafError, r"at params\.w: expected an array", params={"w": "text"})
         for step in (1, 0, -1):
             said = f"step {step}: expected one after 1, which is recorded. Give a resumed run"
             refused(recorder, step, ValueError, said, params=w)
@@ -828,3 +829,34 @@ def test_nothing_is_narrowed(tmp_path: Path, level: str) -> None:
         lines[name] = json.loads((tmp_path / name).read_text().splitlines()[1])["params"]
     assert lines.pop("again") == lines["one"]
     assert len({json.dumps(line) for line in lines.values()}) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "got"),
+    [
+        ("a text", "a value of type str"),
+        (np.array([1, "a"], object), "dtype object"),
+        (np.ma.masked_array(np.zeros(2), [True, False]), "a masked array"),
+        (jax.nn.relu, "a value of type"),
+    ],
+)
+def test_what_is_no_array_is_named(tmp_path: Path, leaf: Any, got: str) -> None:
+    """What has no fingerprint is refused by the name of its leaf, in one sentence of ours."""
+    refused = pytest.raises(LeafError, match=rf"at params.here: expected .*, got {got}")
+    with Recorder(tmp_path / "ledger") as recorder, refused:
+        recorder.record(1, params={"w": jnp.zeros(2), "here": leaf})
+
+
+def test_copies_are_compared_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copies of an array are compared at the first step and at every 64th after it, where an
+    array whose copies differ is refused."""
+    asked = []
+
+    def check(verb: str, path: Any, leaf: Any) -> None:
+        asked.append((step, path_string(path)))
+
+    monkeypatch.setattr(recorder_module, "check_copies", check)
+    with Recorder(tmp_path / "ledger") as recorder:
+        for step in range(1, STEPS_AT_ONCE + 2):
+            recorder.record(step, params={"w": jnp.zeros(2)})
+    assert asked == [(1, "params.w"), (STEPS_AT_ONCE + 1, "params.w")]

@@ -332,11 +332,11 @@ def test_a_start_that_changes() -> None:
     """A loop that writes into static data, of which no copy can be made, is found out."""
 
     def update(box: Box) -> Box:
-        box.mode.append(len(box.mode))
-        return Box(box.value + len(box.mode), box.mode)
+        box.mode.append(1)
+        return Box(box.value + 1, box.mode)
 
     said = failure(assert_resumable, loop(update), Box(X, []))
-    assert "differ" in said or said.startswith("The loop changed the state to start with")
+    assert said.startswith("The loop changed the state to start with, though it was given copies: ")
 
 
 def test_a_function_that_makes_the_start() -> None:
