@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from reproducibility import root_key, step_key, stream_key, tree_digest
 
@@ -105,6 +106,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 def test_with_64_bits() -> None:
     """Digest, fingerprint, keys, store, recorder, trace, distance, assertions and generators work
     where JAX has 64 bits, and narrow nothing; `train`, whose identity excludes them, refuses."""
