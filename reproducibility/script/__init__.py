@@ -14,7 +14,8 @@ and puts it together, and `report` says it.
 For a run that was stopped and resumed, `values` looks up every argument, `inputs` where another run
 had it, `moments` says when it is stopped, `steps` finds its steps, `onwards` walks along two runs
 from one step on, `resumption` compares a resumed process with the whole one, `parts` all of them,
-`lost` says it, `reprinted` compares what they print and write, and `interrupt` runs the command.
+`lost` says it, `reprinted` compares what they print and write, `rounded` looks at values that were
+never seen, and `interrupt` runs the command.
 
 For what is outside of a script, `hidden` says what a hidden input is, `hidden_numbers` and
 `hidden_table` have a row for each, `mirror` makes a folder in another place, `asking` finds the

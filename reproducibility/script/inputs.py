@@ -8,6 +8,7 @@ Chapter: docs/guide/interrupted.md
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,6 +95,19 @@ class ValuesOfRun:
         for place, value in enumerate(ended.results if ended else ()):
             name = ended.program.result(place) if ended else ""
             self._elsewhere.setdefault(value, (name, " with which the part before ended"))
+
+    def usual(self, inputs: Sequence[FoundInput]) -> int:
+        """Return the call that most of these inputs are of, beside the first; 0 if no single one.
+
+        Args:
+            inputs: those of one call.
+        """
+        rows = [row for row in rows_of(inputs) if row.calls != (1,)]
+        counts = Counter(call for row in rows for call in row.calls)
+        best = counts.most_common(2)
+        if not best or (len(best) == 2 and best[0][1] == best[1][1]):
+            return 0
+        return best[0][0]
 
     def inputs_of(self, call: ValuedCall) -> list[FoundInput]:
         """Look up each input of a call of that function.

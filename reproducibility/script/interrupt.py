@@ -13,6 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from reproducibility.script.parts import compare_parts
 from reproducibility.script.reading import Event, processes_of
 from reproducibility.script.reprinted import reprinted_remark, rewritten_remark
 from reproducibility.script.resumption import Resumption
+from reproducibility.script.rounded import in_what_they_differ, worth_keeping
 from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import Finished, SameInput, check_command, new_directory, start
 from reproducibility.script.steps import RunOfSteps, called, run_of_steps
 
 LOOK_AT_CALLS = 0.5  # seconds between two looks at how far a run is
+SIGNAL = "REPRODUCIBILITY_SIGNAL"
 LOOKS_LEFT = 4  # after a process was killed, until the rest of its run is ended
 PLACES = ("{dir}", "{run}")
 NEVER_STOPPED, LAST = "whole", "resumed"  # the records; those between are part-1 and so on
@@ -83,7 +86,7 @@ def interrupt(
         if keep is None:
             keep = Path(stack.enter_context(_folder_for_now("interrupt-")))
         new_directory(keep)
-        folders = [stack.enter_context(_folder_for_now(f"dir-{run}-")) for run in (1, 2)]
+        folders = [stack.enter_context(_folder_for_now(f"dir-{run}-")) for run in (1, 2, 1, 2)]
         runs = _Parts(command, keep, folders, variables, Screen(say))
         found = _all_runs(runs, asked, (stops, resumes), number, step_function)
         if strict_output and found.verdict == "same" and found.remark:
@@ -112,27 +115,40 @@ def _all_runs(
     lengths = [] if more[0] else _lengths(asked.steps(len(steps.steps), called(steps.step)))
     if asked.seed is not None:
         runs.say(f"The moments are drawn; --seed {asked.seed} draws the same ones again.")
-    names = [f"part-{n}" for n in range(1, asked.times + 1)]
-    for place, name in enumerate(names):
+    starts = [
+        _Start(f"part-{n}", more[n > 1], _limits(length, steps, number))
+        for n, length in enumerate(lengths or [0], 1)
+    ]
+    for place, start_ in enumerate(starts):
         until = f"call {lengths[place]:,} of {called(steps.step)}" if lengths else ""
         until = until or f"it stops with {shlex.join(more[0])}"
         runs.say(f"Run {place + 2} of {of}: {_name_of_start(place)}, until {until}.")
-        limits = _limits(lengths[place], steps, number) if lengths else {}
-        part = runs.one(name, 2, more=more[place > 0], limits=limits, part=True)
-        if problem := _problem_of(runs, name, part, steps, place, by_itself=not lengths):
+        part = runs.part(start_, 2)
+        if problem := _problem_of(runs, start_, part, steps, place):
             return _cannot_be_told(problem)
-    runs.say(f"Run {of} of {of}: {_name_of_start(len(names))}.")
+    runs.say(f"Run {of} of {of}: {_name_of_start(len(starts))}.")
     last = runs.one(LAST, 2, more=more[1])
     if not runs.has_record(LAST):
         return _cannot_be_told(f"nothing was recorded of the last start: {_how(last)}")
-    return _compared(runs, names, (whole, last), step_function)
+    starts.append(_Start(LAST, more[1], {}))
+    return _compared(runs, starts, (whole, last), step_function)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A start of the run that is interrupted: the name of its record, and what it is given more."""
+
+    name: str
+    more: Sequence[str]
+    limits: Mapping[str, str]
 
 
 def _compared(
-    runs: _Parts, names: Sequence[str], ends: tuple[Finished, Finished], step_function: str
+    runs: _Parts, starts: Sequence[_Start], ends: tuple[Finished, Finished], step_function: str
 ) -> Resumption:
     """Compare the parts with the whole run, and say what else was seen of the runs."""
-    records = [runs.record(name) for name in (*names, LAST)]
+    names = [each.name for each in starts]
+    records = [runs.record(name) for name in names]
     found = compare_parts(runs.record(NEVER_STOPPED), records, step=step_function)
     whole, last = ends
     if last.code:
@@ -144,9 +160,26 @@ def _compared(
     if outside := runs.written_outside(NEVER_STOPPED):
         found.notes.append(f"it writes outside of {{dir}}, where each run finds it: {outside}")
     if found.verdict == "same":
-        found.remark = reprinted_remark(whole.printed, last.printed, runs.folders)
-        found.remark = found.remark or rewritten_remark(runs.folders)
+        found.remark = reprinted_remark(whole.printed, last.printed, runs.folders[:2])
+        found.remark = found.remark or rewritten_remark(runs.folders[:2])
+    elif found.difference:
+        _keep_values(runs, starts, found)
     return found
+
+
+def _keep_values(runs: _Parts, starts: Sequence[_Start], found: Resumption) -> None:
+    """Run it again up to the calls that differ, for their values: is one the other, rounded?"""
+    wanted = worth_keeping(found)
+    if wanted is None:
+        return
+    runs.say(f"{found.reason} Further runs, as far as that, keep values of these calls.")
+    keep = [{"REPRODUCIBILITY_KEEP": each} for each in wanted]
+    runs.part(_Start("whole-kept", (), keep[0]), 3)
+    for place, each in enumerate(starts[: found.start + 1]):
+        limits = keep[1] if place == found.start else each.limits
+        runs.part(_Start(f"{each.name}-kept", each.more, limits), 4)
+    records = [runs.record(f"{name}-kept") for name in ("whole", starts[found.start].name)]
+    found.rounded = in_what_they_differ(found, records)
 
 
 def _name_of_start(place: int) -> str:
@@ -164,28 +197,28 @@ def _cannot_be_told(problem: str) -> Resumption:
 
 
 def _limits(length: int, steps: RunOfSteps, number: int) -> dict[str, str]:
-    """Return the variables that have the recorder end a run in the middle of a step."""
+    """Return the variables that have the recorder end a run in the middle of a step, if it does."""
+    if not length:
+        return {}
     name, arguments = steps.step
     return {
         "REPRODUCIBILITY_STEP": f"{length} {arguments} {name}",
-        "REPRODUCIBILITY_SIGNAL": str(number),
+        SIGNAL: str(number),
     }
 
 
-def _problem_of(
-    runs: _Parts, name: str, part: Finished, steps: RunOfSteps, place: int, *, by_itself: bool
-) -> str:
+def _problem_of(runs: _Parts, start_: _Start, part: Finished, steps: RunOfSteps, place: int) -> str:
     """Say why a part is none that was interrupted; "" if it is one."""
-    if by_itself and part.code:
-        return f"{_name_of_start(place)} failed: {_how(part)}"
-    if not runs.has_record(name):
-        return f"nothing was recorded of {_name_of_start(place)}: {_how(part)}"
-    made = run_of_steps(runs.record(name), _name_of_start(place), steps.step)
-    if part.code > 0 and (made is None or not runs.was_ended(name)):
-        return f"{_name_of_start(place)} failed: {_how(part)}"
+    name = _name_of_start(place)
+    kills = start_.limits.get(SIGNAL) == str(int(signal.SIGKILL))
+    if not runs.has_record(start_.name):
+        return f"nothing was recorded of {name}: {_how(part)}"
+    if part.code and (not start_.limits or (kills and not runs.was_ended(start_.name))):
+        return f"{name} failed: {_how(part)}"
+    made = run_of_steps(runs.record(start_.name), name, steps.step)
     if made is not None and len(made.steps) >= len(steps.steps):
-        why = "--stop did not stop it" if by_itself else "it ignores the signal"
-        return f"{_name_of_start(place)} made all {len(made.steps):,} steps: {why}"
+        why = "it ignores the signal" if start_.limits else "--stop did not stop it"
+        return f"{name} made all {len(made.steps):,} steps: {why}"
     return ""
 
 
@@ -213,7 +246,10 @@ def _how(run: Finished) -> str:
 
 
 class _Parts:
-    """Runs the command: whole in the first of its `folders`, in parts in the second."""
+    """Runs the command: whole in the first of its `folders`, in parts in the second.
+
+    The other two are for the same again.
+    """
 
     def __init__(
         self,
@@ -230,6 +266,10 @@ class _Parts:
 
     def say(self, text: str) -> None:
         self._screen.say(text)
+
+    def part(self, start_: _Start, run: int) -> Finished:
+        """Run a part; what it has left running is ended with it."""
+        return self.one(start_.name, run, more=start_.more, limits=start_.limits, part=True)
 
     def record(self, name: str) -> Path:
         return self._records / name
@@ -262,11 +302,8 @@ class _Parts:
         limits: Mapping[str, str] | None = None,
         part: bool = False,
     ) -> Finished:
-        """Run it once, with more arguments; `run` says in which directory.
-
-        What a part has left running is ended with it.
-        """
-        folder = self.folders[run - 1]
+        """Run it once, with more arguments; `run` says in which directory."""
+        folder, run = self.folders[run - 1], 2 - run % 2
 
         def filled(text: str) -> str:
             return text.replace("{run}", str(run)).replace("{dir}", folder)
@@ -295,7 +332,7 @@ class _Parts:
         A launcher, and the other processes of a run, do not outlive the one that was killed.
         """
         began = last = time.monotonic()
-        kills = limits.get("REPRODUCIBILITY_SIGNAL") == str(int(signal.SIGKILL))
+        kills = limits.get(SIGNAL) == str(int(signal.SIGKILL))
         killed = 0
         counted = CountedCalls(record)
 

@@ -7,7 +7,6 @@ Chapter: docs/guide/interrupted.md
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from reproducibility.script.inputs import FoundInput, InputRow, rows_of
@@ -108,19 +107,12 @@ def sentences(found: Resumption, rows: Sequence[InputRow]) -> list[str]:
     if found.beside is None:
         lines += _behind(others, _of_state(state))
     lines += _were_one(found)
+    lines += found.rounded
+    usual = found.values.usual(found.inputs) if found.values else 0
     for row in others:
         if row.inputs[0].kind == "unseen":
             lines += _where_it_was_made(found, row)
-    return lines + _restored_and_not_used(found, rows, _usual_call(others))
-
-
-def _usual_call(rows: Sequence[InputRow]) -> int:
-    """Return the call that most rows are of; 0 if that is no single one."""
-    counts = Counter(call for row in rows for call in row.calls)
-    best = counts.most_common(2)
-    if not best or (len(best) == 2 and best[0][1] == best[1][1]):
-        return 0
-    return best[0][0]
+    return lines + _restored_and_not_used(found, rows, usual)
 
 
 def _of_state(state: Sequence[FoundInput]) -> int:

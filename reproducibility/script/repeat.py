@@ -91,7 +91,7 @@ def look_again(root: Root, record: Path, keep: Callable[[int, str], Path]) -> Ca
     number = next(each.number for each in process.threads if each.name == root.thread)
     wanted = f"{root.process}/{number}:{root.call}"
     records = [keep(run, wanted) for run in (1, 2)]
-    found = [_kept(each / root.process / FOLDER) for each in records]
+    found = [kept_call(each / root.process / FOLDER) for each in records]
     kept = [each for each in found if each is not None]
     if len(kept) < len(found):
         return CallAgain(replayed="the call was not kept: further runs did not come to it")
@@ -112,14 +112,14 @@ def replay_call(folder: Path, names: Sequence[str] = (), times: int = TIMES) -> 
         names: those of its results.
         times: how often.
     """
-    kept = _kept(folder)
+    kept = kept_call(folder)
     if kept is None:
         return CallAgain(replayed="it was not kept")
     return _replay(kept, names, range(len(names)), times)
 
 
 def _replay(
-    kept: _KeptCall, names: Sequence[str], places: Sequence[int], times: int = TIMES
+    kept: KeptCall, names: Sequence[str], places: Sequence[int], times: int = TIMES
 ) -> CallAgain:
     """Execute a call again and again, and say whether its results are alike."""
     if "not" in kept.facts:
@@ -154,7 +154,7 @@ def _repeats(times: int, *, as_before: bool) -> str:
     return f"{alone}, and otherwise than in the script"
 
 
-def _execute_in_its_python(kept: _KeptCall, out: Path, times: int) -> str:
+def _execute_in_its_python(kept: KeptCall, out: Path, times: int) -> str:
     """Have a fresh process of the script's Python execute a call; return why it could not."""
     facts = kept.facts
     ours = {name: os.environ[name] for name in os.environ if not name.startswith("REPRODUCIBILITY")}
@@ -178,7 +178,7 @@ def _execute_in_its_python(kept: _KeptCall, out: Path, times: int) -> str:
     return lines[-1][:200] if lines else f"its process ended with {done.returncode}"
 
 
-def _by_how_much(kept: _KeptCall, folder: Path, number: int, digests: set[str]) -> str:
+def _by_how_much(kept: KeptCall, folder: Path, number: int, digests: set[str]) -> str:
     """Return how far the values of a result are apart at most."""
     dtype = kept.facts["results"][number]["dtype"]
     arrays = []
@@ -192,7 +192,7 @@ def _by_how_much(kept: _KeptCall, folder: Path, number: int, digests: set[str]) 
 
 
 def _differences(
-    kept: Sequence[_KeptCall], what: str, places: Sequence[int], names: Sequence[str]
+    kept: Sequence[KeptCall], what: str, places: Sequence[int], names: Sequence[str]
 ) -> tuple[str, ...]:
     """Say by how much inputs or results of two runs differ."""
     found = []
@@ -225,7 +225,7 @@ def _at_most(one: Any, other: Any, ulp: int | None) -> str:
 
 
 @dataclass(frozen=True)
-class _KeptCall:
+class KeptCall:
     """A call that was kept."""
 
     folder: Path
@@ -250,7 +250,7 @@ class _KeptCall:
         return np.frombuffer(b"".join(parts), jax.numpy.dtype(facts["dtype"]))
 
 
-def _kept(folder: Path) -> _KeptCall | None:
+def kept_call(folder: Path) -> KeptCall | None:
     """Return a call that was kept whole."""
     path = folder / CALL
     if not path.is_file():
@@ -259,4 +259,4 @@ def _kept(folder: Path) -> _KeptCall | None:
     for name, digest in facts["files"].items():
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             return None
-    return _KeptCall(folder, facts)
+    return KeptCall(folder, facts)

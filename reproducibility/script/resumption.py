@@ -54,6 +54,8 @@ class Resumption:
     difference: str = ""
     agreement: str = ""  # where only the ends were compared
     remark: str = ""  # what the runs print or write otherwise
+    of_processes: tuple[str, str] = ("", "")  # their folders in the two records
+    rounded: list[str] = field(default_factory=list)  # how values follow from those that belonged
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -104,6 +106,7 @@ class Resumption:
             "roots": [_root_to_json(each) for each in self.roots],
             "passed_on": self.passed_on,
             "program_differs": self.why and self.why.to_json(),
+            "rounded": self.rounded,
             "remark": self.remark or None,
             "problems": self.problems,
             "notes": self.notes,
@@ -142,6 +145,7 @@ def compare_process(
         cut: whether it was ended before its end, to be started once more.
     """
     found = Resumption(run.steps[0].program.called, len(run.steps), len(other.steps))
+    found.of_processes = run.process.path.name, other.process.path.name
     first = other.steps[0]
     ended = before.part.steps[-1] if before.part else None
     values = ValuesOfRun(run.steps, run.calls, ended)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .compiled import Compiled
+from .names import users_names
 from .settings import SettingsOfCalls, plain_settings
 from .source import is_of_a_signal
 
@@ -428,7 +429,7 @@ def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
     info: Any = getattr(executable, "_all_args_info", None)
     debug: Any = getattr(info, "debug_info", None)
     with contextlib.suppress(Exception):  # names explain a difference; without them it has none
-        program.arguments = tuple(str(name) for name in debug.arg_names or ())
+        program.arguments = users_names([str(name) for name in debug.arg_names or ()])
         program.results = tuple(str(name) for name in debug.result_paths or ())
         program.where = str(debug.func_src_info or "")
         program.shapes = tuple(aval.str_short(short_dtypes=True) for aval in info.in_avals)

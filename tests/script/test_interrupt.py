@@ -22,6 +22,7 @@ from reproducibility.script.moments import Interruptions
 from reproducibility.script.parts import compare_resumed
 from reproducibility.script.reprinted import difference_of_ends
 from reproducibility.script.resumption import Resumption
+from reproducibility.script.rounded import how_it_follows
 from reproducibility.script.steps import run_of_steps
 from reproducibility.testing import assert_script_resumable
 
@@ -277,6 +278,8 @@ if "--resume" in words and saved.exists():
     w, m, begin = pickle.loads(saved.read_bytes())
 if "--deaf" in words:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if "--half" in words and begin:
+    w = jnp.asarray(w, jnp.bfloat16).astype(jnp.float32)
 for i in range(begin, 8):
     w, m = step(w, jnp.zeros(3) if "--lose" in words and i == begin else m, np.float32(i + 1))
     if i % 3 == 2 and "--keep-nothing" not in words:
@@ -368,6 +371,46 @@ def test_what_a_resumed_run_prints(printed: list[str], differs: str | None) -> N
     """A line of the loop that differs, comes more or is lacking; what a start says is its own."""
     found = difference_of_ends(LINES, printed)
     assert (found and found[1]) == differs
+
+
+@pytest.mark.long
+def test_a_script_that_rounds(tmp_path: Path) -> None:
+    """What was never seen is said to be the right value, rounded; further runs kept both."""
+    found = interrupt(tmp_path, "--stop=--stop", "--resume=--resume --half", *script())
+    assert (found["code"], found["verdict"]) == (1, "different")
+    assert found["rounded"] == ["w: equal to what it was in call 4, rounded to bfloat16"]
+
+
+class OneInput:
+    """A call that was kept, with one input."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = np.asarray(array)
+
+    def array(self, what: str, place: int) -> Any:
+        """Return it."""
+        assert (what, place) == ("input", 0)
+        return self._array
+
+
+@pytest.mark.parametrize(
+    ("right", "got", "words"),
+    [
+        (np.float32([0.1, 7e5]), np.float32([0.1, 7e5]).astype("bfloat16"), "to bfloat16"),
+        (np.float32([0.1, 7]), np.float32([0.1, 7]).astype("f2"), "to float16"),
+        (np.float32([0.1, 7]), np.float32([0.1, 7.5]), ""),
+        (np.float32([0.5, 7]), np.float32([0.5, 7]), ""),
+        (np.int32([3, 1, 2]), np.int32([1, 2, 3]), "in another order"),
+        (np.float32([0.1]), np.float64([0.1]), ""),
+    ],
+)
+def test_how_a_value_follows_from_another(right: Any, got: Any, words: str) -> None:
+    """Only what is so in every element is said."""
+    got = got.astype(right.dtype) if got.dtype != np.float64 else got
+    kept: list[Any] = [OneInput(right), OneInput(got)]
+    found = how_it_follows(kept[0], kept[1], 0)
+    assert words in found
+    assert bool(words) == bool(found)
 
 
 @pytest.mark.long
