@@ -29,7 +29,7 @@ def report_of_resumption(found: Resumption) -> str:
     lines = []
     if found.verdict == "same":
         lines.append(found.reason)
-    if found.inputs and found.call:
+    if found.inputs and found.call and found.verdict != "same":
         rows = rows_of(found.inputs)
         lines += [_title_of_table(found), *_table_of_inputs(rows), *sentences(found, rows)]
     lines += _program(found)
@@ -209,7 +209,8 @@ def _where_it_was_made(found: Resumption, row: InputRow) -> list[str]:
     assert call is not None
     for each in row.inputs:
         origin = call.origins[each.place] if each.place < len(call.origins) else None
-        maker = next((c for c in found.before if origin and c.number == origin.call), None)
+        place = (origin.thread, origin.call) if origin else None
+        maker = next((c for c in found.before if (c.thread, c.number) == place), None)
         if maker is not None:
             return [f"{each.name} was made by {_call_and_line(maker)}"]
     return []
@@ -240,7 +241,8 @@ def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: i
             usable = each.kind in ("unseen", "calls") and each.place not in _numbers(found.call)
             if not usable or right == found.call.values[each.place]:
                 continue
-            use = next((c for c in found.before if right in (*c.values, *c.results)), None)
+            before = (each for each in found.before if each.thread == found.call.thread)
+            use = next((c for c in before if right in (*c.values, *c.results)), None)
             if use is not None:
                 uses.setdefault(_call_and_line(use), []).append(each.name)
                 break

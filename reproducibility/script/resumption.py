@@ -13,6 +13,7 @@ from typing import Any
 
 from reproducibility.errors import ExitCode
 from reproducibility.script.diverging import RecordVerdict
+from reproducibility.script.ends import compare_ends, is_cut_elsewhere
 from reproducibility.script.inputs import FoundInput, ValuesOfRun
 from reproducibility.script.onwards import Divergence, compare_onwards
 from reproducibility.script.programs import (
@@ -153,7 +154,10 @@ def compare_process(
     at = _continues_at(inputs, len(run.steps), 0 if cut else len(other.steps), before.steps)
     _what_it_came_to(found, run, other)
     found.continues_at = at
-    if at == 0:
+    if at == 0 and is_cut_elsewhere(run, other):
+        _note_call(found, inputs, first, values, other)
+        _compare_ends_of(found, run, other, cut=cut)
+    elif at == 0:
         found.difference = f"The first resumed call of {found.step} is no call of the whole run."
         found.compared = 1
         _note_call(found, inputs, first, values, other)
@@ -165,6 +169,25 @@ def compare_process(
     elif at > 1 or cut:
         _compare_from(found, run, other, at, cut=cut)
     return found
+
+
+def _compare_ends_of(found: Resumption, run: RunOfSteps, other: RunOfSteps, *, cut: bool) -> None:
+    """Compare what both runs come to, where their calls have no counterparts."""
+    ends = None if cut else compare_ends(run, other)
+    elsewhere = f"the resumed run calls {found.step} with other shapes than the whole run"
+    if ends is None or ends == (0, []):
+        found.problems.append(f"{elsewhere}, so its calls have no counterparts")
+        return
+    agree, differ = ends
+    found.compared = 1
+    if differ:
+        names = ", ".join(differ[:3]) + ", …" * (len(differ) > 3)
+        found.difference = f"{elsewhere[0].upper()}{elsewhere[1:]}, and ends otherwise: {names}."
+    else:
+        found.agreement = (
+            f"{elsewhere[0].upper()}{elsewhere[1:]}: its calls have no counterparts, and only the "
+            f"ends are compared. All {agree:,} results of the same type agree."
+        )
 
 
 def begins_like(run: RunOfSteps, part: RunOfSteps) -> str:
@@ -218,8 +241,9 @@ def _note_call(
     other: RunOfSteps,
 ) -> None:
     found.inputs, found.call, found.values = inputs, call, values
+    # Of other threads nobody knows which of their calls came before, but for those it takes from.
     found.before = [
-        each for each in other.calls if each.thread == call.thread and each.number < call.number
+        each for each in other.calls if each.thread != call.thread or each.number < call.number
     ]
 
 

@@ -427,11 +427,10 @@ def text_of(hlo: Any) -> str:
 def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
     """Add what JAX knows: the names of arguments and results in the user's function."""
     info: Any = getattr(executable, "_all_args_info", None)
-    debug: Any = getattr(info, "debug_info", None)
     with contextlib.suppress(Exception):  # names explain a difference; without them it has none
-        program.arguments = users_names([str(name) for name in debug.arg_names or ()])
-        program.results = tuple(str(name) for name in debug.result_paths or ())
-        program.where = str(debug.func_src_info or "")
+        program.arguments = users_names([str(name) for name in info.debug_info.arg_names or ()])
+        program.results = tuple(str(name) for name in info.debug_info.result_paths or ())
+        program.where = str(info.debug_info.func_src_info or "")
         program.shapes = tuple(aval.str_short(short_dtypes=True) for aval in info.in_avals)
     program.loaded = getattr(call, "xla_executable", None)
     kept = getattr(call, "kept_var_idx", None)

@@ -259,6 +259,71 @@ def test_what_other_threads_compute_is_never_called_the_same(whole: Path, tmp_pa
     assert "1 calls of JAX in other threads" in found.problems[0]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_whole_loop_is_one_program(tmp_path: Path, *, lost: bool) -> None:
+    """The carried state decides, where a resumed run makes fewer steps in its one call."""
+
+    def body(state: Any, x: Any) -> Any:
+        w, m = state
+        m = 0.9 * m + x * w
+        return (w - 0.1 * m, m), w.sum()
+
+    @jax.jit  # compiled in this test: what was compiled before it began has no text in a record
+    def whole_loop(state: Any, batches: Any) -> Any:
+        return jax.lax.scan(body, state, batches)
+
+    batches = np.linspace(0, 1, 24, dtype="f").reshape(8, 3)
+    start = (jnp.ones(3), jnp.zeros(3))
+    with record(tmp_path / "whole"):
+        jax.block_until_ready(whole_loop(start, batches))
+    with record(tmp_path / "part"):
+        (w, m), _ = whole_loop(start, batches[:5])
+    w, m = (jax.device_put(np.array(each)) for each in (w, start[1] if lost else m))
+    with record(tmp_path / "resumed"):
+        jax.block_until_ready(whole_loop((w, m), batches[5:]))
+    found = compare_resumed(tmp_path / "whole", tmp_path / "resumed")
+    report = report_of_resumption(found)
+    assert found.verdict == ("different" if lost else "same"), report
+    assert ("only the ends are compared" in report) == (not lost)
+    assert ("state[1]  the value of call 1" in report) == lost
+
+
+def test_what_a_thread_made_is_called_by_its_own_line(tmp_path: Path) -> None:
+    """A thread that works ahead is compared where its results are taken, and named as the maker."""
+
+    def run(begin: int, odd: int) -> None:
+        made: dict[int, Any] = {}
+
+        def feed() -> None:
+            for i in range(begin, 6):
+                made[i] = ema_update({"x": np.float32(i + (i == odd) / 2)}, {"x": np.float32(1)})
+
+        thread = threading.Thread(target=feed, name="feeder")
+        thread.start()
+        thread.join()
+        state = (jnp.full(3, 2.0**-begin), jnp.zeros(3))
+        for i in range(begin, 6):
+            state = halve(state, made[i]["x"])
+
+    with record(tmp_path / "whole"):
+        run(0, -1)
+    with record(tmp_path / "right"):
+        run(3, -1)
+    with record(tmp_path / "wrong"):
+        run(3, 4)
+    same = compare_resumed(tmp_path / "whole", tmp_path / "right")
+    assert (same.verdict, same.continues_at) == ("same", 4), same.reason
+    found = compare_resumed(tmp_path / "whole", tmp_path / "wrong")
+    assert (found.verdict, found.continues_at) == ("different", 4)
+    assert "was made by ema_update" in report_of_resumption(found)
+
+
+@jax.jit
+def halve(state: Any, x: Any) -> Any:
+    """Return half of the state; x is used, and changes nothing."""
+    return jax.tree.map(lambda each: each * 0.5 + 0 * x, state)
+
+
 def test_where_nothing_was_compared_nothing_is_the_same() -> None:
     """Without a compared call there is no verdict but that."""
     assert Resumption().verdict == "cannot be told"
