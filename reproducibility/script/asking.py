@@ -14,8 +14,10 @@ from pathlib import Path
 
 from reproducibility.script.dataflow import asked_by, is_seeded, lines_behind, salted
 from reproducibility.script.diverging import Root
-from reproducibility.script.hidden import Hidden
+from reproducibility.script.hidden import Change, Hidden
 from reproducibility.script.reading import Event, SourceLine, processes_of
+
+ORDER_OF_SETS = ("hash", "addresses")  # what the order of a set depends on
 
 type Behind = dict[str, set[int]]
 
@@ -58,6 +60,29 @@ def asks(hidden: Hidden, record: Path) -> bool:
     if any(_is_question(event, hidden) for event in _all_asked(record)):
         return True
     return _with_words(hidden, dict.fromkeys(_files_with_calls(record))) is not None
+
+
+def ways_of(hidden: Hidden, record: Path) -> tuple[Change, ...]:
+    """Return in which ways an input is changed: more where the script is seen to ask for it.
+
+    Args:
+        hidden: which input.
+        record: that of a run.
+    """
+    if not (hidden.more and asks(hidden, record)):
+        return hidden.changes
+    files = dict.fromkeys(_files_with_calls(record))
+    more = [each for each in hidden.more if not each.words or _line_with(each.words, files)]
+    return (*hidden.changes, *more)
+
+
+def _line_with(words: str, behind: Mapping[str, set[int] | None]) -> SourceLine | None:
+    """Return the first line that has one of these words, among those given; None stands for all."""
+    for file, lines in behind.items():
+        for number, text in enumerate(linecache.getlines(file), start=1):
+            if (lines is None or number in lines) and _says(text, words):
+                return SourceLine(file, number, "<module>")
+    return None
 
 
 def _files_with_calls(record: Path) -> set[str]:
@@ -107,14 +132,10 @@ def _lines_of_event(event: Event, behind: Behind) -> Sequence[SourceLine]:
 
 def _with_words(hidden: Hidden, behind: Mapping[str, set[int] | None]) -> SourceLine | None:
     """Return the first line that has a word for it, among those given; None stands for all."""
+    if (found := _line_with(hidden.words, behind)) or hidden.name not in ORDER_OF_SETS:
+        return found
     for file, lines in behind.items():
-        if hidden.name == "hash":
-            number = salted(file, lines)
-        else:
-            texts = enumerate(linecache.getlines(file), start=1)
-            mine = [(n, text) for n, text in texts if lines is None or n in lines]
-            number = next((n for n, text in mine if _says(text, hidden.words)), 0)
-        if number:
+        if number := salted(file, lines):
             return SourceLine(file, number, "<module>")
     return None
 

@@ -154,10 +154,12 @@ class ChangedRuns:
             here = Path.cwd()
             self._mirrored(here, place)
             inside = f"{here}{os.sep}"
+            given |= {"PWD": str(place)} if "PWD" in os.environ else {}
             return [word.replace(inside, f"{place}{os.sep}") for word in command], place
         elif change.place == "empty":
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
+            given |= {"PWD": str(place)} if "PWD" in os.environ else {}
             return [_absolute(word) for word in command], place
         elif change.place == "script" and (number := script_in(command)) is not None:
             script = Path(command[number]).absolute()

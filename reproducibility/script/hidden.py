@@ -45,6 +45,7 @@ class Change:
     place: Place = ""
     setting: str = ""  # of JAX, which must have another value then
     may_fail: bool = False  # a run that fails tells nothing then
+    words: str = ""  # tried only where a line of the script has them
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,17 @@ def _of_threads(around: Surroundings) -> list[Hidden]:
     nproc = around.number("NPROC", around.cores)
     blas = around.number("OPENBLAS_NUM_THREADS", around.number("OMP_NUM_THREADS", around.cores))
     one, few = ("1" if blas > 1 else "2"), ("1" if nproc > 1 else "4")
-    processors = 3 if around.cores != 3 else 5
+    one_more = 2 * around.cores + 1  # half of it is another number, too
+    few_and_many = (1 if around.cores > 1 else 2, 64 if around.cores != 64 else 128)
     return [
         Hidden(
             "processors",
             "the number of processors",
             "give the number of workers as an argument",
-            (Change(f"{processors}", {"processors": processors}),),
+            (_processors(one_more),),
             (("machine", "cpu_count|/proc/|/sys/"),),
             r"cpu_count|affinity|NPROC",
+            more=tuple(map(_processors, few_and_many)),
         ),
         Hidden(
             "xla-threads",
@@ -56,6 +58,10 @@ def _of_threads(around: Surroundings) -> list[Hidden]:
             _other_kernels(around.environment.get("OPENBLAS_CORETYPE", "")),
         ),
     ]
+
+
+def _processors(number: int) -> Change:
+    return Change(f"{number}", {"processors": number})
 
 
 def _other_kernels(now: str) -> tuple[Change, ...]:

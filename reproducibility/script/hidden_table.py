@@ -7,6 +7,7 @@ Chapter: docs/guide/hidden_inputs.md
 
 from __future__ import annotations
 
+import contextlib
 import locale
 import platform
 import shutil
@@ -33,6 +34,10 @@ def hidden_inputs(around: Surroundings) -> list[Hidden]:
     ]
 
 
+def _salt(way: int, words: str = "") -> Change:
+    return Change(f"PYTHONHASHSEED={way}", {"hash": way}, words=words)
+
+
 def _of_python() -> list[Hidden]:
     return [
         Hidden(
@@ -41,7 +46,7 @@ def _of_python() -> list[Hidden]:
             "sort what comes out of a set, and use hashlib instead of hash()",
             (Change("PYTHONHASHSEED=1", {"hash": 1}),),
             quick=True,
-            more=tuple(Change(f"PYTHONHASHSEED={way}", {"hash": way}) for way in range(2, 7)),
+            more=tuple(_salt(way, "" if way < 7 else r"\bhash\(") for way in range(2, 13)),
         ),
         Hidden(
             "listing",
@@ -51,6 +56,11 @@ def _of_python() -> list[Hidden]:
             (("listing", ""),),
             r"listdir|scandir|glob|iterdir|os\.walk",
             quick=True,
+            more=(
+                Change("the first name last", {"listing": 2}),
+                Change("neighbours swapped", {"listing": 3}),
+                Change("names shuffled", {"listing": 4}),
+            ),
         ),
         Hidden(
             "entropy",
@@ -65,11 +75,14 @@ def _of_python() -> list[Hidden]:
             "clock",
             "the date and time",
             "take no seed and no decision from the clock",
-            (Change("another month, day and hour", {"clock": 1}),),
+            (Change("a Saturday afternoon in 2013", {"clock": 1}),),
             (("clock", ""),),
             r"time\(|now\(|today\(|perf_counter|monotonic",
             quick=True,
-            more=(Change("another month, day and hour", {"clock": 2}),),
+            more=(
+                Change("a Thursday evening in 2032", {"clock": 2}),
+                Change("a Tuesday in 2020", {"clock": 3}),
+            ),
         ),
         Hidden(
             "pid",
@@ -84,11 +97,13 @@ def _of_python() -> list[Hidden]:
             "addresses in memory",
             "sort by a name, and never by id() or the hash of an object",
             (
-                Change("objects moved", {"addresses": 3}),
+                Change("objects moved", {"addresses": 9}),
                 Change("where the system likes", {"addresses": -1}),
             )
             * (platform.system() == "Linux"),
             words=r"\bid\(|\bset\(|key=id|hash\(|repr\(|get_ident",
+            more=tuple(Change("objects moved", {"addresses": way}) for way in (1, 4, 6))
+            * (platform.system() == "Linux"),
         ),
     ]
 
@@ -261,11 +276,30 @@ def _of_environment(around: Surroundings) -> list[Hidden]:
     """Return a row for each variable that the script reads, and that is no row already."""
     found = []
     for name in around.read:
-        if name in around.environment:
-            change = Change("taken away", variables={name: None})
-        else:
-            change = Change(f"{name}=1", variables={name: "1"})
         asks = (("environment", f"^{name}(=|$)"),)
         called, pin = f"the variable {name}", "give it as an argument"
-        found.append(Hidden(name, called, pin, (change,), asks, name))
+        found.append(Hidden(name, called, pin, _other_values(name, around), asks, name))
     return found
+
+
+def _other_values(name: str, around: Surroundings) -> tuple[Change, ...]:
+    """Return two changes of a variable: one of them may be what the script takes without it."""
+    now = around.environment.get(name)
+    texts = ("1", "2") if now is None else (None, _another_value(now))
+    return tuple(
+        Change("taken away" if text is None else f"{name}={text}", variables={name: text})
+        for text in texts
+    )
+
+
+def _another_value(text: str) -> str:
+    """Return another text of the same kind: a number, a word that says yes or no, or any."""
+    opposite = {"true": "false", "false": "true", "yes": "no", "no": "yes", "on": "off"}
+    opposite |= {"off": "on"}
+    if text.lower() in opposite:
+        other = opposite[text.lower()]
+        return other.title() if text.istitle() else other.upper() if text.isupper() else other
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return str(kind(text) + 1)
+    return f"{text}1"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ConfigError
-from reproducibility.script.asking import asked_in, asks, variables_read
+from reproducibility.script.asking import asked_in, variables_read, ways_of
 from reproducibility.script.changing import ChangedRuns, how_it_ended
 from reproducibility.script.diverging import Alignment
 from reproducibility.script.hidden import (
@@ -272,9 +272,7 @@ class _Sweeping:
     def _row(self, hidden: Hidden, number: str) -> Row:
         """Change one hidden input, and say what came of it."""
         row = Row(hidden.name, hidden.called, "left out", pin=hidden.pin)
-        changes = hidden.changes
-        if hidden.more and asks(hidden, self._runs.record(self._base)):
-            changes += hidden.more
+        changes = ways_of(hidden, self._runs.record(self._base))
         for way, change in enumerate(changes):
             row.changed_to = change.shown
             mine = [name for name in change.variables if name in self._variables]

@@ -15,7 +15,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .host import CLOCKS, CLOCKS_BY_DEFAULT, MOMENTS, RANDOM_FILES
@@ -23,10 +23,14 @@ from .source import LIBRARY, SCRIPT, owner_of
 from .wrap import in_place_of, put, replace_class_method
 
 STREAM = 1 << 20  # bytes of a file of random numbers
-BEGIN = 978_313_600  # seconds: what a held clock says at first, early on a Monday and in a year
-OTHER_BEGIN = 2_950_577.125  # between two ways: another month, hour and minute, on a weekend
+# What a held clock says at first, in seconds: Monday 2001-01-01 01:46:40 UTC, then a Saturday in
+# 2013, a Thursday in 2032 and a Tuesday in 2020. Two ways differ in year, month, day of the week,
+# hour, minute and second; the second one is in the other half of the day, in every time zone.
+MOMENTS_OF_CLOCK = (978_313_600, 1_371_304_061.125, 1_981_398_813.375, 1_605_000_902.625)
+OTHER_BEGIN = 2_950_577.125  # between two ways above these
 NO_PROCESS = (1 << 22) + 1  # above what Linux gives a process as its number
 OTHER_PROCESS = 100_003  # between two ways: a prime, so that remainders differ too
+SMALL_OBJECTS = 496  # bytes up to which Python keeps objects of one size together
 NO_RANDOM_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
 
 
@@ -117,11 +121,18 @@ def _opening_held(original: Any, stream: Callable[[int], bytes]) -> Callable[...
     return opening
 
 
+def begin_of_clock(way: int) -> float:
+    """Return what a clock that is held in this way says at first, in seconds."""
+    if way < len(MOMENTS_OF_CLOCK):
+        return MOMENTS_OF_CLOCK[way]
+    return MOMENTS_OF_CLOCK[0] + way * OTHER_BEGIN
+
+
 class _Clock:
     """A clock that goes on a little whenever this thread of the script looks at it."""
 
     def __init__(self, way: int) -> None:
-        self._begin, self._tick = BEGIN + way * OTHER_BEGIN, (1 + way) / 1024
+        self._begin, self._tick = begin_of_clock(way), (1 + way) / 1024
         self._local = threading.local()
 
     def now(self) -> float:
@@ -202,18 +213,34 @@ def _is_asked_directly(frame: Any) -> bool:
     return frame is not None and owner_of(frame.f_code) in (SCRIPT, LIBRARY)
 
 
-def _hold_listing(way: int) -> None:
-    def order(name: Any) -> Any:
-        name = os.fsencode(name)
-        if way > 1:
-            return hashlib.sha256(b"%d %s" % (way, name)).digest()
-        return bytes(255 - byte for byte in name) + b"\xff" if way else name
+def in_order(entries: Iterable[Any], way: int) -> list[Any]:
+    """Return the entries of a folder sorted by name (0), or in another order.
 
+    That is reversed (1), with the first one last (2), with neighbours swapped (3), or shuffled.
+    """
+
+    def name(entry: Any) -> bytes:
+        return os.fsencode(getattr(entry, "name", entry))
+
+    found = sorted(entries, key=name)
+    if way == 1:
+        return found[::-1]
+    if way == 2:
+        return found[1:] + found[:1]
+    if way == 3:
+        pairs = [found[place : place + 2][::-1] for place in range(0, len(found), 2)]
+        return [each for pair in pairs for each in pair]
+    if way:
+        found.sort(key=lambda each: hashlib.sha256(b"%d %s" % (way, name(each))).digest())
+    return found
+
+
+def _hold_listing(way: int) -> None:
     def listing(original: Any) -> Callable[..., Any]:
-        return lambda *arguments, **named: sorted(original(*arguments, **named), key=order)
+        return lambda *arguments, **named: in_order(original(*arguments, **named), way)
 
     def scanning(original: Any) -> Callable[..., Any]:
-        return lambda *arguments, **named: _SortedEntries(original(*arguments, **named), order)
+        return lambda *arguments, **named: _SortedEntries(original(*arguments, **named), way)
 
     for name, make in (("listdir", listing), ("scandir", scanning)):
         original = getattr(os, name)
@@ -236,9 +263,9 @@ def _kept_by_pathlib(original: Any) -> list[Callable[[Any], None]]:
 class _SortedEntries:
     """The entries of a folder, in an order of their names."""
 
-    def __init__(self, scan: Any, order: Callable[[Any], Any]) -> None:
+    def __init__(self, scan: Any, way: int) -> None:
         with scan as entries:
-            self._entries = iter(sorted(entries, key=lambda entry: order(entry.name)))
+            self._entries = iter(in_order(entries, way))
 
     def __iter__(self) -> Any:
         return self
@@ -298,4 +325,7 @@ def _hold_addresses(way: int) -> None:
     if not current & NO_RANDOM_ADDRESSES and personality(current | NO_RANDOM_ADDRESSES) != -1:
         os.execv(sys.executable, sys.orig_argv)
     _in_the_way.extend([object() for _ in range(257 * way)] + [bytearray(4097 * way)])
+    # Small objects lie in rows with those of their size: each row begins further on.
+    sizes = range(16, SMALL_OBJECTS, 16)
+    _in_the_way.extend(bytes(size) for size in sizes for _ in range(way + size // 16 * way % 7))
     gc.collect()

@@ -1,7 +1,9 @@
 """A hidden input is blamed if it matters, and called harmless only if it was really changed."""
 
 import json
+import linecache
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from reproducibility.cli.commands import main
 from reproducibility.errors import ConfigError
+from reproducibility.script import asking, dataflow
 from reproducibility.script import sweep as sweeping
 from reproducibility.script.changing import ChangedRuns
 from reproducibility.script.diverging import Alignment, Root
@@ -233,6 +236,44 @@ def test_a_setting_is_changed_to_another_value() -> None:
         assert rows["xla-threads"].changes[0].variables["NPROC"] != f"{cores}"
         assert set(rows["blas-threads"].changes[0].variables.values()) != {f"{cores}"}
         assert rows["processors"].changes[0].hold["processors"] != cores
+
+
+def test_the_ways_of_a_row_could_show_it() -> None:
+    """Halves, defaults, the middle one of three: one of the ways is seen by each of them."""
+    given = {"SEED": "7", "MODE": "fast", "FLAG": "True"}
+    for cores in (1, 2, 3, 64):
+        around = Surroundings(["python"], given, {}, cores, 1, ["SEED", "MODE", "FLAG", "WORLD"])
+        rows = {each.name: each for each in hidden_inputs(around)}
+        row = rows["processors"]
+        numbers = [each.hold["processors"] for each in (*row.changes, *row.more)]
+        for asked in (lambda n: n // 2, lambda n: min(n, 8), lambda n: n >= 32):
+            assert {asked(n) for n in numbers} != {asked(cores)}
+    read = lambda name: [each.variables[name] for each in rows[name].changes]  # noqa: E731
+    assert read("SEED") == [None, "8"]
+    assert read("MODE") == [None, "fast1"]
+    assert read("FLAG") == [None, "False"]
+    assert read("WORLD") == ["1", "2"]
+    salts = [each.hold["hash"] for each in (*rows["hash"].changes, *rows["hash"].more)]
+    assert salts == list(range(1, 13))
+
+
+def test_more_salts_are_tried_where_hash_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set has six; a comparison of hash() may need twice as many; no question needs but one."""
+    rows = {each.name: each for each in hidden_inputs(Surroundings([], {}, {}, 2, 1, []))}
+    monkeypatch.setattr(asking, "processes_of", lambda record: [])
+    script = tmp_path / "train.py"
+    monkeypatch.setattr(asking, "_files_with_calls", lambda record: {str(script)})
+    for text, ways in (("x = 1", 1), ("x = {2}", 6), ("x = hash('a') % 9", 12)):
+        script.write_text(text)
+        linecache.clearcache()
+        dataflow._tree.cache_clear()
+        assert len(asking.ways_of(rows["hash"], tmp_path)) == ways
+        extra = 3 * (ways > 1)
+        assert len(asking.ways_of(rows["addresses"], tmp_path)) == len(
+            rows["addresses"].changes
+        ) + extra * (platform.system() == "Linux")
 
 
 def test_what_agrees_says_in_how_many_ways_it_was_changed() -> None:

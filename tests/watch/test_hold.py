@@ -1,9 +1,12 @@
 """What is held is the same in each run, another one in another way, and breaks nothing."""
 
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from reproducibility.watch.hold import MOMENTS_OF_CLOCK, begin_of_clock, in_order
 from tests.watch.watched import run_script
 
 HELD = {
@@ -118,3 +121,46 @@ def test_one_processor(tmp_path: Path) -> None:
     """All threads of the process share one."""
     script = "import os; print(len(os.sched_getaffinity(0)))"
     assert run(tmp_path, script, "threads=0") == "1\n"
+
+
+ASKED_OF_A_MOMENT: dict[str, Callable[[datetime], object]] = {
+    "year": lambda now: now.year,
+    "month": lambda now: now.month,
+    "day of the week": lambda now: now.weekday(),
+    "weekend": lambda now: now.weekday() >= 5,
+    "hour": lambda now: now.hour,
+    "half of the day": lambda now: now.hour < 12,
+    "odd minute": lambda now: now.minute % 2,
+    "odd second": lambda now: int(now.timestamp()) % 2,
+    "past 2026": lambda now: now.year > 2026,
+    "fraction": lambda now: now.microsecond,
+}
+
+
+@pytest.mark.parametrize("asked", ASKED_OF_A_MOMENT)
+def test_the_ways_of_the_clock_differ(asked: str) -> None:
+    """In whatever a script takes from a moment, in every time zone; the same way is the same."""
+    ask = ASKED_OF_A_MOMENT[asked]
+    for quarters in range(-48, 57):
+        zone = timezone(timedelta(minutes=15 * quarters))
+        ways = range(len(MOMENTS_OF_CLOCK))
+        base, *others = (ask(datetime.fromtimestamp(begin_of_clock(way), zone)) for way in ways)
+        assert any(other != base for other in others)
+    assert begin_of_clock(7) != begin_of_clock(8)
+
+
+def test_the_orders_of_a_listing_differ() -> None:
+    """In the middle of three names, in the two at the ends and in those between, and in pairs."""
+    names = ["c", "a", "d", "b", "e"]
+    assert in_order(names, 0) == sorted(names)
+    for ask in (
+        lambda found: found[len(found) // 2],
+        lambda found: {found[0], found[-1]},
+        lambda found: set(found[1:-1]),
+        lambda found: found[0] < found[1],
+    ):
+        for some in (names[:3], names):
+            orders = [in_order(some, way) for way in range(5)]
+            assert all(sorted(each) == sorted(some) for each in orders)
+            assert any(ask(each) != ask(orders[0]) for each in orders[1:])
+        assert ask(in_order(names, 0)) == ask(in_order(names[::-1], 0))
