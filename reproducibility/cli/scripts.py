@@ -164,7 +164,7 @@ class SweepCommand:
     hidden input, changed alone; one that differs is run again before it is blamed. If the base run
     does not repeat, `twice` is run. What the script prints goes to stderr.
 
-    Exit code: 0 nothing matters, 1 something does, 2 refused, 3 cannot be told.
+    Exit code: 0 the same with each change, 1 an input matters, 2 refused, 3 cannot be told.
 
     Example: reproducibility sweep --quick -- python train.py --seed 0 --workdir {dir}
     """
@@ -172,11 +172,11 @@ class SweepCommand:
     quick: bool = False
     """Change only the four that matter most often: hash, listing, entropy, clock."""
     only: Annotated[str, named("only", "NAME,...")] = ""
-    """Change only these, such as hash,blas-threads or the name of a variable; a wrong name lists
-    all."""
+    """Change only these, such as hash,blas-threads or the name of a variable; the table has the
+    names, and a wrong one lists all."""
     machine: bool = False
-    """Change the instruction set and flags of the compiler too. They belong to the machine, and
-    change the bits of nearly every script."""
+    """Change the instruction set, flags of the compiler and settings of JAX too. They change the
+    bits of nearly every script."""
     keep: Annotated[Path | None, named("keep", "DIR")] = None
     """Keep the records, and what the runs printed, in this new directory."""
     calls: int = 0

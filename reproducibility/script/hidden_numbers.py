@@ -114,7 +114,7 @@ def _setting(
     others: Mapping[str, str],
     default: str = "",
 ) -> Hidden:
-    """Return the row of a setting of JAX."""
+    """Return the row of a setting of JAX that changes the bits of nearly every script."""
     now = settings.get(setting)
     other = others.get(now or "", default)
     change = Change(
@@ -122,7 +122,7 @@ def _setting(
     )
     value = now if now in ("True", "False", "None") else repr(now)
     pin = f"jax.config.update({setting!r}, {value})"
-    return Hidden(name, setting, pin, (change,) * (now is not None))
+    return Hidden(name, setting, pin, (change,) * (now is not None), group="machine")
 
 
 def _of_machine(around: Surroundings) -> list[Hidden]:

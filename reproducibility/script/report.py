@@ -156,6 +156,8 @@ def _cause(found: Twice) -> list[str]:
             "no cause confirmed: more runs agree with nothing held",
             "    the first run left something behind (a file, a cache), or it varies by chance",
         ]
+    if found.tried and found.inherited:
+        return []  # what the first run left is said already
     if found.tried:
         held = ", or ".join(held_by(name) for name in found.tried)
         lines = [f"no cause found: the runs still differ with {held}"]

@@ -1,7 +1,7 @@
 """Change what is outside of a script, one thing at a time, and say on which of it the bits depend.
 
 The rule: nothing is blamed before a base run, with all held that can be, came to the same three
-times; and nothing that was not seen to be changed is called harmless.
+times; and nothing is said of what was not seen to be changed.
 Chapter: docs/guide/hidden_inputs.md
 """
 
@@ -43,6 +43,7 @@ from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import Finished, check_command, new_directory
 from reproducibility.script.swept import Row, Sweep
 from reproducibility.script.twice import twice
+from reproducibility.script.undone import SALT_TOO_LATE, is_undone, sets_salt_too_late
 from reproducibility.script.written import written_remark
 
 BASE = 3  # runs with all held, which have to agree
@@ -294,14 +295,16 @@ class _Sweeping:
         if finished.stopped:
             return replace(row, result="cannot be told", why="it did not end, and was ended")
         if finished.code and change.may_fail:
-            return replace(row, result="same", remark=f"it fails: {how_it_ended(finished)}")
+            remark = row.remark or f"it fails: {how_it_ended(finished)}"
+            return replace(row, result="same", remark=remark)
         if compared.roots or finished.code:
             return self._confirmed(row, hidden, change, name, finished, compared)
         if self._is_undone(change, name):
             return replace(row, result="set by the script")
         if compared.problems:
             return replace(row, result="cannot be told", why=compared.problems[0])
-        return replace(row, result="same", remark=self._remark(name, finished))
+        remark = row.remark or self._remark(name, finished)
+        return replace(row, result="same", remark=remark, ways=row.ways + 1)
 
     def _confirmed(
         self,
@@ -345,22 +348,10 @@ class _Sweeping:
 
     def _is_undone(self, change: Change, name: str) -> bool:
         """Whether the script itself has set what was changed, so that nothing was."""
-        ends = [each.end or {} for each in processes_of(self._runs.record(name)) if each.called]
-        if any(set(change.variables) & set(end.get("undone", ())) for end in ends):
-            return True
-        if change.hold.get("hash") is not None:
-            salts = {(end.get("variables") or {}).get("PYTHONHASHSEED") for end in ends}
-            return salts != {str(change.hold["hash"])}
-        base = [each.end or {} for each in processes_of(self._runs.record(self._base))]
-        before = [end["settings"].get(change.setting) for end in base if end.get("settings")]
-        after = [end["settings"].get(change.setting) for end in ends if end.get("settings")]
-        if change.setting:
-            return before == after
-        if "JAX_NUM_CPU_DEVICES" in change.variables:
-            return [end.get("devices") for end in ends] == [
-                end.get("devices") for end in base if end.get("devices")
-            ]
-        return False
+        changed = [each for each in processes_of(self._runs.record(name)) if each.called]
+        if sets_salt_too_late(change, changed) and SALT_TOO_LATE not in self._found.notes:
+            self._found.notes.append(SALT_TOO_LATE)
+        return is_undone(change, processes_of(self._runs.record(self._base)), changed)
 
     def _remark(self, name: str, finished: Finished) -> str:
         """Say what was only printed or written otherwise."""

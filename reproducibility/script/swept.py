@@ -1,7 +1,7 @@
 """What a sweep found, and the same in words: a table, then one sentence.
 
-The rule: an input matters if its run differs again and again, does not matter if it was seen to be
-changed and the run agrees; of anything else neither is said.
+The rule: an input matters if its run differs again and again. Of one that was changed and agreed it
+is said in how many ways, and never that the script does not depend on it.
 Chapter: docs/guide/hidden_inputs.md
 """
 
@@ -30,7 +30,7 @@ class Row:
 
     `line` is where the script most likely asks for it, `root` the first call that differs, `why`
     says why nothing can be told, or how a run failed; `remark` is what is only printed or written
-    otherwise.
+    otherwise. `ways` says in how many ways it was changed and came to the same.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Row:
     programs: tuple[str, ...] = ()  # in whose calls a difference begins
     line: SourceLine | None = None
     remark: str = ""
+    ways: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -52,6 +53,7 @@ class Row:
             "called": self.called,
             "result": self.result,
             "changed_to": self.changed_to or None,
+            "ways": self.ways,
             "pin": self.pin if self.result == "different" else None,
             "why": self.why or None,
             "root": self.root and self.root.to_json(),
@@ -67,7 +69,7 @@ class Sweep:
     """What a sweep found: a row for each hidden input.
 
     `problem` says why nothing was swept; `repeated` is what `twice` then found. `runs` is how often
-    the script was run, and `seconds` how long that took.
+    the script was run, and `seconds` how long that took; `notes` explain and decide nothing.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Sweep:
     runs: int = 0
     seconds: float = 0.0
     seconds_in_all: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
     def of(self, *results: SweepResult) -> list[Row]:
         """Return the rows with one of these results."""
@@ -104,7 +107,7 @@ class Sweep:
             return f"The script depends on {_enumerated([_with_line(row) for row in matters])}."
         if unknown := self.of("cannot be told"):
             return f"It cannot be told about {_enumerated([row.called for row in unknown])}."
-        return "No hidden input that was changed matters."
+        return "It came to the same with each change that was made."
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -117,6 +120,7 @@ class Sweep:
             "seconds": round(self.seconds_in_all, 3),
             "rows": [row.to_json() for row in self.rows],
             "twice": self.repeated and self.repeated.to_json(),
+            "notes": list(self.notes),
         }
 
 
@@ -129,15 +133,16 @@ def report_of_sweep(found: Sweep) -> str:
     if found.problem:
         more = ["", f"twice: {found.repeated.verdict}"] if found.repeated else []
         more += [report_of(found.repeated)] if found.repeated else []
-        return "\n".join([found.reason, *more])
+        return "\n".join([found.reason, *_notes_of_sweep(found), *more])
     lines = _table_of_rows([row for row in found.rows if row.result != "left out"])
-    lines += _remarks_of_rows(found)
+    lines += _remarks_of_rows(found) + _notes_of_sweep(found)
     lines += [found.reason] if found.of("different") else []
     for row in found.of("different"):
         lines += [f"    {_with_text(row.line)}"] * (row.line is not None)
         lines.append(f"    {row.called}: {row.pin}")
     if same := found.of("same"):
-        lines.append(f"It does not depend on {_enumerated([row.called for row in same])}.")
+        ways = _enumerated([f"{row.called} ({_in_ways(row.ways)})" for row in same])
+        lines.append(f"It came to the same with each of these changed alone: {ways}.")
     if own := found.of("set by the script"):
         lines.append(f"The script sets itself: {_enumerated([row.called for row in own])}.")
     if unknown := found.of("cannot be told"):
@@ -146,13 +151,24 @@ def report_of_sweep(found: Sweep) -> str:
 
 
 def _table_of_rows(rows: Sequence[Row]) -> list[str]:
-    cells = [("hidden input", "changed to", "result")]
+    cells = [("name", "hidden input", "changed to", "result")]
     cells += [
-        (_cut_to_width(row.called), _cut_to_width(row.changed_to), _result_of_row(row))
+        (row.name, _cut_to_width(row.called), _cut_to_width(row.changed_to), _result_of_row(row))
         for row in rows
     ]
-    widths = [max(len(row[place]) for row in cells) for place in (0, 1)]
-    return [f"{one:{widths[0]}}  {two:{widths[1]}}  {three}".rstrip() for one, two, three in cells]
+    widths = [max(len(row[place]) for row in cells) for place in (0, 1, 2)]
+    return [
+        "  ".join([*(f"{row[place]:{width}}" for place, width in enumerate(widths)), row[3]])
+        for row in cells
+    ]
+
+
+def _in_ways(ways: int) -> str:
+    return f"in {ways} ways" if ways > 1 else "in one way"
+
+
+def _notes_of_sweep(found: Sweep) -> list[str]:
+    return [f"note: {text}" for text in found.notes]
 
 
 def _cut_to_width(text: str) -> str:

@@ -80,3 +80,13 @@ def test_memory_that_is_shared_is_shown_with_its_line() -> None:
     assert "NumPy overwrote the memory" in report
     assert "shared with NumPy at /a/train.py:41" in report
     assert "in the second run" not in report
+
+
+def test_what_was_left_is_told_once() -> None:
+    """Where the second run reads what the first one wrote, that is what was found."""
+    event = Event(0, "reads", "/w/log.txt", (SourceLine("/a/train.py", 3, "load"),))
+    left = Inherited("reads", event, event.what)
+    assert "no cause found" in report_of(found(tried=("entropy",)))
+    report = report_of(found(tried=("entropy",), inherited=left))
+    assert "no cause found" not in report
+    assert "/w/log.txt" in report

@@ -24,6 +24,7 @@ from reproducibility.script.hidden import (
     Change,
     Hidden,
     Surroundings,
+    is_wanted,
     script_in,
     shown_together,
 )
@@ -54,6 +55,7 @@ class Simulated:
         self.asked: list[str] = []
         self.files: dict[Path, bytes | None] = {}
         self.left = False
+        self.salts: tuple[str, str] = ("", "")  # those of a script that sets its own
 
     def one(self, name: str, change: Change | None = None, **limits: object) -> Finished:
         """Run it."""
@@ -83,9 +85,15 @@ class Simulated:
         change = self.changes[record.name]
         salt = str(change.hold.get("hash", 0))
         x64 = change.variables.get("JAX_ENABLE_X64", "0")
-        end = {"variables": {"PYTHONHASHSEED": salt}, "settings": {"jax_enable_x64": x64}}
+        began, ended = (own or salt for own in self.salts)
+        end: dict[str, Any] = {
+            "variables": {"PYTHONHASHSEED": ended},
+            "settings": {"jax_enable_x64": x64},
+        }
+        start = {"variables": {"PYTHONHASHSEED": began}}
         undone = [name for name in change.variables if name in self.asked]
-        return [SimpleNamespace(end={**end, "undone": undone, "devices": 1}, called=True)]
+        end |= {"undone": undone, "devices": 1}
+        return [SimpleNamespace(start=start, end=end, called=True)]
 
 
 def sweep_of(
@@ -95,22 +103,30 @@ def sweep_of(
     *,
     seed: int = 0,
     own: Sequence[str] = (),
+    salts: tuple[str, str] = ("", ""),
 ) -> Sweep:
     """Sweep simulated runs, with a row for each change."""
     runs = Simulated(outcome, seed)
-    runs.asked = list(own)
+    runs.asked, runs.salts = list(own), salts
     rows = [
         Hidden(f"row {n}", f"row {n}", "pin it", (each,), timing="timing" in each.hold)
         for n, each in enumerate(changes)
     ]
+    found: Sweep = swept_by(runs, rows, monkeypatch).sweep(lambda _: True, 0, 0)
+    return found
+
+
+def swept_by(
+    runs: Simulated | Outcome, rows: Sequence[Hidden], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Return what sweeps simulated runs."""
+    runs = runs if isinstance(runs, Simulated) else Simulated(runs)
     monkeypatch.setattr(sweeping, "processes_of", runs.processes)
     monkeypatch.setattr(sweeping, "hidden_inputs", lambda around: rows)
     monkeypatch.setattr(sweeping, "variables_read", lambda record: [])
     monkeypatch.setattr(sweeping, "asked_in", lambda *_: LINE)
     monkeypatch.setattr(sweeping, "look_for_inherited", lambda *_, **__: None)
-    search: Any = sweeping._Sweeping(runs, Screen(None), ["python"], {})  # type: ignore[arg-type]
-    found: Sweep = search.sweep(lambda _: True, 0, 0)
-    return found
+    return sweeping._Sweeping(runs, Screen(None), ["python"], {})  # type: ignore[arg-type]
 
 
 def test_what_matters_is_blamed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +137,9 @@ def test_what_matters_is_blamed_and_nothing_else(monkeypatch: pytest.MonkeyPatch
     assert found.reason == "The script depends on row 0 (train.py:7)."
     report = report_of_sweep(found)
     assert "different: call 5, step: batch, train.py:7" in report
-    assert "It does not depend on row 1." in report
+    assert "It came to the same with each of these changed alone: row 1 (in one way)." in report
+    assert "does not depend" not in report
+    assert "row 1  row 1         JAX_ENABLE_X64=1  same" in report
     assert json.loads(json.dumps(found.to_json()))["rows"][0]["line"].startswith("train.py:7")
 
 
@@ -188,8 +206,39 @@ def test_what_was_not_changed_is_not_called_harmless(monkeypatch: pytest.MonkeyP
     stays = Change("", setting="jax_enable_x64")
     found = sweep_of(lambda *_: 0, [X64, stays], monkeypatch, own=["JAX_ENABLE_X64"])
     assert [row.result for row in found.rows] == ["set by the script"] * 2
-    assert "does not depend" not in report_of_sweep(found)
+    assert "came to the same" not in report_of_sweep(found)
     assert found.verdict == "same"
+
+
+def test_a_salt_that_the_script_sets_too_late_is_no_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has its salt when it starts; only a process that was started with it has another."""
+    late = sweep_of(lambda *_: 0, [SALT], monkeypatch, salts=("", "0"))
+    assert [row.result for row in late.rows] == ["same"]
+    assert "note: the script sets PYTHONHASHSEED itself" in report_of_sweep(late)
+    begun = sweep_of(lambda *_: 0, [SALT], monkeypatch, salts=("0", "0"))
+    assert ([row.result for row in begun.rows], begun.notes) == (["set by the script"], [])
+    untouched = sweep_of(lambda *_: 0, [SALT], monkeypatch)
+    assert ([row.result for row in untouched.rows], untouched.notes) == (["same"], [])
+
+
+def test_an_input_that_agrees_has_all_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A way in which the run may fail, and fails, is none; and what is printed is kept."""
+    row = Hidden("a", "a", "pin", (SALT, X64, Change("an empty one", {"pid": 9}, may_fail=True)))
+    search: Any = swept_by(lambda c, _: "fails" if "pid" in c.hold else 0, [row], monkeypatch)
+    [found] = search.sweep(lambda _: True, 0, 0).rows
+    assert (found.result, found.ways) == ("same", 2)
+    assert found.to_json()["ways"] == 2
+
+
+def test_what_changes_nearly_every_script_belongs_to_the_machine() -> None:
+    """Settings of JAX are changed where they are asked for, so that exit code 0 can be reached."""
+    settings = dict.fromkeys(("jax_enable_x64", "jax_threefry_partitionable"), "False")
+    rows = hidden_inputs(Surroundings(["python"], {}, settings, 2, 1, ()))
+    plain = {r.name for r in rows if is_wanted(r, only=(), quick=False, machine=False)}
+    every = {r.name for r in rows if is_wanted(r, only=(), quick=False, machine=True)}
+    assert {"hash", "devices", "blas-threads"} <= plain
+    assert {"x64", "prng", "partitionable", "precision"} <= every - plain
+    assert any(is_wanted(row, only=("x64",), quick=False, machine=False) for row in rows)
 
 
 @pytest.mark.parametrize(
