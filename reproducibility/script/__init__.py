@@ -12,14 +12,14 @@ the second, `printed` what they print, `written` what files they write. `dataflo
 may be behind a call, `cause` confirms why, `repeat` executes a call again, `twice` runs the command
 and puts it together, and `report` says it.
 For a run that was stopped and resumed, `values` looks up every argument, `inputs` where another run
-had it, `moments` says when it is stopped, `steps` finds its steps, `onwards` walks along two runs
-from one step on, `ends` compares where that cannot be, `resumption` compares a resumed process with
-the whole one, `parts` all of them, `lost` says it, `reprinted` compares what they print and write,
-`rounded` looks at values that were never seen, and `interrupt` runs the command. For what is
-outside of a script, `hidden` says what a hidden input is, `hidden_numbers` and `hidden_table` have
-a row for each, `mirror` makes a folder in another place, `asking` finds the line that asks for one,
-`changing` runs the command with one changed, `undone` says whether the script set it back, `swept`
-what was found, and `sweep` does it all.
+had it, `moments` says when it is stopped, `steps` finds its steps, `backwards` looks at what comes
+before the first, `onwards` walks along two runs from one step on, `ends` compares where that cannot
+be, `resumption` compares a resumed process with the whole one, `parts` all of them, `lost` says it,
+`reprinted` compares what they print and write, `rounded` looks at values that were never seen, and
+`interrupt` runs the command. For what is outside of a script, `hidden` says what a hidden input is,
+`hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in another place,
+`asking` finds the line that asks for one, `changing` runs the command with one changed, `undone`
+says whether the script set it back, `swept` what was found, and `sweep` does it all.
 
 Chapter: docs/guide/any_script.md
 """

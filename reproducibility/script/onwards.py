@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reproducibility.script.backwards import calls_before, line_of
 from reproducibility.script.steps import RunOfSteps, StepKind
 from reproducibility.script.values import NO_VALUE, ValuedCall
 
@@ -47,6 +48,7 @@ class Onwards:
     passed_on: int = 0
     uncached: int = 0
     unpaired: int = 0  # calls of other threads that have no counterpart
+    untold: list[str] = field(default_factory=list)  # calls before the first step without one
 
     @property
     def last_equal(self) -> int:
@@ -66,6 +68,8 @@ def compare_onwards(run: RunOfSteps, other: RunOfSteps, at: int, *, cut: bool = 
     found = Onwards()
     once = run.process.start.get("pid") == other.process.start.get("pid")
     walk = _WalkOn(found, run, other, once=once, cut=cut)
+    if at > 1:
+        walk.back(run.steps[at - 1], other.steps[0])
     walk.go(run.steps[at - 1], other.steps[0])
     if cut:
         return found
@@ -74,6 +78,8 @@ def compare_onwards(run: RunOfSteps, other: RunOfSteps, at: int, *, cut: bool = 
         thread = waiting[0]
         one, two = walk.taken[thread]
         seen[thread] = two.thread
+        if at > 1:
+            walk.back(one, two)
         walk.go(one, two, leftover=True)
     mine, theirs = set(seen), set(seen.values())
     found.unpaired += sum(each.thread not in mine for each in run.calls)
@@ -95,6 +101,27 @@ class _WalkOn:
             {(each.thread, each.number): each for each in side.calls} for side in (run, other)
         ]
         self._made = Counter(each.content for each in run.calls)
+
+    def back(self, first: ValuedCall, second: ValuedCall) -> None:
+        """Compare what comes before two calls in their turn of the loop.
+
+        Args:
+            first: a call of the whole run.
+            second: its counterpart, the first one of the resumed run.
+        """
+        before = calls_before(self._run, self._other, first, second)
+        for one, two in before.pairs:
+            inputs = places_that_differ(one.values, two.values)
+            if is_equal(one, two):
+                self._note_taken(one, two)
+            elif inputs and not any(one.values[i] and two.values[i] for i in inputs):
+                before.unknown.append(two)
+            else:
+                self._differs(one, two)
+        untold = [f"{_call_in_line(each)} is no call of the whole run" for each in before.unknown]
+        if not self._once:
+            untold += [f"{_call_in_line(each)} is left out" for each in before.left_out]
+        self._found.untold += [f"before the first step, {each}" for each in untold]
 
     def go(self, first: ValuedCall, second: ValuedCall, *, leftover: bool = False) -> None:
         """Compare from two calls on to the ends of their threads.
@@ -133,6 +160,10 @@ class _WalkOn:
 
     def _equal(self, one: ValuedCall, two: ValuedCall) -> None:
         self._found.compared += 1
+        self._note_taken(one, two)
+
+    def _note_taken(self, one: ValuedCall, two: ValuedCall) -> None:
+        """Note which calls of other threads these take something from."""
         for mine, its in zip(one.origins, two.origins, strict=True):
             if mine and its and mine.thread != one.thread and its.thread != two.thread:
                 pair = tuple(
@@ -171,27 +202,48 @@ class _WalkOn:
             self._found.uncached += len(ours)
             ours = []
         if leftover:  # a thread that works ahead ends where it happens to be
-            ours = [each for each in ours if self._is_taken(each, self._run)]
-            more = [each for each in more if self._is_taken(each, self._other)]
+            ours = self._not_ahead(ours, self._run)
+            more = self._not_ahead(more, self._other)
         if ours:
             self._found.roots.append(Divergence("end", ours[0], None, left=len(ours)))
         if more:
             self._found.roots.append(Divergence("more", None, more[0], left=len(more)))
 
-    def _is_taken(self, call: ValuedCall, side: RunOfSteps) -> bool:
-        """Whether another thread takes what a call returned."""
-        return any(
-            origin is not None and (origin.thread, origin.call) == (call.thread, call.number)
+    def _not_ahead(self, rest: Sequence[ValuedCall], side: RunOfSteps) -> list[ValuedCall]:
+        """Return the calls at the end of a thread that are taken; count those nobody can judge.
+
+        Nothing is missing where a thread only made more of what others had taken from it before.
+        """
+        taken = {
+            (origin.thread, origin.call)
             for each in side.calls
-            if each.thread != call.thread
             for origin in each.origins
+            if origin is not None and each.thread != origin.thread
+        }
+        ahead: set[object] = set()  # functions of a pool may have name and line in common
+        wanted = set(taken)
+        for each in reversed(
+            [each for each in side.calls if rest and each.thread == rest[0].thread]
+        ):
+            if (each.thread, each.number) in wanted:
+                ahead.add((each.program, each.site))
+                wanted |= {(o.thread, o.call) for o in each.origins if o is not None}
+        found = [each for each in rest if (each.thread, each.number) in taken]
+        self._found.unpaired += sum(
+            (each.thread, each.number) not in taken and (each.program, each.site) not in ahead
+            for each in rest
         )
+        return found
 
 
 def _from(run: RunOfSteps, first: ValuedCall) -> list[ValuedCall]:
     return [
         each for each in run.calls if each.thread == first.thread and each.number >= first.number
     ]
+
+
+def _call_in_line(call: ValuedCall) -> str:
+    return f"{call.program.called}, {line_of(call)}"
 
 
 def _ahead(

@@ -24,6 +24,8 @@ from reproducibility.script.programs import (
 from reproducibility.script.steps import RunOfSteps
 from reproducibility.script.values import ValuedCall
 
+SAID = 3  # calls without a counterpart
+
 
 @dataclass
 class Resumption:
@@ -261,6 +263,7 @@ def _compare_from(
             f"{onwards.uncached:,} calls of the whole run were not made again, in the same "
             "process: JAX may have kept what it had traced; resume in a process of its own"
         )
+    found.problems += list(dict.fromkeys(onwards.untold))[:SAID]
     if onwards.unpaired and not cut:
         found.problems.append(
             f"{onwards.unpaired:,} calls of JAX in other threads are not compared"
@@ -279,6 +282,7 @@ def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
         found.difference = f"The resumed run makes {root.left:,} calls that the whole did not."
         return
     steps = sum(each.number <= two.number for each in other.steps if each.thread == two.thread)
+    steps = max(steps, 1)  # what comes before the first one is in its turn of the loop
     where = f"{two.program.called}, at step {steps + found.continues_at - 1:,}"
     if root.kind == "path":
         found.difference = f"The resumed run calls {_as_called(two, one)}, at step " + (

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,12 @@ from reproducibility.errors import ConfigError
 from reproducibility.script.lost import report_of_resumption
 from reproducibility.script.moments import Interruptions
 from reproducibility.script.parts import compare_resumed
+from reproducibility.script.reading import CalledProgram, Process, SourceLine
 from reproducibility.script.reprinted import difference_of_ends
-from reproducibility.script.resumption import Resumption
+from reproducibility.script.resumption import Before, Resumption, compare_process
 from reproducibility.script.rounded import how_it_follows
-from reproducibility.script.steps import run_of_steps
+from reproducibility.script.steps import RunOfSteps, run_of_steps
+from reproducibility.script.values import ResultOf, ValuedCall
 from reproducibility.testing import assert_script_resumable
 
 STEPS, SAVED = 9, 5
@@ -521,3 +523,96 @@ def test_a_step_that_is_not_reached_is_refused(tmp_path: Path) -> None:
     assert (found["code"], "one of the 8 calls" in found["stderr"]) == (2, True)
     found = interrupt(tmp_path, "--at", "2", "--step-function", "train", *script())
     assert (found["code"], "<lambda>" in found["stderr"]) == (2, True)
+
+
+MADE_IN = "train.py"
+
+
+def made_run(calls: Sequence[tuple[Any, ...]], *, process: int = 1) -> RunOfSteps:
+    """Return a run of made calls: of each its name, line, inputs, results, and what it takes."""
+    counts: dict[int, int] = {}
+    found = []
+    for name, line, values, results, *more in calls:
+        where = more[0] if more else 0
+        counts[where] = number = counts.get(where, 0) + 1
+        shapes = tuple("f32[3]" for _ in values)
+        names = tuple("abcdef"[: len(values)])
+        program = CalledProgram(f"jit({name})", name, "", shapes, names, (), "")
+        origins = more[1] if len(more) > 1 else [None] * len(values)
+        site = (SourceLine(MADE_IN, line, "<module>"),)
+        call = ValuedCall(
+            where, number, program, site, tuple(values), tuple(results), tuple(origins)
+        )
+        found.append(call)
+    read = Process(Path("process-0"), {"pid": process}, {}, (), (), 0, True, False)
+    steps = [each for each in found if each.program.name == "jit(step)"]
+    return RunOfSteps(read, sorted(found, key=lambda each: each.thread), steps)
+
+
+def a_loop(begin: int, end: int, slow: int, *, head: bool = True) -> list[tuple[Any, ...]]:
+    """Return the calls of a loop with an average at the head of each turn: `slow` is its value."""
+    calls: list[tuple[Any, ...]] = [("load", 1, [f"file {begin}"], [f"p{begin}"])]
+    for i in range(begin, end):
+        if head or i > begin:
+            calls.append(
+                ("ema", 5, [f"s{slow + i - begin}", f"p{i}"], [f"s{slow + i - begin + 1}"])
+            )
+        calls.append(("step", 6, [f"p{i}", f"b{i}"], [f"p{i + 1}"]))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("slow", "head", "verdict"),
+    [
+        (4, True, "same"),
+        (0, True, "different"),
+        (9, True, "different"),
+        (4, False, "cannot be told"),
+    ],
+)
+def test_what_comes_before_the_first_step_is_compared(
+    slow: int, verdict: str, *, head: bool
+) -> None:
+    """The calls at the head of the first turn belong to the resume; one that is missing is said."""
+    run, other = made_run(a_loop(0, 6, 0)), made_run(a_loop(4, 6, slow, head=head), process=2)
+    if not head:  # only the first turn lacks it
+        other = made_run(
+            [("load", 1, ["f"], ["p4"]), ("step", 6, ["p4", "b4"], ["p5"]), *a_loop(5, 6, 5)[1:]],
+            process=2,
+        )
+    found = compare_process(run, other, Before())
+    assert found.verdict == verdict, found.reason
+    if verdict == "different":
+        assert (found.call and found.call.program.called, found.roots[0].places) == ("ema", (0,))
+        assert "at step 5" in found.reason
+        assert "called in train.py:5" in report_of_resumption(found)
+    if verdict == "cannot be told":
+        assert found.reason == "Before the first step, ema, train.py:5, in <module> is left out."
+
+
+@pytest.mark.parametrize(("line", "verdict"), [(2, "same"), (7, "cannot be told")])
+def test_a_call_before_the_first_step_in_a_line_of_the_loop(line: int, verdict: str) -> None:
+    """What the whole run calls in the loop, with other inputs, is never passed over."""
+    loop = a_loop(0, 6, 0)
+    whole = made_run([*loop[:5], ("evaluate", 7, ["p2"], ["e"]), *loop[5:]])
+    own = ("evaluate", line, ["another"], ["e"])
+    found = compare_process(whole, made_run([own, *a_loop(4, 6, 4)], process=2), Before())
+    assert found.verdict == verdict, found.reason
+    assert ("evaluate, train.py:7" in found.reason) == (verdict != "same")
+
+
+@pytest.mark.parametrize(("last", "verdict"), [("feed", "same"), ("evaluate", "cannot be told")])
+def test_what_a_thread_did_last_is_not_passed_over(last: str, verdict: str) -> None:
+    """A thread may have worked ahead; anything else it did at its end is not known to be made."""
+
+    def fed(begin: int) -> list[tuple[Any, ...]]:
+        calls: list[tuple[Any, ...]] = []
+        for i in range(begin, 6):
+            calls.append(("feed", 3, [f"d{i}"], [f"b{i}"], 1))
+            origins = [None, ResultOf(1, i - begin + 1, 0)]
+            calls.append(("step", 6, [f"p{i}", f"b{i}"], [f"p{i + 1}"], 0, origins))
+        return calls
+
+    ahead = (last, 3 if last == "feed" else 9, ["d6"], ["b6"], 1)
+    found = compare_process(made_run([*fed(0), ahead]), made_run(fed(4), process=2), Before())
+    assert found.verdict == verdict, found.reason
