@@ -59,7 +59,7 @@ def asks(hidden: Hidden, record: Path) -> bool:
     """
     if any(_is_question(event, hidden) for event in _all_asked(record)):
         return True
-    return _with_words(hidden, dict.fromkeys(_files_with_calls(record))) is not None
+    return _with_words(hidden, dict.fromkeys(_files_of_script(record))) is not None
 
 
 def ways_of(hidden: Hidden, record: Path) -> tuple[Change, ...]:
@@ -71,9 +71,23 @@ def ways_of(hidden: Hidden, record: Path) -> tuple[Change, ...]:
     """
     if not (hidden.more and asks(hidden, record)):
         return hidden.changes
-    files = dict.fromkeys(_files_with_calls(record))
+    files = dict.fromkeys(_files_of_script(record))
     more = [each for each in hidden.more if not each.words or _line_with(each.words, files)]
     return (*hidden.changes, *more)
+
+
+def told_anyway(hidden: Hidden, record: Path) -> SourceLine | None:
+    """Return the line that asks so that it is told the same, though the input was changed.
+
+    Args:
+        hidden: which input.
+        record: that of a run.
+    """
+    for event in _all_asked(record):
+        ways = hidden.told_anyway if event.site else ()
+        if any(event.kind == kind and re.search(what, event.what) for kind, what in ways):
+            return event.site[0]
+    return _line_with(hidden.words_anyway, dict.fromkeys(_files_of_script(record)))
 
 
 def _line_with(words: str, behind: Mapping[str, set[int] | None]) -> SourceLine | None:
@@ -85,14 +99,14 @@ def _line_with(words: str, behind: Mapping[str, set[int] | None]) -> SourceLine 
     return None
 
 
-def _files_with_calls(record: Path) -> set[str]:
-    """Return the files of source from which JAX is called."""
-    found: set[str] = set()
+def _files_of_script(record: Path) -> set[str]:
+    """Return the files of source from which JAX is called, or something is asked for."""
+    found = {event.site[0].file for event in _all_asked(record) if event.site}
     for process in processes_of(record):
         for thread in process.threads:
             for call in thread.calls():
                 found.update(line.file for line in call.pattern.site)
-    return {file for file in found if "site-packages" not in file}
+    return {file for file in found if not re.search("(site|dist)-packages", file)}
 
 
 def _all_asked(record: Path) -> Iterable[Event]:

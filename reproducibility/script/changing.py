@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import site
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,10 @@ class ChangedRuns:
             with contextlib.suppress(FileExistsError):
                 place.symlink_to(os.environ["HOME"])
             given["HOME"] = str(place)
+        elif change.place == "bare":
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            given |= {"HOME": str(place), "PYTHONUSERBASE": site.getuserbase()}
         elif change.place == "folder":
             here = Path.cwd()
             self._mirrored(here, place)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 type Group = Literal["", "machine"]
-type Place = Literal["", "folder", "empty", "script", "home", "cache", "left"]
+type Place = Literal["", "folder", "empty", "script", "home", "bare", "cache", "left"]
 
 # What is held in the base run, each in its first way.
 HELD = {
@@ -53,7 +53,8 @@ class Hidden:
     """A hidden input.
 
     `asks` says which events of a record are a script's question for it, as kind and pattern;
-    `words` what a line has in it that asks for it.
+    `words` what a line has in it that asks for it. A script that asks in one of the ways of
+    `told_anyway` and `words_anyway` was not shown another one, so nothing can be told of it.
     """
 
     name: str
@@ -66,6 +67,9 @@ class Hidden:
     group: Group = ""
     timing: bool = False  # changed timing need not show each time
     more: tuple[Change, ...] = ()  # tried where the script is seen to ask for it
+    # How a script can ask so that it is told the same in spite of the change: events, and words.
+    told_anyway: tuple[tuple[str, str], ...] = ()
+    words_anyway: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,16 @@ class Surroundings:
         """Return the number that a variable has."""
         text = self.environment.get(name, "")
         return int(text) if text.isdecimal() else default
+
+
+def command_in_line(names: str) -> str:
+    """Return the pattern of a line that starts one of these commands.
+
+    Args:
+        names: a pattern of their names.
+    """
+    starts = r"(subprocess|check_output|check_call|\brun\(|[Pp]open|system\(|getoutput|spawn)"
+    return rf"{starts}.*['\"\s(`/|;]({names})(['\"\s)`|;+]|$)"
 
 
 def is_another_row(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 
-from reproducibility.script.hidden import BLAS, Change, Hidden, Surroundings
+from reproducibility.script.hidden import BLAS, Change, Hidden, Surroundings, command_in_line
 
 FLAGS = "XLA_FLAGS"
 
@@ -38,6 +38,11 @@ def _of_threads(around: Surroundings) -> list[Hidden]:
             (("machine", "cpu_count|/proc/|/sys/"),),
             r"cpu_count|affinity|NPROC",
             more=tuple(map(_processors, few_and_many)),
+            told_anyway=(
+                ("machine", "^/proc/cpuinfo$|^/sys/devices/system/(cpu|node)"),
+                ("process", r"\('(nproc|lscpu|getconf)'\)"),
+            ),
+            words_anyway=rf"sysconf|psutil\.cpu_count|{command_in_line('nproc|lscpu|getconf')}",
         ),
         Hidden(
             "xla-threads",

@@ -14,7 +14,13 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 
-from reproducibility.script.hidden import Change, Hidden, Surroundings, script_in
+from reproducibility.script.hidden import (
+    Change,
+    Hidden,
+    Surroundings,
+    command_in_line,
+    script_in,
+)
 from reproducibility.script.hidden_numbers import hidden_numbers
 
 
@@ -83,6 +89,11 @@ def _of_python() -> list[Hidden]:
                 Change("a Thursday evening in 2032", {"clock": 2}),
                 Change("a Tuesday in 2020", {"clock": 3}),
             ),
+            told_anyway=(("process", r"\('date'\)"),),
+            words_anyway=(
+                r"(datetime64|Timestamp|to_datetime)\(\s*['\"](now|today)"
+                rf"|Timestamp\.(now|today|utcnow)|{command_in_line('date')}"
+            ),
         ),
         Hidden(
             "pid",
@@ -106,6 +117,9 @@ def _of_python() -> list[Hidden]:
             * (platform.system() == "Linux"),
         ),
     ]
+
+
+_ASKS_FOR_HOME = (("environment", "^HOME$"),), r"expanduser|home\(|HOME"
 
 
 def _of_place(around: Surroundings) -> list[Hidden]:
@@ -135,14 +149,24 @@ def _of_place(around: Surroundings) -> list[Hidden]:
             (Change("somebody", {"user": 1}, _names_of_user("somebody")),),
             (("machine", "getlogin"), ("environment", "^(USER|LOGNAME|LNAME|USERNAME)$")),
             r"getuser|getlogin|USER|LOGNAME",
+            told_anyway=(("process", r"\('(whoami|id|logname)'\)"), ("reads", "^/etc/passwd$")),
+            words_anyway=rf"getpwnam|getpwall|{command_in_line('whoami|id|logname')}",
         ),
         Hidden(
             "home",
-            "the home folder",
+            "the path of the home folder",
             "give the folder as an argument",
             (Change("another path to it", place="home"),) * ("HOME" in around.environment),
-            (("environment", "^HOME$"),),
-            r"expanduser|home\(|HOME",
+            *_ASKS_FOR_HOME,
+            words_anyway=r"realpath.*(expanduser|HOME)|(expanduser|home\(|HOME).*\bresolve\(",
+        ),
+        Hidden(
+            "home-files",
+            "what lies in the home folder",
+            "give the files as arguments",
+            (),
+            *_ASKS_FOR_HOME,
+            more=(Change("nothing", place="bare", may_fail=True),) * ("HOME" in around.environment),
         ),
         Hidden(
             "host",
@@ -151,6 +175,12 @@ def _of_place(around: Surroundings) -> list[Hidden]:
             (Change("localhost", {"host": 1}, {"HOSTNAME": "localhost"}),),
             (("machine", "hostname|node|uname"), ("environment", "^HOSTNAME$")),
             r"hostname|node\(|uname|HOSTNAME",
+            told_anyway=(
+                ("process", r"\('hostname(ctl)?'\)"),
+                ("reads", "^/etc/(hostname|machine-id)$"),
+                ("machine", "^/proc/sys/kernel/(hostname|random/boot_id)$"),
+            ),
+            words_anyway=command_in_line("hostname|hostnamectl|uname"),
         ),
         Hidden(
             "zone",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import ConfigError
-from reproducibility.script.asking import asked_in, variables_read, ways_of
+from reproducibility.script.asking import asked_in, told_anyway, variables_read, ways_of
 from reproducibility.script.changing import ChangedRuns, how_it_ended
 from reproducibility.script.diverging import Alignment
 from reproducibility.script.hidden import (
@@ -41,7 +41,7 @@ from reproducibility.script.printed import printed_remark
 from reproducibility.script.reading import processes_of
 from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import Finished, check_command, new_directory
-from reproducibility.script.swept import Row, Sweep
+from reproducibility.script.swept import Row, Sweep, near_place
 from reproducibility.script.twice import twice
 from reproducibility.script.undone import SALT_TOO_LATE, is_undone, sets_salt_too_late
 from reproducibility.script.written import written_remark
@@ -283,9 +283,14 @@ class _Sweeping:
             row = self._row_of_change(row, hidden, change, f"{hidden.name}-{way}")
             if row.result != "same":
                 return row
-        why = "the script does not ask for it" if hidden.more else "it cannot be changed here"
-        shown = shown_together(changes)
-        return replace(row, changed_to=shown) if changes else replace(row, why=why)
+        if not changes:
+            why = "the script does not ask for it" if hidden.more else "it cannot be changed here"
+            return replace(row, why=why)
+        row.changed_to = shown_together(changes)
+        if line := told_anyway(hidden, self._runs.record(self._base)):
+            why = f"{near_place(line)} asks in a way that cannot be changed"
+            return replace(row, result="cannot be told", why=why, line=line)
+        return row
 
     def _row_of_change(self, row: Row, hidden: Hidden, change: Change, name: str) -> Row:
         finished = self._runs.one(name, change, calls=self.reached)
@@ -295,8 +300,10 @@ class _Sweeping:
         if finished.stopped:
             return replace(row, result="cannot be told", why="it did not end, and was ended")
         if finished.code and change.may_fail:
-            remark = row.remark or f"it fails: {how_it_ended(finished)}"
-            return replace(row, result="same", remark=remark)
+            how = f"it fails: {how_it_ended(finished)}"
+            if not hidden.changes:
+                return replace(row, result="left out", why=how)
+            return replace(row, result="same", remark=row.remark or how)
         if compared.roots or finished.code:
             return self._confirmed(row, hidden, change, name, finished, compared)
         if self._is_undone(change, name):

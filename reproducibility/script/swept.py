@@ -178,7 +178,7 @@ def _cut_to_width(text: str) -> str:
 def _result_of_row(row: Row) -> str:
     if row.result == "different" and row.root:
         names = f": {', '.join(row.root.names[:2])}" if row.root.names else ""
-        at = f", {_near_place(row.root.site[0])}" if row.root.site else ""
+        at = f", {near_place(row.root.site[0])}" if row.root.site else ""
         return f"different: call {row.root.call + 1:,}, {row.root.program}{names}{at}"
     return f"{row.result}: {row.why}" if row.why else row.result
 
@@ -197,9 +197,9 @@ def _with_it_changed(row: Row) -> str:
 def _with_line(row: Row) -> str:
     """Return an input with the line that asks for it, or else with the call where it shows."""
     if row.line:
-        return f"{row.called} ({_near_place(row.line)})"
+        return f"{row.called} ({near_place(row.line)})"
     if row.root:
-        at = f", {_near_place(row.root.site[0])}" if row.root.site else ""
+        at = f", {near_place(row.root.site[0])}" if row.root.site else ""
         return f"{row.called} ({row.root.program}{at})"
     return row.called
 
@@ -209,10 +209,15 @@ def _with_text(line: SourceLine | None) -> str:
     if line is None:
         return ""
     text = linecache.getline(line.file, line.line).strip()
-    return f"{_near_place(line)}: {text}"[:COLUMNS] if text else _near_place(line)
+    return f"{near_place(line)}: {text}"[:COLUMNS] if text else near_place(line)
 
 
-def _near_place(line: SourceLine) -> str:
+def near_place(line: SourceLine) -> str:
+    """Return file and line, as short as it can be said.
+
+    Args:
+        line: the line.
+    """
     file = os.path.relpath(line.file) if os.path.isabs(line.file) else line.file
     return f"{min(file, line.file, key=len)}:{line.line}"
 

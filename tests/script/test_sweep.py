@@ -125,6 +125,7 @@ def swept_by(
     monkeypatch.setattr(sweeping, "hidden_inputs", lambda around: rows)
     monkeypatch.setattr(sweeping, "variables_read", lambda record: [])
     monkeypatch.setattr(sweeping, "asked_in", lambda *_: LINE)
+    monkeypatch.setattr(asking, "processes_of", lambda record: [])
     monkeypatch.setattr(sweeping, "look_for_inherited", lambda *_, **__: None)
     return sweeping._Sweeping(runs, Screen(None), ["python"], {})  # type: ignore[arg-type]
 
@@ -313,7 +314,7 @@ def test_more_salts_are_tried_where_hash_is_called(
     rows = {each.name: each for each in hidden_inputs(Surroundings([], {}, {}, 2, 1, []))}
     monkeypatch.setattr(asking, "processes_of", lambda record: [])
     script = tmp_path / "train.py"
-    monkeypatch.setattr(asking, "_files_with_calls", lambda record: {str(script)})
+    monkeypatch.setattr(asking, "_files_of_script", lambda record: {str(script)})
     for text, ways in (("x = 1", 1), ("x = {2}", 6), ("x = hash('a') % 9", 12)):
         script.write_text(text)
         linecache.clearcache()
@@ -323,6 +324,72 @@ def test_more_salts_are_tried_where_hash_is_called(
         assert len(asking.ways_of(rows["addresses"], tmp_path)) == len(
             rows["addresses"].changes
         ) + extra * (platform.system() == "Linux")
+
+
+def _row_told_anyway(name: str, folder: Path, line: str, events: Sequence[Event] = ()) -> object:
+    """Return the line that is told the same by a change of this row, of a script with one line."""
+    around = Surroundings([], {"HOME": "/home/me"}, {}, 2, 1, [])
+    rows = {each.name: each for each in hidden_inputs(around)}
+    script = folder / "train.py"
+    script.write_text(f"import os\n{line}\n")
+    linecache.clearcache()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asking, "_files_of_script", lambda record: {str(script)})
+        patch.setattr(asking, "_all_asked", lambda record: events)
+        found = asking.told_anyway(rows[name], folder)
+    return found and found.line
+
+
+@pytest.mark.parametrize(
+    ("name", "asks", "does_not"),
+    [
+        ("clock", 'x = np.datetime64("today")', 'x = np.datetime64("2020-01-01")'),
+        ("clock", "x = pd.Timestamp.now()", 'x = pd.Timestamp("2020-01-01")'),
+        ("clock", 'x = subprocess.check_output(["date", "+%Y"])', 'x = frame["date"]'),
+        ("clock", 'x = os.popen("date +%s").read()', 'os.system("train --date 3")'),
+        ("user", 'x = subprocess.run("whoami", shell=True)', "x = getpass.getuser()"),
+        ("host", 'x = os.popen("hostname").read()', "x = socket.gethostname()"),
+        ("processors", 'n = os.sysconf("SC_NPROCESSORS_ONLN")', "n = os.cpu_count()"),
+        ("processors", 'n = subprocess.check_output(["nproc"])', 'n = "nproc"'),
+        ("home", 'x = os.path.realpath(os.path.expanduser("~"))', 'x = os.path.expanduser("~")'),
+        ("home", "x = Path.home().resolve()", "x = Path(__file__).resolve()"),
+    ],
+)
+def test_a_line_that_is_told_the_same_anyway(
+    name: str, asks: str, does_not: str, tmp_path: Path
+) -> None:
+    """It is found, and one that looks like it is not."""
+    assert _row_told_anyway(name, tmp_path, asks) == 2
+    assert _row_told_anyway(name, tmp_path, does_not) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "what", "other"),
+    [
+        ("clock", "process", "subprocess.Popen('date')", "subprocess.Popen('update')"),
+        ("host", "reads", "/etc/hostname", "/etc/hosts"),
+        ("processors", "machine", "/proc/cpuinfo", "/proc/self/status"),
+        ("processors", "process", "subprocess.Popen('nproc')", "subprocess.Popen('git')"),
+        ("user", "process", "os.posix_spawn('whoami')", "os.posix_spawn('sh')"),
+    ],
+)
+def test_an_event_that_is_told_the_same_anyway(
+    name: str, kind: str, what: str, other: str, tmp_path: Path
+) -> None:
+    """It is known by its kind and name, and another one is not."""
+    asks, does_not = Event(0, kind, what, (LINE,)), Event(0, kind, other, (LINE,))
+    assert _row_told_anyway(name, tmp_path, "", [does_not, asks]) == LINE.line
+    assert _row_told_anyway(name, tmp_path, "", [does_not]) is None
+
+
+def test_what_was_told_the_same_anyway_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing differs; what differs is blamed all the same."""
+    monkeypatch.setattr(sweeping, "told_anyway", lambda *_: LINE)
+    [row] = sweep_of(lambda *_: 0, [SALT], monkeypatch).rows
+    assert (row.result, row.line) == ("cannot be told", LINE)
+    assert "train.py:7" in row.why
+    [row] = sweep_of(lambda change, _: change.hold.get("hash", 0), [SALT], monkeypatch).rows
+    assert row.result == "different"
 
 
 def test_what_agrees_says_in_how_many_ways_it_was_changed() -> None:
