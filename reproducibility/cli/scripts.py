@@ -103,7 +103,7 @@ class InterruptCommand:
     """
 
     at: Annotated[int, named("at", "STEP")] = 0
-    """End the first part in the middle of this step, from 1, counted by calls of the step
+    """End the first part in the middle of this step, from 2, counted by calls of the step
     function."""
     times: Annotated[int, named("times", "N")] = 1
     """Interrupt it so often; the further moments are spread evenly over the steps that are left."""

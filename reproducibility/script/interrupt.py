@@ -28,7 +28,7 @@ from reproducibility.script.resumption import Resumption
 from reproducibility.script.rounded import in_what_they_differ, worth_keeping
 from reproducibility.script.screen import Screen, in_words
 from reproducibility.script.start import Finished, SameInput, check_command, new_directory, start
-from reproducibility.script.steps import RunOfSteps, called, run_of_steps
+from reproducibility.script.steps import RunOfSteps, called, of_one_name, run_of_steps
 
 LOOK_AT_CALLS = 0.5  # seconds between two looks at how far a run is
 SIGNAL = "REPRODUCIBILITY_SIGNAL"
@@ -112,6 +112,8 @@ def _all_runs(
     steps = run_of_steps(runs.record(NEVER_STOPPED), "the whole run", step_function)
     if steps is None:
         return _cannot_be_told("the whole run calls no compiled function")
+    if problem := of_one_name(steps):
+        return _cannot_be_told(problem)
     lengths = [] if more[0] else _lengths(asked.steps(len(steps.steps), called(steps.step)))
     if asked.seed is not None:
         runs.say(f"The moments are drawn; --seed {asked.seed} draws the same ones again.")
@@ -202,7 +204,7 @@ def _limits(length: int, steps: RunOfSteps, number: int) -> dict[str, str]:
         return {}
     name, arguments = steps.step
     return {
-        "REPRODUCIBILITY_STEP": f"{length} {arguments} {name}",
+        "REPRODUCIBILITY_STEP": f"{length + steps.warmed} {arguments} {name}",
         SIGNAL: str(number),
     }
 

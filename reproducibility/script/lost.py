@@ -16,6 +16,7 @@ from reproducibility.script.resumption import Resumption
 from reproducibility.script.values import ValuedCall
 
 ROWS_SHOWN = 20  # rows of the table; --json has all
+FURTHER = 3  # steps that have to agree with a lag
 NAMES = 3  # names in a sentence
 INTERRUPTIONS = {1: "the first interruption", 2: "the second interruption"}
 
@@ -27,7 +28,8 @@ def report_of_resumption(found: Resumption) -> str:
         found: what `interrupt` or `compare_resumed` returned.
     """
     lines = []
-    if found.verdict == "same":
+    has_table = bool(found.inputs and found.call and found.beside is None)
+    if found.verdict != "different" or not has_table:
         lines.append(found.reason)
     if found.inputs and found.call and found.verdict != "same":
         rows = rows_of(found.inputs)
@@ -37,7 +39,8 @@ def report_of_resumption(found: Resumption) -> str:
         lines += [f"called in {line_and_text(line)}" for line in _own_lines(found.call)[:1]]
     lines += _further(found)
     notes = [found.remark, *found.notes] if found.remark else found.notes
-    lines += [f"note: {note}" for note in (*notes, *found.problems)]
+    is_reason = found.verdict == "cannot be told"  # the first problem
+    lines += [f"note: {note}" for note in (*notes, *found.problems[is_reason:])]
     return "\n".join(lines)
 
 
@@ -105,7 +108,7 @@ def sentences(found: Resumption, rows: Sequence[InputRow]) -> list[str]:
     others = [row for row in rows if row not in started]
     lines = [*_swapped(found), *_not_restored(started, state, alone=not others)]
     if found.beside is None:
-        lines += _behind(others, _of_state(state))
+        lines += _behind(found, others, _of_state(state))
     lines += _were_one(found)
     lines += found.rounded
     usual = found.values.usual(found.inputs) if found.values else 0
@@ -148,14 +151,17 @@ def _not_restored(
     return lines
 
 
-def _behind(rows: Sequence[InputRow], of_state: int) -> list[str]:
+def _behind(found: Resumption, rows: Sequence[InputRow], of_state: int) -> list[str]:
     """Say how far what is fed is from the state."""
     groups: dict[int, list[str]] = {}
+    lines = []
     for row in rows:
         fed = not any(each.carried for each in row.inputs)
         if fed and of_state and len(row.calls) == 1 and row.calls[0] != of_state:
-            groups.setdefault(row.calls[0], []).append(row.name)
-    lines = []
+            if _goes_on(found, row, row.calls[0]):
+                groups.setdefault(row.calls[0], []).append(row.name)
+            else:
+                lines.append(f"{row.name}: the next is not that of call {row.calls[0] + 1:,}")
     for call, names in groups.items():
         away = call - of_state
         count = f"{abs(away):,} step{'s' * (abs(away) > 1)}"
@@ -165,6 +171,17 @@ def _behind(rows: Sequence[InputRow], of_state: int) -> list[str]:
         verb = "is" if len(names) == 1 else "are"
         lines.append(f"{_names(names)} {verb} {count} {what} the state{then}")
     return lines
+
+
+def _goes_on(found: Resumption, row: InputRow, call: int) -> bool:
+    """Whether the next steps take what followed in the whole run: one value agrees by chance."""
+    steps = found.values.steps[call:] if found.values else []
+    places = [each.place for each in row.inputs]
+    return all(
+        one.values[place] == two.values[place]
+        for one, two in zip(steps[:FURTHER], found.after, strict=False)
+        for place in places
+    )
 
 
 def _swapped(found: Resumption) -> list[str]:

@@ -43,6 +43,9 @@ class Interruptions:
                 raise _too_few("--times", self.times, f"at most {of - 1:,}", of, name)
             # Not in the first step: nothing can have been saved before it.
             return sorted(random.Random(self.seed).sample(range(2, of + 1), self.times))
+        if self.at == 1:
+            do = "Nothing can have been saved before the first step."
+            raise ConfigError("use", "--at", expected="a step from 2 on", got=1, do=do)
         if self.at > of:
             raise _too_few("--at", self.at, f"one of the {of:,} calls", of, name)
         left = of - self.at + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reproducibility.script.pairs import pairs_of
 from reproducibility.script.resumption import Before, Resumption, begins_like, compare_process
-from reproducibility.script.steps import RunOfSteps, StepsOfRecord, called, steps_of
+from reproducibility.script.steps import RunOfSteps, StepsOfRecord, called, of_one_name, steps_of
 
 type Pair = tuple[RunOfSteps, RunOfSteps]
 
@@ -56,6 +56,8 @@ def compare_parts(
     """
     runs = steps_of(whole, "the whole run", step)
     found = Resumption(problems=["the whole run calls no compiled function"])
+    if runs.runs and (problem := of_one_name(runs.runs[0])):
+        return Resumption(called(runs.runs[0].step), problems=[problem])
     before: dict[Path, Before] = {}
     for number, part in enumerate(parts if runs.runs else ()):
         cut = number < len(parts) - 1
@@ -107,8 +109,7 @@ def _first_part(runs: StepsOfRecord, pairs: Sequence[Pair]) -> Resumption:
         part.last_step = len(part.steps)
         if differs := begins_like(run, part):
             found.problems.append(
-                f"the first part is not the beginning of the whole run: {differs}; ask twice "
-                "whether the script repeats"
+                f"the first part is not the beginning of the whole run: {differs}"
             )
             break
     return found

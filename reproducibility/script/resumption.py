@@ -51,6 +51,7 @@ class Resumption:
     beside: ValuedCall | None = None
     values: ValuesOfRun | None = None
     before: list[ValuedCall] = field(default_factory=list)  # calls of the resumed run before it
+    after: list[ValuedCall] = field(default_factory=list)  # its steps after it, if it is the first
     roots: list[Divergence] = field(default_factory=list)
     passed_on: int = 0
     why: ProgramDifference | None = None
@@ -163,6 +164,8 @@ def compare_process(
         found.difference = f"The first resumed call of {found.step} is no call of the whole run."
         found.compared = 1
         _note_call(found, inputs, first, values, other)
+        if len(other.steps) > len(run.steps):
+            found.notes.append("it makes more steps than the whole run: are the two swapped?")
     elif before.steps and at > before.steps + 1:
         found.problems.append(
             f"the second start continues at call {at:,} of {found.step}, and the first part made "
@@ -205,11 +208,16 @@ def begins_like(run: RunOfSteps, part: RunOfSteps) -> str:
     root = found.roots[0]
     call = root.one or root.two
     assert call is not None
+    if any(each.function for side in (run, part) for each in side.process.threads):
+        return "it calls JAX in functions of the host, which programs call when they like"
     name = call.program.called
     steps = sum(each.number <= call.number for each in run.steps if each.thread == call.thread)
     differs = f"call {steps:,} of {name}" if call.kind == run.step else f"{name}, step {steps:,},"
     names = [call.program.argument(place) for place in root.places]
-    return f"{differs} differs in {names[0] if root.kind == 'inputs' else 'its results'}"
+    if root.kind == "inputs" and not all(call.values[place] for place in root.places):
+        return f"{differs} takes {names[0]}, whose value is not known, as of a mutable array"
+    what = names[0] if root.kind == "inputs" else "its results"
+    return f"{differs} differs in {what}; ask twice whether the script repeats"
 
 
 def _continues_at(inputs: Sequence[FoundInput], of: int, made: int, last: int) -> int:
@@ -243,6 +251,7 @@ def _note_call(
     other: RunOfSteps,
 ) -> None:
     found.inputs, found.call, found.values = inputs, call, values
+    found.after = other.steps[1:] if call is other.steps[0] else []
     # Of other threads nobody knows which of their calls came before, but for those it takes from.
     found.before = [
         each for each in other.calls if each.thread != call.thread or each.number < call.number
@@ -266,7 +275,7 @@ def _compare_from(
     found.problems += list(dict.fromkeys(onwards.untold))[:SAID]
     if onwards.unpaired and not cut:
         found.problems.append(
-            f"{onwards.unpaired:,} calls of JAX in other threads are not compared"
+            f"in other threads, {_calls_of_jax(onwards.unpaired)} could not be compared"
         )
 
 
@@ -276,7 +285,7 @@ def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
     one, two = root.one, root.two
     found.call, found.beside = two or one, one
     if two is None:
-        found.difference = f"The resumed run ends {root.left:,} calls of JAX before the whole run."
+        found.difference = f"The resumed run ends {_calls_of_jax(root.left)} before the whole run."
         return
     if one is None:
         found.difference = f"The resumed run makes {root.left:,} calls that the whole did not."
@@ -298,6 +307,10 @@ def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
         found.difference = f"They diverge in {where}: equal inputs, other results."
         sides = ProgramsOfProcess(run.process), ProgramsOfProcess(other.process)
         found.why = difference_of_programs(sides[0], one.program, sides[1], two.program)
+
+
+def _calls_of_jax(count: int) -> str:
+    return f"{count:,} call{'s' * (count != 1)} of JAX"
 
 
 def _as_called(call: ValuedCall, beside: ValuedCall) -> str:

@@ -7,12 +7,20 @@ Chapter: docs/guide/interrupted.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from reproducibility.errors import ConfigError
 from reproducibility.script.reading import Process, processes_of
-from reproducibility.script.values import ValuedCall, step_functions, valued_calls
+from reproducibility.script.values import (
+    NO_VALUE,
+    ValuedCall,
+    carried,
+    step_functions,
+    valued_calls,
+)
 
 OFTEN = 8  # step functions that are listed where one is to be chosen
 
@@ -26,6 +34,7 @@ class RunOfSteps:
     process: Process
     calls: list[ValuedCall]
     steps: list[ValuedCall]
+    warmed: int = 0  # calls of the function before its first step, whose results nobody takes
     last_step: int = 0  # that of the whole run to which it came, once that is known
 
     @property
@@ -77,7 +86,8 @@ def steps_of(record: Path, run: str, step: str | StepKind = "") -> StepsOfRecord
         found.problems += _not_seen(process, run)
         if kind in kinds[process.path]:
             steps = [each for each in calls if each.kind == kind]
-            found.runs.append(RunOfSteps(process, calls, steps))
+            warmed = warming_up(steps, calls)
+            found.runs.append(RunOfSteps(process, calls, steps[warmed:], warmed))
         elif process.called and kind is not None:
             what = "a process that does not call the step function called JAX"
             found.problems.append(f"in {run}, {what}")
@@ -94,6 +104,40 @@ def run_of_steps(record: Path, run: str, step: str | StepKind = "") -> RunOfStep
         step: as for `steps_of`.
     """
     return next(iter(steps_of(record, run, step).runs), None)
+
+
+def warming_up(steps: Sequence[ValuedCall], calls: Sequence[ValuedCall]) -> int:
+    """Return how many first calls only warm up: nobody takes what they return.
+
+    The next call begins with the same state then.
+
+    Args:
+        steps: all calls of the function.
+        calls: all calls of the run.
+    """
+    passed_on = [place for place, each in enumerate(carried(steps)) if each]
+    taken = {(o.thread, o.call) for each in calls for o in each.origins if o is not None}
+    for number, (one, two) in enumerate(pairwise(steps)):
+        states = [[each.values[place] for place in passed_on] for each in (one, two)]
+        is_taken = (one.thread, one.number) in taken
+        if is_taken or not passed_on or NO_VALUE in states[0] or states[0] != states[1]:
+            return number
+    return 0
+
+
+def of_one_name(run: RunOfSteps) -> str:
+    """Say which functions have the name of the step function; "" if it is one.
+
+    Args:
+        run: one with its steps.
+    """
+    own = [each.program.where for each in run.steps if "site-packages" not in each.program.where]
+    found = sorted({where.rpartition(" at ")[2] for where in own})
+    if len(found) < 2:
+        return ""
+    name = called(run.step)
+    listed = " and ".join(found[:2])
+    return f"{len(found)} functions are called {name}, {listed}: give each a name of its own"
 
 
 def _kind_of_step(step: str, kinds: list[list[StepKind]]) -> StepKind | None:

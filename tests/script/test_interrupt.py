@@ -22,9 +22,9 @@ from reproducibility.script.moments import Interruptions
 from reproducibility.script.parts import compare_resumed
 from reproducibility.script.reading import CalledProgram, Process, SourceLine
 from reproducibility.script.reprinted import difference_of_ends
-from reproducibility.script.resumption import Before, Resumption, compare_process
+from reproducibility.script.resumption import Before, Resumption, begins_like, compare_process
 from reproducibility.script.rounded import how_it_follows
-from reproducibility.script.steps import RunOfSteps, run_of_steps
+from reproducibility.script.steps import RunOfSteps, of_one_name, run_of_steps, warming_up
 from reproducibility.script.values import ResultOf, ValuedCall
 from reproducibility.testing import assert_script_resumable
 
@@ -258,7 +258,7 @@ def test_what_other_threads_compute_is_never_called_the_same(whole: Path, tmp_pa
         thread.join()
     found = compare_resumed(whole, tmp_path / "record")
     assert (found.verdict, found.difference) == ("cannot be told", "")
-    assert "1 calls of JAX in other threads" in found.problems[0]
+    assert "in other threads, 1 call of JAX" in found.problems[0]
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -616,3 +616,103 @@ def test_what_a_thread_did_last_is_not_passed_over(last: str, verdict: str) -> N
     ahead = (last, 3 if last == "feed" else 9, ["d6"], ["b6"], 1)
     found = compare_process(made_run([*fed(0), ahead]), made_run(fed(4), process=2), Before())
     assert found.verdict == verdict, found.reason
+
+
+def chained(states: Sequence[int], *, first: int = 1) -> list[tuple[Any, ...]]:
+    """Return steps that take these states; one takes a result of the step before if it is new."""
+    calls: list[tuple[Any, ...]] = []
+    for number, state in enumerate(states, 1):
+        fresh = number > 1 and state > states[number - 2]
+        origin = ResultOf(0, number - 1, 0) if fresh else None
+        inputs = [f"p{state}", f"b{first + number}"]
+        calls.append(("step", 6, inputs, [f"r{number}"], 0, [origin, None]))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("states", "warmed"),
+    [([0, 0, 1, 2, 3], 1), ([0, 0, 0, 1, 2, 3, 4], 2), ([0, 1, 2, 3], 0), ([0, 0, 0], 0), ([0], 0)],
+)
+def test_a_call_that_warms_up_is_no_step(states: list[int], warmed: int) -> None:
+    """Nobody takes what it returned, and the next call has its state; a real step is taken."""
+    run = made_run(chained(states))
+    assert warming_up(run.steps, run.calls) == warmed
+
+
+def test_functions_of_one_name_are_not_taken_for_one() -> None:
+    """Two lines that define functions of one name are said; one of a library tells nothing."""
+    run = made_run(chained([0, 1, 2]))
+
+    def defined(*places: str) -> str:
+        pairs = zip(run.steps, places, strict=True)
+        steps = [
+            replace(each, program=replace(each.program, where=f"<lambda> at {place}"))
+            for each, place in pairs
+        ]
+        return of_one_name(replace(run, steps=steps))
+
+    assert defined("a.py:1", "a.py:1", "a.py:1") == ""
+    assert defined("a.py:1", "a.py:1", "site-packages/flax/nnx.py:9") == ""
+    assert "a.py:1 and a.py:2: give each" in defined("a.py:1", "a.py:2", "a.py:1")
+
+
+@pytest.mark.parametrize(
+    ("batches", "words"),
+    [("b1 b2", "b is 3 steps behind the state"), ("b1 b4", "b: the next is not that of call 3")],
+)
+def test_a_lag_is_told_if_the_next_steps_agree_with_it(batches: str, words: str) -> None:
+    """One batch may be that of an earlier step by chance, as in another order."""
+
+    def loop(begin: int, fed: Sequence[str]) -> list[tuple[Any, ...]]:
+        return [
+            (
+                "step",
+                6,
+                [f"p{i}", batch],
+                [f"p{i + 1}"],
+                0,
+                [ResultOf(0, n, 0) if n else None, None],
+            )
+            for n, (i, batch) in enumerate(enumerate(fed, begin))
+        ]
+
+    whole = made_run(loop(0, [f"b{i}" for i in range(6)]))
+    found = compare_process(whole, made_run(loop(4, batches.split()), process=2), Before())
+    report = report_of_resumption(found)
+    assert found.verdict == "different"
+    assert words in report.splitlines()
+
+
+def test_the_sentence_that_decides_is_in_the_report() -> None:
+    """Whoever keeps stdout alone can understand it."""
+    run = made_run(a_loop(0, 6, 0))
+    early = compare_process(run, made_run(a_loop(4, 5, 4), process=2), Before())
+    assert early.verdict == "different"
+    assert report_of_resumption(early).startswith("The resumed run ends 2 calls of JAX before")
+    untold = Resumption(problems=["it failed", "and more"])
+    assert report_of_resumption(untold).splitlines() == ["It failed.", "note: and more"]
+
+
+def test_two_records_that_are_swapped() -> None:
+    """A resumed run with more steps than the whole one is asked about; else it is not."""
+    long, short = made_run(a_loop(0, 6, 0)), made_run(a_loop(4, 6, 4), process=2)
+    assert "swapped" in report_of_resumption(compare_process(short, long, Before()))
+    odd = made_run(a_loop(40, 42, 4), process=2)
+    assert "swapped" not in report_of_resumption(compare_process(long, odd, Before()))
+
+
+def test_a_value_that_cannot_be_read_is_not_called_another() -> None:
+    """Of a mutable array nothing is known: that is said, and not that it differs."""
+    run = made_run([("step", 6, ["p0", ""], ["p1"])])
+    assert "takes b, whose value is not known" in begins_like(run, run)
+    part = made_run([("step", 6, ["p9", "b"], ["p1"])])
+    assert "differs in a; ask twice" in begins_like(
+        made_run([("step", 6, ["p0", "b"], ["p1"])]), part
+    )
+
+
+def test_the_first_step_is_no_place_to_stop() -> None:
+    """Nothing can have been saved before it."""
+    with pytest.raises(ConfigError, match="Nothing can have been saved"):
+        Interruptions(1, 1).steps(9, "step")
+    assert Interruptions(2, 1).steps(9, "step") == [2]
