@@ -18,8 +18,9 @@ be, `resumption` compares a resumed process with the whole one, `parts` all of t
 `reprinted` compares what they print and write, `rounded` looks at values that were never seen, and
 `interrupt` runs the command. For what is outside of a script, `hidden` says what a hidden input is,
 `hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in another place,
-`asking` finds the line that asks for one, `changing` runs the command with one changed, `undone`
-says whether the script set it back, `swept` what was found, and `sweep` does it all.
+`asking` finds the line that asks for one, `changing` runs the command with one changed, `unheld`
+begins without what a script cannot bear held, `undone` says whether the script set it back, `swept`
+what was found, and `sweep` does it all.
 
 Chapter: docs/guide/any_script.md
 """

@@ -52,6 +52,7 @@ class ChangedRuns:
         self.wrote: dict[str, dict[str, Contents]] = {}
         # What a run finds in files that a run before it wrote; None for no such file.
         self.files: dict[Path, bytes | None] = {}
+        self.unheld: set[str] = set()  # what is not held, because the script cannot bear it
         self.left = False  # whether a run left something in the folder for temporary files
 
     @property
@@ -81,8 +82,9 @@ class ChangedRuns:
         calls: int = 0,
         seconds: float = 0,
         fill_cache: bool = False,
+        give_up: Callable[[float], bool] | None = None,
     ) -> Finished:
-        """Run it once; its record has that name."""
+        """Run it once; its record has that name. `give_up` says after how long it is ended."""
         self._empty(keep_temporary=change.place == "left")
         given = dict(change.variables)
         command, folder = self._placed(change, given)
@@ -106,7 +108,7 @@ class ChangedRuns:
                 keep=record,
                 stdin=stdin,
                 screen=self._screen,
-                look=self._look(record),
+                look=self._look(record, give_up),
                 limited=bool(calls or seconds),
                 folder=folder,
             )
@@ -132,6 +134,7 @@ class ChangedRuns:
     def _held(self, change: Change, *, filled: bool) -> dict[str, str | None]:
         """Return the variables that hold what can be held, but for the change."""
         ways = {name: way for name, way in {**HELD, **change.hold}.items() if way >= 0}
+        ways = {name: way for name, way in ways.items() if name not in self.unheld}
         found: dict[str, str | None] = {"TMPDIR": str(self._tmp)}
         found |= variables_that_hold(",".join(f"{name}={way}" for name, way in ways.items()))
         if not filled:
@@ -176,7 +179,9 @@ class ChangedRuns:
         shutil.rmtree(place, ignore_errors=True)
         mirror(folder, place)
 
-    def _look(self, record: Path) -> Callable[[], bool]:
+    def _look(
+        self, record: Path, give_up: Callable[[float], bool] | None = None
+    ) -> Callable[[], bool]:
         """Return what is done while a run goes on: say how far it is, and end one that hangs."""
         began, counted = time.monotonic(), CountedCalls(record)
         until = (
@@ -189,7 +194,7 @@ class ChangedRuns:
             now = time.monotonic()
             calls = f"{counted.count():,} calls of JAX"
             self._screen.progress(f"… {calls}, {in_words(now - began)}")
-            return now > until
+            return now > until or bool(give_up and give_up(now - began))
 
         return look
 

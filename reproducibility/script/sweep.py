@@ -44,6 +44,7 @@ from reproducibility.script.start import Finished, check_command, new_directory
 from reproducibility.script.swept import Row, Sweep, near_place
 from reproducibility.script.twice import twice
 from reproducibility.script.undone import SALT_TOO_LATE, is_undone, sets_salt_too_late
+from reproducibility.script.unheld import begin
 from reproducibility.script.written import written_remark
 
 BASE = 3  # runs with all held, which have to agree
@@ -176,9 +177,11 @@ class _Sweeping:
         """Run the base run for the first time; say what is wrong with it."""
         until = f", for {in_words(seconds)}" if seconds else ""
         self._screen.say(f"Base run 1 of {BASE}, with all held that can be{until}.")
-        self._finished = self._runs.one(self._base, calls=calls, seconds=seconds)
-        if self._finished.code:
-            return f"the script fails with all held that can be: {how_it_ended(self._finished)}"
+        begun = begin(self._runs, self._base, self._screen, calls, seconds)
+        self._base, self._finished = begun.name, begun.finished
+        self._found.notes += begun.notes
+        if begun.finished.code:
+            return f"the script fails{begun.failing}: {how_it_ended(begun.finished)}"
         if not self._runs.has_record(self._base):
             return "the command starts no Python, or one with -E, -I or -S"
         processes = processes_of(self._runs.record(self._base))
@@ -273,6 +276,8 @@ class _Sweeping:
     def _row(self, hidden: Hidden, number: str) -> Row:
         """Change one hidden input, and say what came of it."""
         row = Row(hidden.name, hidden.called, "left out", pin=hidden.pin)
+        if any(self._runs.unheld & set(change.hold) for change in hidden.changes):
+            return replace(row, result="cannot be told", why="the script does not bear it held")
         changes = ways_of(hidden, self._runs.record(self._base))
         for way, change in enumerate(changes):
             row.changed_to = change.shown
@@ -324,9 +329,8 @@ class _Sweeping:
     ) -> Row:
         """Say whether it differs again and again, and where."""
         root = compared.roots[0] if compared.roots else None
-        calls = self.reached if finished.code or root is None else root.call + 1
-        if root is not None and root.kind == "end":
-            calls = self.reached
+        whole = finished.code or root is None or root.kind == "end"
+        calls = self.reached if whole or root is None else root.call + 1
         if not self._differs_again(hidden, change, name, calls, finished.code):
             return replace(row, result="cannot be told", why=CHANCE)
         base = f"{name}-base"

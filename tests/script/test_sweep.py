@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from reproducibility.cli.commands import main
 from reproducibility.errors import ConfigError
-from reproducibility.script import asking, dataflow
+from reproducibility.script import asking, dataflow, unheld
 from reproducibility.script import sweep as sweeping
 from reproducibility.script.changing import ChangedRuns
 from reproducibility.script.diverging import Alignment, Root
@@ -55,13 +56,20 @@ class Simulated:
         self.asked: list[str] = []
         self.files: dict[Path, bytes | None] = {}
         self.left = False
+        self.unheld: set[str] = set()
         self.salts: tuple[str, str] = ("", "")  # those of a script that sets its own
 
     def one(self, name: str, change: Change | None = None, **limits: object) -> Finished:
         """Run it."""
         change = change or Change("")
+        held = dict.fromkeys(self.unheld, -1)
         self.runs += 1
-        self.found[name], self.changes[name] = self.outcome(change, self.chance), change
+        self.found[name], self.changes[name] = (
+            self.outcome(replace(change, hold={**change.hold, **held}), self.chance)
+            if held
+            else self.outcome(change, self.chance),
+            change,
+        )
         self.wrote[name] = {}
         return Finished(
             1 if self.found[name] == "fails" else 0, stopped=self.found[name] == "hangs"
@@ -220,6 +228,45 @@ def test_a_salt_that_the_script_sets_too_late_is_no_salt(monkeypatch: pytest.Mon
     assert ([row.result for row in begun.rows], begun.notes) == (["set by the script"], [])
     untouched = sweep_of(lambda *_: 0, [SALT], monkeypatch)
     assert ([row.result for row in untouched.rows], untouched.notes) == (["same"], [])
+
+
+def test_a_script_that_cannot_bear_one_hold_is_run_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that row cannot be told; one that fails anyway is said to."""
+    pid = Change("another number", {"pid": 1})
+    fails = sweep_of(
+        lambda c, _: "fails" if c.hold.get("pid") != -1 else 0, [pid, X64], monkeypatch
+    )
+    assert [row.result for row in fails.rows] == ["cannot be told", "same"]
+    assert "note: the script fails where pid is held" in report_of_sweep(fails)
+    anyway = sweep_of(lambda *_: "fails", [pid], monkeypatch)
+    assert anyway.rows == []
+    assert anyway.problem.startswith("the script fails, also with nothing held: exit code 1")
+    bears = sweep_of(lambda *_: 0, [pid], monkeypatch)
+    assert ([row.result for row in bears.rows], bears.notes) == (["same"], [])
+
+
+@pytest.mark.parametrize(("budget", "note"), [(1.0, True), (20.0, False)])
+def test_a_loop_that_waits_by_the_clock_is_ended(
+    budget: float, note: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its first run is given up, and the clock is held unless that takes ten times as long."""
+    runs = Simulated(lambda *_: 0)
+    monkeypatch.setattr(unheld, "_looks_at_clock", lambda record: True)
+    one, ran = runs.one, []
+
+    def timed(name: str, change: Change | None = None, **limits: Any) -> Finished:
+        ran.append(name)
+        seconds = budget if "clock" in runs.unheld else 100.0
+        give_up = limits.get("give_up")
+        stopped = bool(give_up and give_up(seconds))
+        return replace(one(name, change), began=0.0, ended=seconds, stopped=stopped)
+
+    monkeypatch.setattr(runs, "one", timed)
+    begun = unheld.begin(runs, "base", Screen(None), 0, 0)  # type: ignore[arg-type]
+    assert not begun.finished.stopped
+    assert bool(begun.notes) == note
+    assert runs.unheld == ({"clock"} if note else set())
+    assert ran == ["base", "base-without-clock"] + ["base-again"] * (not note)
 
 
 def test_an_input_that_agrees_has_all_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,8 +528,9 @@ def test_each_change_is_seen_by_the_script(tmp_path: Path, monkeypatch: pytest.M
     rows = {row.name: row for row in hidden_inputs(around)}
     rows["variable"] = rows.pop("BATCH")
     # Several at once where they do not touch each other.
-    groups = [["folder"], ["script", "races"], ["home"]]
-    groups += [[name for name in base if name not in ("folder", "script", "home", "races", "dir")]]
+    groups = [["folder"], ["script", "races"], ["home", "workers"]]  # no worker shifts entropy
+    known = {name for names in groups for name in names}
+    groups += [[name for name in base if name not in {*known, "dir"}]]
     for number, names in enumerate(groups):
         changes = [rows[name].changes[0] for name in names]
         both = Change(
