@@ -119,9 +119,6 @@ def _of_python() -> list[Hidden]:
     ]
 
 
-_ASKS_FOR_HOME = (("environment", "^HOME$"),), r"expanduser|home\(|HOME"
-
-
 def _of_place(around: Surroundings) -> list[Hidden]:
     script = script_in(around.command)
     return [
@@ -154,19 +151,14 @@ def _of_place(around: Surroundings) -> list[Hidden]:
         ),
         Hidden(
             "home",
-            "the path of the home folder",
+            "the home folder",
             "give the folder as an argument",
             (Change("another path to it", place="home"),) * ("HOME" in around.environment),
-            *_ASKS_FOR_HOME,
+            (("environment", "^HOME$"),),
+            r"expanduser|home\(|HOME",
+            more=(Change("an empty one", place="bare", may_fail=True),)
+            * ("HOME" in around.environment),
             words_anyway=r"realpath.*(expanduser|HOME)|(expanduser|home\(|HOME).*\bresolve\(",
-        ),
-        Hidden(
-            "home-files",
-            "what lies in the home folder",
-            "give the files as arguments",
-            (),
-            *_ASKS_FOR_HOME,
-            more=(Change("nothing", place="bare", may_fail=True),) * ("HOME" in around.environment),
         ),
         Hidden(
             "host",

@@ -305,10 +305,8 @@ class _Sweeping:
         if finished.stopped:
             return replace(row, result="cannot be told", why="it did not end, and was ended")
         if finished.code and change.may_fail:
-            how = f"it fails: {how_it_ended(finished)}"
-            if not hidden.changes:
-                return replace(row, result="left out", why=how)
-            return replace(row, result="same", remark=row.remark or how)
+            remark = row.remark or f"it fails: {how_it_ended(finished)}"
+            return replace(row, result="same", remark=remark)
         if compared.roots or finished.code:
             return self._confirmed(row, hidden, change, name, finished, compared)
         if self._is_undone(change, name):
