@@ -37,10 +37,10 @@ def assert_script_repeats(
 
     Examples:
         >>> import sys
-        >>> assert_script_repeats(["no-such-command"])
+        >>> assert_script_repeats(["no-such-command"])  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         reproducibility.errors.ConfigError: Cannot run 'no-such-command': expected a command after \
---, got none of that name. Put it as you would type it: -- python train.py.
+--, got none of that name. Put it as you would type it: -- python train.py...
     """
     found = twice(command, strict_output=strict_output, variables=variables)
     if found.exit_code:
@@ -83,10 +83,11 @@ def assert_script_resumable(
 
     Examples:
         >>> import sys
-        >>> assert_script_resumable([sys.executable, "train.py"], at=22, resume="--resume")
+        >>> command = [sys.executable, "train.py"]
+        >>> assert_script_resumable(command, at=22, resume="--resume")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         reproducibility.errors.ConfigError: Cannot run the script: expected {dir}, {run} or --env \
-in the command, got none. Say where it writes: -- python train.py --workdir {dir}.
+in the command, got none. Say where it writes: -- python train.py --workdir {dir}...
     """
     found = interrupt(
         command,
