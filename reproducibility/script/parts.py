@@ -64,6 +64,8 @@ def compare_parts(
         name = _name(number, len(parts))
         others = steps_of(part, name, runs.runs[0].step)
         pairs = _paired(runs, others)
+        if cut and number and not pairs:
+            continue  # it was ended in its first step, and nothing of it is on record
         if first and number == 0:
             found = _first_part(runs, pairs)
         else:
@@ -126,7 +128,7 @@ def _resumed(
     """Compare what a start did that found what the parts before had left."""
     if not pairs:
         step = called(runs.runs[0].step)
-        return Resumption(step, problems=[f"the second start makes no call of {step}"])
+        return Resumption(step, problems=[f"the resumed run makes no call of {step}"])
     compared = []
     for run, other in pairs:
         each = compare_process(run, other, before.get(run.process.path, Before()), cut=cut)
