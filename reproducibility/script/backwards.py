@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from reproducibility.script.reading import SourceLine
 from reproducibility.script.steps import RunOfSteps
@@ -67,7 +68,9 @@ def line_of(call: ValuedCall) -> str:
         call: one of a run.
     """
     own = _outside_libraries(call.site)
-    return str(own[0]) if own else "whose line is not known"
+    if not own:
+        return "whose line is not known"
+    return f"{PurePath(own[0].file).name}:{own[0].line}, in {own[0].function}"
 
 
 def _is_before(each: ValuedCall, call: ValuedCall) -> bool:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproducibility.errors import ExitCode
+from reproducibility.script.backwards import calls_before, line_of
 from reproducibility.script.diverging import RecordVerdict
 from reproducibility.script.ends import compare_ends, is_cut_elsewhere
 from reproducibility.script.inputs import FoundInput, ValuesOfRun
-from reproducibility.script.onwards import Divergence, compare_onwards
+from reproducibility.script.onwards import Divergence, compare_onwards, places_that_differ
 from reproducibility.script.programs import (
     ProgramDifference,
     ProgramsOfProcess,
@@ -164,6 +165,7 @@ def compare_process(
         found.difference = f"The first resumed call of {found.step} is no call of the whole run."
         found.compared = 1
         _note_call(found, inputs, first, values, other)
+        _note_before(found, run, other, values.usual(inputs))
         if len(other.steps) > len(run.steps):
             found.notes.append("it makes more steps than the whole run: are the two swapped?")
     elif before.steps and at > before.steps + 1:
@@ -279,6 +281,19 @@ def _compare_from(
         )
 
 
+def _note_before(found: Resumption, run: RunOfSteps, other: RunOfSteps, at: int) -> None:
+    """Say which calls before the first step took something else than in the likeliest turn."""
+    if at < 2:
+        return
+    for one, two in calls_before(run, other, run.steps[at - 1], other.steps[0]).pairs:
+        places = places_that_differ(one.values, two.values)
+        names = [two.program.argument(place) for place in places if two.values[place]]
+        if names:
+            what = f"{two.program.called}, {line_of(two)}, takes another {names[0]}"
+            found.notes.append(f"before it, {what} than before call {at:,}")
+            return
+
+
 def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> None:
     """Say how the first call that differs does, and look its inputs up."""
     root = found.roots[0]
@@ -294,8 +309,9 @@ def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
     steps = max(steps, 1)  # what comes before the first one is in its turn of the loop
     where = f"{two.program.called}, at step {steps + found.continues_at - 1:,}"
     if root.kind == "path":
+        in_line = f"{_as_called(one, two)}, {line_of(one)}"
         found.difference = f"The resumed run calls {_as_called(two, one)}, at step " + (
-            f"{steps + found.continues_at - 1:,}, the whole run {_as_called(one, two)}."
+            f"{steps + found.continues_at - 1:,}, the whole run {in_line}."
         )
     elif root.kind == "inputs":
         found.difference = f"They diverge in {where}: its inputs differ."

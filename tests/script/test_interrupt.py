@@ -716,3 +716,30 @@ def test_the_first_step_is_no_place_to_stop() -> None:
     with pytest.raises(ConfigError, match="Nothing can have been saved"):
         Interruptions(1, 1).steps(9, "step")
     assert Interruptions(2, 1).steps(9, "step") == [2]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_was_lost_before_the_first_step_is_noted(*, lost: bool) -> None:
+    """Where the first step is none of the whole run, what it was made from is compared."""
+
+    def loop(begin: int, lost: int = 0) -> list[tuple[Any, ...]]:
+        calls: list[tuple[Any, ...]] = []
+        for i in range(begin, 6):
+            made = f"d{i}" + "x" * lost
+            calls.append(("second", 5, [f"m{i - lost}", f"b{i}"], [made]))
+            calls.append(("step", 6, [f"p{i}", made, f"b{i}"], [f"p{i + 1}"]))
+        return calls
+
+    whole, other = made_run(loop(0)), made_run(loop(4, int(lost)), process=2)
+    found = compare_process(whole, other, Before())
+    assert found.verdict == ("different" if lost else "same")
+    noted = "before it, second, train.py:5, in <module>, takes another a than before call 5"
+    assert found.notes == [noted] * lost
+
+
+def test_the_line_of_a_call_that_is_left_out_is_said() -> None:
+    """Where the runs call other functions, the line of the whole run's call is in the sentence."""
+    whole = made_run(a_loop(0, 6, 0))
+    calls = [each for each in a_loop(4, 6, 4) if each[:2] != ("ema", 5) or each[2][1] == "p4"]
+    found = compare_process(whole, made_run(calls, process=2), Before())
+    assert found.reason.endswith("the whole run ema, train.py:5, in <module>.")
