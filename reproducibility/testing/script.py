@@ -36,11 +36,13 @@ def assert_script_repeats(
         ConfigError: the command cannot be run.
 
     Examples:
-        >>> import sys
-        >>> assert_script_repeats(["no-such-command"])  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        reproducibility.errors.ConfigError: Cannot run 'no-such-command': expected a command after \
---, got none of that name. Put it as you would type it: -- python train.py...
+        >>> from reproducibility import ConfigError
+        >>> try:
+        ...     assert_script_repeats(["no-such-command"])
+        ... except ConfigError as error:
+        ...     print(error)
+        Cannot run 'no-such-command': expected a command after --, got none of that name. Put it \
+as you would type it: -- python train.py.
     """
     found = twice(command, strict_output=strict_output, variables=variables)
     if found.exit_code:
@@ -83,11 +85,13 @@ def assert_script_resumable(
 
     Examples:
         >>> import sys
-        >>> command = [sys.executable, "train.py"]
-        >>> assert_script_resumable(command, at=22, resume="--resume")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        reproducibility.errors.ConfigError: Cannot run the script: expected {dir}, {run} or --env \
-in the command, got none. Say where it writes: -- python train.py --workdir {dir}...
+        >>> from reproducibility import ConfigError
+        >>> try:
+        ...     assert_script_resumable([sys.executable, "train.py"], at=22, resume="--resume")
+        ... except ConfigError as error:
+        ...     print(error)
+        Cannot run the script: expected {dir}, {run} or --env in the command, got none. Say where \
+it writes: -- python train.py --workdir {dir}.
     """
     found = interrupt(
         command,
