@@ -252,9 +252,8 @@ def expected_in_bundle(request: str) -> bool:
 
 
 def test_the_search_index_knows_every_page(site: Path) -> None:
-    """A reader finds each page by its title."""
+    """A reader finds each page by its title, but for the changelog: each first visit loads this."""
     index = json.loads((site / "search/search_index.json").read_text("utf-8"))
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}
-    assert {
-        address(name.removeprefix("docs/")).removesuffix("index.html") for name in PAGES
-    } <= found
+    pages = {address(name.removeprefix("docs/")).removesuffix("index.html") for name in PAGES}
+    assert pages - {"reference/changelog/"} <= found
