@@ -116,9 +116,7 @@ def look_for_the_cause(compared: Alignment, finished: Sequence[Finished], runs: 
     order = _order_of_holds(root, _first_behind(events[0], behind), behind)
     found = _Search(root, finished, runs).find(order)
     found.sources = _sources(found, events, root, behind)
-    found.traced = len(found.sources) == 1 and (
-        _is_behind(found.sources[0], behind) or _is_inside(found.sources[0], root)
-    )
+    found.traced = len(found.sources) == 1 and _leads_to_the_call(found.sources[0], root, behind)
     return found
 
 
@@ -310,6 +308,12 @@ def _first_behind(events: Sequence[Event], behind: dict[str, set[int]]) -> list[
     return sorted(events, key=lambda event: _how_likely(event, behind))
 
 
+def _leads_to_the_call(event: Event, root: Root | None, behind: dict[str, set[int]]) -> bool:
+    """Whether an event may have had a part in a call, and says itself what it asks for."""
+    seeded, elsewhere, aside = _how_likely(event, behind)
+    return _is_inside(event, root) or not (seeded or elsewhere or aside)
+
+
 def _how_likely(event: Event, behind: dict[str, set[int]]) -> tuple[bool, bool, bool]:
     """Return what is first for an event that is more likely a source.
 
@@ -317,7 +321,7 @@ def _how_likely(event: Event, behind: dict[str, set[int]]) -> tuple[bool, bool, 
     """
     line = event.site[0] if event.site and event.kind == "entropy" else None
     seeded = line is not None and is_seeded(line.file, line.line)
-    aside = line is not None and not asked_by(line.file, line.line)
+    aside = line is not None and not asked_by(line.file, line.line, for_names=False)
     return seeded, not _is_behind(event, behind), aside
 
 

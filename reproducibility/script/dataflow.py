@@ -19,8 +19,14 @@ UNSEEDED = (
 )
 ENTROPY = (
     *("urandom", "getrandom", "uuid1", "uuid4", "token_bytes", "token_hex", "token_urlsafe"),
-    *("randbelow", "randbits", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile"),
+    *("randbelow", "randbits"),
 )
+NAMED_AT_RANDOM = (
+    "mkdtemp",
+    "mkstemp",
+    "TemporaryDirectory",
+    "NamedTemporaryFile",
+)  # take it for a name
 
 
 def lines_behind(file: str, line: int) -> set[int]:
@@ -39,16 +45,19 @@ def lines_behind(file: str, line: int) -> set[int]:
     return _WalkBack(tree).behind(line)
 
 
-def asked_by(file: str, line: int) -> str:
+def asked_by(file: str, line: int, *, for_names: bool = True) -> str:
     """Return which call in a line asks for entropy, as it is written; nothing if none is known.
 
     Args:
         file: the file.
         line: a line in it.
+        for_names: whether one that takes it for the name of a file counts.
     """
     for call in _calls_at(file, line):
         name = _last_name(call.func)
-        if name in ENTROPY or (name in UNSEEDED and not _has_seed(call)):
+        if name in (*ENTROPY, *NAMED_AT_RANDOM * for_names) or (
+            name in UNSEEDED and not _has_seed(call)
+        ):
             unseeded = ", unseeded" if name in UNSEEDED else ""
             return f"{ast.unparse(call.func)}(){unseeded}"
     return ""
@@ -57,12 +66,16 @@ def asked_by(file: str, line: int) -> str:
 def is_seeded(file: str, line: int) -> bool:
     """Whether all generators that a line makes have a seed; NumPy's old ones take entropy then too.
 
+    A seed that is drawn in the same line is none.
+
     Args:
         file: the file.
         line: a line in it.
     """
-    made = [call for call in _calls_at(file, line) if _last_name(call.func) in UNSEEDED]
-    return bool(made) and all(_has_seed(call) for call in made)
+    calls = list(_calls_at(file, line))
+    made = [call for call in calls if _last_name(call.func) in UNSEEDED]
+    drawn = any(_last_name(call.func) in ENTROPY for call in calls)
+    return bool(made) and not drawn and all(_has_seed(call) for call in made)
 
 
 def salted(file: str, lines: set[int] | None) -> int:

@@ -214,13 +214,14 @@ def test_without_a_cause_no_event_is_its_source() -> None:
 
 
 CALLING = """
-import tempfile, numpy as np
+import os, tempfile, numpy as np
 parser.add_argument("--workdir", default=tempfile.gettempdir())
 args = parser.parse_args()
 noise = np.random.default_rng()
 more = np.random.default_rng()
 def impact(orders): return np.random.uniform()
-result = episode(args, noise.normal(), more.normal())
+result = episode(args, noise.normal(), more.normal(), tempfile.mkdtemp(), drawn.normal())
+drawn = np.random.default_rng(int.from_bytes(os.urandom(8), "little"))
 """
 
 
@@ -246,6 +247,7 @@ def test_a_source_is_one_line_or_each_that_may_be_it(tmp_path: Path) -> None:
     assert lines(folder) == [3]
     assert lines(folder, noise) == lines(noise, folder) == [5]
     assert sorted(lines(folder, noise, more, noise)) == [5, 6]
+    assert lines(event(0, "entropy", 8), event(0, "entropy", 9)) == [9]
     of_host = ProgramDifference("callback", "", (SourceLine(file, 7, "impact"),))
     calls_host = dataclasses.replace(root, program_differs=of_host)
     drawn = event(ROOT.call + 1, "draws", 7, "impact")

@@ -403,6 +403,7 @@ def test_a_script_that_stops_by_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_is_interrupted_three_times(tmp_path: Path) -> None:
     """The moments are drawn, and the same seed draws them again."""
     found = interrupt(tmp_path, "--times", "3", "--seed", "5", "--resume=--resume", *script())
@@ -441,6 +442,7 @@ def test_what_a_resumed_run_prints(printed: list[str], differs: str | None) -> N
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_rounds(tmp_path: Path) -> None:
     """What was never seen is said to be the right value, rounded; further runs kept both."""
     found = interrupt(tmp_path, "--stop=--stop", "--resume=--resume --half", *script())

@@ -642,6 +642,7 @@ def test_an_interruption(tmp_path: Path, number: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_starts_itself_again(tmp_path: Path) -> None:
     """What `exec` leaves is whole, and what it becomes is followed; a hole is said."""
     again = "if 'x' not in sys.argv: os.execv(sys.executable, [sys.executable, *sys.argv, 'x'])"
