@@ -116,7 +116,8 @@ def look_for_the_cause(compared: Alignment, finished: Sequence[Finished], runs: 
     order = _order_of_holds(root, _first_behind(events[0], behind), behind)
     found = _Search(root, finished, runs).find(order)
     found.sources = _sources(found, events, root, behind)
-    found.traced = len(found.sources) == 1 and _leads_to_the_call(found.sources[0], root, behind)
+    alone = len(found.sources) == 1 and "+" not in found.name
+    found.traced = alone and _leads_to_the_call(found.sources[0], root, behind)
     return found
 
 
@@ -311,7 +312,8 @@ def _first_behind(events: Sequence[Event], behind: dict[str, set[int]]) -> list[
 def _leads_to_the_call(event: Event, root: Root | None, behind: dict[str, set[int]]) -> bool:
     """Whether an event may have had a part in a call, and says itself what it asks for."""
     seeded, elsewhere, aside = _how_likely(event, behind)
-    return _is_inside(event, root) or not (seeded or elsewhere or aside)
+    read = event.kind == "hash"  # in the script, and not seen to happen
+    return _is_inside(event, root) or not (seeded or elsewhere or aside or read)
 
 
 def _how_likely(event: Event, behind: dict[str, set[int]]) -> tuple[bool, bool, bool]:
