@@ -30,7 +30,7 @@ HIDDEN = (
 )
 CAUSES = (
     *("entropy", "clock", "hash", "listing", "pid", "address", "threads", "memory", "files"),
-    *("hash+address", "callback", "other"),
+    *("hash+address", "hash+entropy", "callback", "other"),
 )
 # What the environment of the tests has as well.
 OF_THE_TESTS = {"jax", "jaxlib", "numpy", "flax", "optax", "equinox", "orbax", "grain", "scipy"}
