@@ -1,7 +1,8 @@
 """Two runs from one step on, call by call: where they diverge, and what only passes that on.
 
 The rule: a call of the resumed run is left out only if the whole run made it as often, and it is no
-step: what is done once in each process comes again after a resume.
+step: what is done once in each process comes again after a resume. A call that only copies makes no
+value, so it may stand in one run alone.
 Chapter: docs/guide/interrupted.md
 """
 
@@ -16,6 +17,7 @@ from reproducibility.script.backwards import calls_before, line_of
 from reproducibility.script.steps import RunOfSteps, StepKind
 from reproducibility.script.values import NO_VALUE, ValuedCall
 
+type CallContent = tuple[str, tuple[str, ...], tuple[str, ...], str]
 type DivergenceKind = Literal["inputs", "results", "path", "end", "more"]
 
 
@@ -118,9 +120,13 @@ class _WalkOn:
                 before.unknown.append(two)
             else:
                 self._differs(one, two)
-        untold = [f"{_call_in_line(each)} is no call of the whole run" for each in before.unknown]
+        unknown, left_out = (
+            [_call_in_line(each) for each in side if not self._only_copies(each)]
+            for side in (before.unknown, before.left_out)
+        )
+        untold = [f"{each} is no call of the whole run" for each in unknown]
         if not self._once:
-            untold += [f"{_call_in_line(each)} is left out" for each in before.left_out]
+            untold += [f"{each} is left out" for each in left_out]
         self._found.untold += [f"before the first step, {each}" for each in untold]
 
     def go(self, first: ValuedCall, second: ValuedCall, *, leftover: bool = False) -> None:
@@ -141,12 +147,18 @@ class _WalkOn:
         while here < len(ours) and there < len(theirs):
             one, two = ours[here], theirs[there]
             if not is_equal(one, two):
-                there += _ahead(one, theirs, there, extra)
+                there += self._ahead(one, theirs[there:], extra)
                 two = theirs[there]
             if is_equal(one, two):
                 self._equal(one, two)
             elif signature(one) == signature(two):
                 self._differs(one, two)
+            elif self._only_copies(one):
+                here += 1
+                continue
+            elif self._only_copies(two):
+                there += 1
+                continue
             elif self._once and one.kind != self._step:
                 self._found.uncached += 1
                 here += 1
@@ -157,6 +169,27 @@ class _WalkOn:
             here, there = here + 1, there + 1
         if not self._cut:
             self._ends(ours[here:], theirs[there:], extra, leftover=leftover)
+
+    def _ahead(self, one: ValuedCall, theirs: Sequence[ValuedCall], extra: set[CallContent]) -> int:
+        """Return how many calls may be left out before the counterpart of a call."""
+        alike = 0
+        for skipped, each in enumerate(theirs):
+            if is_equal(one, each):
+                return skipped
+            if not alike and signature(one) == signature(each):
+                alike = skipped + 1
+            if not self._only_copies(each) and (each.content in extra or not each.is_known):
+                break
+        return max(alike - 1, 0)
+
+    def _only_copies(self, call: ValuedCall) -> bool:
+        """Whether a call makes no value: each result has the bits of an input.
+
+        So it is where a restored array of NumPy is put on a device, and one of JAX lies there.
+        """
+        if call.kind == self._step or call.error or not call.is_known:
+            return False
+        return bool(call.results) and set(call.results) <= set(call.values)
 
     def _equal(self, one: ValuedCall, two: ValuedCall) -> None:
         self._found.compared += 1
@@ -193,10 +226,11 @@ class _WalkOn:
         self,
         ours: Sequence[ValuedCall],
         theirs: Sequence[ValuedCall],
-        extra: set[tuple[str, tuple[str, ...], tuple[str, ...], str]],
+        extra: set[CallContent],
         *,
         leftover: bool,
     ) -> None:
+        ours, theirs = ([e for e in side if not self._only_copies(e)] for side in (ours, theirs))
         more = [each for each in theirs if each.content in extra or not self._made[each.content]]
         if self._once and ours and all(each.kind != self._step for each in ours):
             self._found.uncached += len(ours)
@@ -244,24 +278,6 @@ def _from(run: RunOfSteps, first: ValuedCall) -> list[ValuedCall]:
 
 def _call_in_line(call: ValuedCall) -> str:
     return f"{call.program.called}, {line_of(call)}"
-
-
-def _ahead(
-    one: ValuedCall,
-    theirs: Sequence[ValuedCall],
-    place: int,
-    extra: set[tuple[str, tuple[str, ...], tuple[str, ...], str]],
-) -> int:
-    """Return how many calls may be left out before the counterpart of a call."""
-    alike = 0
-    for skipped, each in enumerate(theirs[place:]):
-        if is_equal(one, each):
-            return skipped
-        if not alike and signature(one) == signature(each):
-            alike = skipped + 1
-        if each.content in extra or not each.is_known:
-            break
-    return max(alike - 1, 0)
 
 
 def is_equal(one: ValuedCall, other: ValuedCall) -> bool:

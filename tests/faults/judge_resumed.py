@@ -50,7 +50,8 @@ def _of_a_difference(
     all_named = all(any(_is_of(each["name"], part) for each in wrong) for part in fault.parts)
     if not all_named or len(named) != len(wrong):
         return "wrong part"
-    found = [_has_origin(each, fault, answer["report"]) for each in named]
+    said = "\n".join([answer["report"], *answer.get("rounded", [])])
+    found = [_has_origin(each, fault, said) for each in named]
     # A small array, such as eight rewards, is that of another step by chance: one is enough there.
     enough = any(found) if fault.origin == UNSEEN else all(found)
     return "right" if enough else "wrong origin"

@@ -35,16 +35,17 @@ def read_results(path: Path = RESULTS) -> Results:
 
 
 def write_results(attempts: Iterable[tuple[Attempt, Attempt | None]], path: Path = RESULTS) -> None:
-    """Write down the last attempts, each with the first one, if that was here.
+    """Write down the last attempts, each with the first one.
 
-    A first attempt that was somewhere else, and is written down already, stays.
+    A first attempt that is written down already stays.
     """
     found = read_results(path)
     for last, first in attempts:
         group = "faults" if "." in last.id else "scripts"
         before = found[group].get(last.id, {})
-        named = first.outcome if first else before.get("first", last.outcome)
-        sure = first.confirmed if first else before.get("first_confirmed", last.confirmed)
+        earliest = first or last
+        named = before.get("first", earliest.outcome)
+        sure = before.get("first_confirmed", earliest.confirmed)
         found[group][last.id] = {
             "first": named,
             "first_confirmed": sure,

@@ -84,6 +84,7 @@ def test_what_was_rounded_is_said() -> None:
     fault, unseen = with_origin("rounded to bfloat16"), an_input("state.mu", kind="unseen")
     assert outcome([unseen], fault) == "wrong origin"
     assert outcome([unseen], fault, report="mu is rounded to bfloat16") == "right"
+    assert outcome([unseen], fault, rounded=["state.mu: call 9, rounded to bfloat16"]) == "right"
 
 
 def test_what_was_swapped_is_said_of_both() -> None:

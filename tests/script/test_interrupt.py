@@ -603,6 +603,32 @@ def test_a_call_before_the_first_step_in_a_line_of_the_loop(line: int, verdict: 
     assert ("evaluate, train.py:7" in found.reason) == (verdict != "same")
 
 
+@pytest.mark.parametrize(("made", "verdict"), [("k", "same"), ("other", "different")])
+@pytest.mark.parametrize("side", ["whole", "resumed"])
+def test_a_call_that_only_copies_may_stand_in_one_run(made: str, verdict: str, side: str) -> None:
+    """A restored array of NumPy is put on a device in each turn; a call that makes a value is not."""
+
+    def turns(begin: int, *, copies: bool) -> list[tuple[Any, ...]]:
+        calls: list[tuple[Any, ...]] = []
+        for i in range(begin, 6):
+            calls += [("stage", 4, ["k"], [made])] if copies else []
+            calls += [("wrap", 5, ["k"], ["w"]), ("step", 6, [f"p{i}", "w"], [f"p{i + 1}"])]
+        return [*calls, *([("stage", 4, ["k"], [made])] if copies else [])]
+
+    run = made_run(turns(0, copies=side == "whole"))
+    other = made_run(turns(4, copies=side == "resumed"), process=2)
+    found = compare_process(run, other, Before())
+    assert found.verdict == verdict, found.reason
+
+
+def test_a_step_is_never_a_copy() -> None:
+    """A step that changes nothing and is done twice is a difference."""
+    still = [("step", 6, ["p0", f"b{i}"], ["p0"]) for i in range(4)]
+    twice = made_run([*still[2:], still[3]], process=2)
+    found = compare_process(made_run(still), twice, Before())
+    assert found.verdict == "different", found.reason
+
+
 @pytest.mark.parametrize(("last", "verdict"), [("feed", "same"), ("evaluate", "cannot be told")])
 def test_what_a_thread_did_last_is_not_passed_over(last: str, verdict: str) -> None:
     """A thread may have worked ahead; anything else it did at its end is not known to be made."""
