@@ -24,7 +24,7 @@ HOUSE = {
     "same": ("static", "leaves", "state", "hashing", "fingerprint", "distance"),
     "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
-    "storage": ("files", "seal", "orbax", "checkpoint", "generators"),
+    "storage": ("files", "seal", "orbax", "restoring", "checkpoint", "generators"),
     "recording": ("lines", "ledger", "mend", "writer", "walk", "recorder"),
     "reference": (
         "config",

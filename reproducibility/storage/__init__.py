@@ -5,8 +5,9 @@ never read as if it did.
 Chapter: docs/components/checkpoint_explained.md
 
 Read in this order: `files` (atomic writing, chains, digests of files), `seal` (what a checkpoint is
-sealed with), `orbax` (its arrays on disk), `checkpoint` (the whole state, saved, sealed and
-restored). `generators` makes those of NumPy and Python a part of it.
+sealed with), `orbax` (its arrays on disk), `restoring` (how they are read back and checked),
+`checkpoint` (the whole state, saved, sealed and restored). `generators` makes those of NumPy and
+Python a part of it.
 
 What outlives a call: the stores whose last save nobody waited for. The interpreter waits for them
 before it ends and says on stderr which failed, because a script that forgets to ask would lose its

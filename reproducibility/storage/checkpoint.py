@@ -20,7 +20,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -32,14 +32,9 @@ from jaxtyping import PyTree
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
-    CheckpointReadError,
     CheckpointSaveError,
-    LeafError,
-    ProcessMismatchError,
-    ReproducibilityError,
     RunSaveError,
 )
-from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import (
     check_leaves,
     described_leaves,
@@ -48,8 +43,7 @@ from reproducibility.same.leaves import (
     path_string,
     private_copies,
 )
-from reproducibility.same.state import with_leaves
-from reproducibility.scale.agree import assert_same_facts, on_first, ticket
+from reproducibility.scale.agree import on_first, ticket
 from reproducibility.scale.start import this_process
 from reproducibility.storage.files import (
     TEMPORARY,
@@ -62,26 +56,17 @@ from reproducibility.storage.files import (
 )
 from reproducibility.storage.orbax import (
     ArrayFiles,
-    changed_leaves,
     encoded,
     refuse_arrays_of_one_process,
 )
+from reproducibility.storage.restoring import agreed, read_leaves, read_tree, verified
 from reproducibility.storage.seal import (
     Seal,
     SealedState,
-    as_sealed,
-    changed_files,
-    damage_error,
     kind_and_first_line,
-    mismatch_error,
-    read_seal,
-    refuse_other_leaves,
-    refuse_other_state,
     refuse_other_step,
     seal_of,
     step_error,
-    tied_names,
-    unread_error,
 )
 
 THREADS_AT_EXIT = (3, 12, 3)  # the first Python that starts threads while a script ends
@@ -215,10 +200,24 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         except Exception as error:
             raise self._save_error(error) from error
 
-    def restore(self, like: PyTree, *, step: int | None = None, static: bool = True) -> PyTree:
-        """Read a checkpoint back into the structure of `like`.
+    def restore(
+        self,
+        like: PyTree = None,
+        *,
+        step: int | None = None,
+        static: bool = True,
+        part: bool = False,
+    ) -> PyTree:
+        """Read a checkpoint back: into the structure of `like`, or all leaves by name.
 
-        **Same bits:** the digest of the tree that was saved, everywhere.
+        Without `like` no code is needed that knows the tree. Arrays come as plain NumPy arrays,
+        scalars as those without dimensions, and typed keys as their key data, which
+        `jax.random.wrap_key_data` makes keys of again. Weak types, static data and what is one
+        object cannot be part of such a dictionary; `verify(step)` returns the seal, which has
+        them under `leaves` and `state`, with the `prng` of each key.
+
+        **Same bits:** the digest of the tree that was saved, everywhere; of each leaf by itself
+        with `part`, and without `like`, where keys are their data.
 
         Args:
             like: a tree with the names, shapes, dtypes and PRNG implementations to expect:
@@ -231,9 +230,12 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             static: whether static data in `like` (fields that are no leaves, the shape of a
                 sparse matrix, functions by name) has to be what it was; False takes that of
                 `like`, whatever was saved.
+            part: whether `like` may lack leaves that were saved. What it has is asked for as
+                always, and only that is read; the files are checked as a whole.
 
         Returns:
-            A tree of the structure of `like`.
+            A tree of the structure of `like`; without it, a dictionary of arrays by the names
+            that `leaf_digests` gives.
 
         Raises:
             CheckpointError: there is no such checkpoint.
@@ -245,7 +247,24 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             CheckpointReadError: its files cannot be read here, or every byte is as it was sealed
                 and the leaves could not be restored from them.
             ProcessMismatchError: on all processes, where one finds something else than process 0.
+            ValueError: `part` without a tree that says which.
+
+        Examples:
+            >>> import tempfile
+            >>> import jax.numpy as jnp
+            >>> state = {"params": {"w": jnp.arange(3)}, "step": jnp.uint32(40)}
+            >>> with tempfile.TemporaryDirectory() as folder, CheckpointStore(folder) as store:
+            ...     store.save(40, state)
+            ...     list(store.restore().items())
+            ...     store.restore({"step": jnp.uint32(0)}, part=True)
+            [('params.w', array([0, 1, 2], dtype=int32)), ('step', array(40, dtype=uint32))]
+            {'step': Array(40, dtype=uint32)}
         """
+        if part and like is None:
+            raise ValueError(
+                "Cannot restore a part: expected a tree that says which, got none. Give one; or "
+                "leave `part` out, and take what you need from all leaves."
+            )
         self.wait()
         step = on_first(self._newest) if step is None else step
         folder = self._folder(step)
@@ -253,11 +272,15 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             found = ", ".join(f"step {step}" for step in self.steps()) or "none"
             expected, do = "a committed checkpoint", "Ask for one of those steps."
             raise step_error("restore", self.path, step, expected, found, do)
-        wanted = described_leaves(like)
-        seal = self._agreed(step, lambda: self._verified(step), lambda seal: seal.digest)
-        return self._agreed(
-            step, lambda: self._read(folder, like, wanted, seal, static), lambda tree: "its leaves"
-        )
+        wanted = None if like is None else described_leaves(like)
+        seal = agreed(step, lambda: verified(folder, step, self.run), lambda seal: seal.digest)
+
+        def read() -> PyTree:
+            if wanted is None:
+                return read_leaves(self.arrays, folder, seal)
+            return read_tree(self.arrays, folder, seal, like, wanted, static=static, part=part)
+
+        return agreed(step, read, lambda tree: "its leaves")
 
     def resume(self, start: PyTree, *, static: bool = True) -> PyTree:
         """Return the newest intact checkpoint, or `start` where there is none yet.
@@ -302,29 +325,6 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             ) from damaged[0]
         return start
 
-    def _agreed[T](self, step: int, work: Callable[[], T], describe: Callable[[T], str]) -> T:
-        """Do the same in all processes and compare what came of it; raise in all or in none.
-
-        `work` waits for no other process, so that one that fails leaves none behind.
-        """
-        value, failed = None, None
-        try:
-            value = work()
-        except ReproducibilityError as error:
-            failed = error
-        found = f"{failed.got}" if failed else describe(value)  # type: ignore[arg-type]
-        try:
-            assert_same_facts(
-                {"found": found},
-                thing=f"checkpoint {step}",
-                do="Let all see the same directory, and ask for leaves that lie on devices of all.",
-            )
-        except ProcessMismatchError as error:
-            raise error from failed
-        if failed:
-            raise failed
-        return value  # type: ignore[return-value]
-
     def _set_aside(self, damaged: list[CheckpointDamagedError], step: int) -> None:
         for found in damaged:
             set_aside(Path(str(found.path)), f"{found.got}. Going on from step {step}.")
@@ -343,30 +343,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             CheckpointMismatchError: it belongs to another run, or is of another format.
             CheckpointReadError: a file cannot be read here, which does not say that it is damaged.
         """
-        return self._verified(step).to_json()
-
-    def _verified(self, step: int) -> Seal:
-        folder = self._folder(step)
-        try:
-            seal = read_seal(folder, step)
-            if files := changed_files(folder, seal):
-                leaves = changed_leaves(folder, seal.leaves)
-                expected = "files as they were sealed"
-                raise damage_error(folder, step, expected, files=files, leaves=leaves)
-        except OSError as error:
-            raise CheckpointReadError(
-                "verify",
-                "a checkpoint",
-                path=folder,
-                step=step,
-                expected="files that can be read here",
-                got=kind_and_first_line(error),
-                do="Mend that: nothing says that they are damaged.",
-            ) from error
-        if self.run not in (None, seal.run):
-            expected, got = f"one of run {self.run}", f"one of run {seal.run}"
-            raise mismatch_error(folder, step, expected, got, "Move it back to where it belongs.")
-        return seal
+        return verified(self._folder(step), step, self.run).to_json()
 
     def close(self) -> None:
         """Wait for the last save, then release the threads."""
@@ -447,31 +424,6 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
             doomed = self.path / f"{TEMPORARY}{old:08d}"
             self._folder(old).rename(doomed)
             discard(doomed)
-
-    def _read(
-        self, folder: Path, like: PyTree, wanted: Mapping[str, Any], seal: Seal, static: bool
-    ) -> PyTree:
-        """Restore the leaves of a checkpoint whose files are intact, and check what was read.
-
-        From intact files nothing that goes wrong is damage, whatever Orbax says.
-        """
-        refuse_other_leaves(seal.leaves, wanted, folder, seal.step)
-        if seal.state:
-            refuse_other_state(seal.state, like, folder, seal.step, static=static)
-        failed, tree, other = None, None, []
-        try:
-            values = as_sealed(self.arrays.read(folder, wanted), seal)
-            tree = with_leaves(like, values, tied_names(seal, like))
-            digests = leaf_digests(tree)
-            other = [name for name in digests if digests[name] != seal.leaves[name].digest]
-        except LeafError:
-            raise
-        except Exception as error:  # Orbax, tensorstore and XLA raise many kinds
-            failed = error
-        if failed or other:
-            self._verified(seal.step)  # where bytes have changed since, this says so
-            raise unread_error(folder, seal.step, failed, other) from failed
-        return tree
 
 
 @functools.cache

@@ -37,7 +37,7 @@ class ArrayFiles:
     """Writes and reads the arrays of checkpoints, one checkpoint at a time."""
 
     def __init__(self) -> None:
-        self._reader = ocp.StandardCheckpointHandler()  # alone: waits for no other process
+        self._reader = ocp.PyTreeCheckpointHandler()  # alone: waits for no other process
         self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
 
     def write(self, folder: Path, arrays: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class ArrayFiles:
         self._writer.wait_until_finished()
 
     def read(self, folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Read the arrays of these names, as what is wanted.
+        """Read the arrays of these names, and of no others, as what is wanted.
 
         Args:
             folder: of the checkpoint.
@@ -65,7 +65,9 @@ class ArrayFiles:
             Arrays and typed keys by name. Whatever fails in Orbax, TensorStore or XLA is raised.
         """
         targets = {name: _target(leaf) for name, leaf in wanted.items() if math.prod(leaf.shape)}
-        args = ocp.args.StandardRestore(targets)
+        shardings = {name: getattr(target, "sharding", None) for name, target in targets.items()}
+        how = ocp.checkpoint_utils.construct_restore_args(targets, shardings)
+        args = ocp.args.PyTreeRestore(targets, how, partial_restore=True)
         stored = self._reader.restore(folder / ARRAYS, args=args) if targets else {}
         return {name: _decode(stored.get(name), leaf) for name, leaf in wanted.items()}
 

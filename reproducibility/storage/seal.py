@@ -7,7 +7,6 @@ Chapter: docs/components/checkpoint_explained.md
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import errno
 import os
 import re
@@ -22,7 +21,6 @@ from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
     CheckpointMismatchError,
-    CheckpointReadError,
     RunError,
     and_more,
     first_line,
@@ -30,11 +28,8 @@ from reproducibility.errors import (
 from reproducibility.same.hashing import named_digests
 from reproducibility.same.leaves import (
     NamedLeaves,
-    as_weak,
-    is_numpy,
     is_weak,
     key_implementation,
-    kind_text,
     path_string,
 )
 from reproducibility.same.state import (
@@ -42,8 +37,6 @@ from reproducibility.same.state import (
     NodeFacts,
     shared_leaves,
     static_data,
-    static_differences,
-    tie_differences,
 )
 from reproducibility.storage.files import (
     file_table,
@@ -294,24 +287,6 @@ def damage_error(
     return error
 
 
-def unread_error(
-    folder: Path, step: int, failed: Exception | None, leaves: Sequence[str]
-) -> CheckpointReadError:
-    """Say what came of reading files that are intact."""
-    error = CheckpointReadError(
-        "restore",
-        "a checkpoint",
-        path=folder,
-        step=step,
-        expected="the leaves that were sealed, from files that are intact",
-        got=kind_and_first_line(failed) if failed else f"others in {and_more(leaves, 3)}",
-        do="The checkpoint is not damaged: look at memory, at the shardings asked for, and at the "
-        "versions of Orbax and JAX.",
-    )
-    error.leaves = tuple(leaves)
-    return error
-
-
 def mismatch_error(
     folder: Path,
     step: int,
@@ -326,87 +301,6 @@ def mismatch_error(
     return CheckpointMismatchError(
         verb, thing, path=folder, step=step, expected=expected, got=got, do=do
     )
-
-
-def refuse_other_leaves(
-    saved: Mapping[str, SealedLeaf], wanted: Mapping[str, Any], folder: Path, step: int
-) -> None:
-    """Refuse the first leaf that is not in the checkpoint as `wanted` has it."""
-
-    def refuse(name: str, expected: str, got: str, do: str) -> None:
-        thing = f"leaf {name}"
-        raise mismatch_error(folder, step, expected, got, do, verb="restore", thing=thing)
-
-    for name, leaf in wanted.items():
-        expected = kind_text(leaf.dtype.name, leaf.shape)
-        if name not in saved:
-            near = difflib.get_close_matches(name, set(saved) - set(wanted), n=1)
-            got = f"no such leaf, but an unknown {near[0]}" if near else "no such leaf"
-            refuse(name, expected, got, "Restore with the model that was saved.")
-        got = kind_text(saved[name].dtype, saved[name].shape)
-        if got != expected:
-            do = "Restore as it was saved; what is wanted instead, make from that."
-            refuse(name, expected, got, do)
-        if saved[name].weak and is_numpy(leaf):
-            do = "Give a JAX array, or what jax.eval_shape returns: NumPy has no weak types."
-            refuse(name, f"{expected} of NumPy", f"{got} of a weak type", do)
-    for name, sealed in saved.items():
-        if name not in wanted:
-            got = kind_text(sealed.dtype, sealed.shape)
-            do = "Add it to the tree, or drop it knowingly: restore all, then take what you need."
-            refuse(name, "no such leaf", got, do)
-
-
-def refuse_other_state(
-    sealed: SealedState, like: PyTree, folder: Path, step: int, *, static: bool
-) -> None:
-    """Refuse the first thing beside the leaves that is not in the checkpoint as `like` has it."""
-    nodes, tied = static_data(like)
-    for found in tie_differences(tied, sealed.tied):
-        do = "Tie in the tree given what was tied when it was saved; jax.tree.map unties all."
-        raise mismatch_error(folder, step, found.a, found.b, do, verb="restore", thing=found.thing)
-    for found in static_differences(nodes, sealed.nodes) if static else ():
-        do = "Give a tree that has what was saved, or static=False to go on with that of the tree."
-        raise mismatch_error(folder, step, found.a, found.b, do, verb="restore", thing=found.thing)
-
-
-def as_sealed(values: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
-    """Return leaves by name with the weak types, and as the one object, that they were saved as.
-
-    What is wanted in two places or kinds is no one object: nobody can write to an array of JAX.
-    """
-    found = {
-        name: as_weak(leaf) if seal.leaves[name].weak else leaf for name, leaf in values.items()
-    }
-    for group in seal.state.shared if seal.state else ():
-        first = found[group[0]]
-        for name in group[1:]:
-            if _kind_and_place(found[name]) == _kind_and_place(first):
-                found[name] = first
-    return found
-
-
-def _kind_and_place(leaf: Any) -> Any:
-    return type(leaf), getattr(leaf, "sharding", None)
-
-
-def tied_names(seal: Seal, like: PyTree) -> Groups:
-    """Return the names of nodes to make one object of.
-
-    An old seal does not say: then those of `like` under which the same was saved.
-    """
-    if seal.state:
-        return seal.state.tied
-
-    def below(name: str) -> dict[str, str]:
-        return {
-            leaf.removeprefix(name): sealed.digest
-            for leaf, sealed in seal.leaves.items()
-            if leaf.startswith((f"{name}.", f"{name}["))
-        }
-
-    _, tied = static_data(like)
-    return tuple(group for group in tied if all(below(n) == below(group[0]) for n in group))
 
 
 def refuse_other_step(step: int, leaves: NamedLeaves, folder: Path) -> None:

@@ -28,6 +28,7 @@ from reproducibility import (
     tree_digest,
 )
 from reproducibility.same.state import differences, map_leaves, shared_leaves, state_of
+from reproducibility.storage.restoring import verified
 from tests.same.test_hashing import properties
 from tests.same.test_state import TREES, Box, Train, cyclic
 
@@ -167,7 +168,7 @@ def test_ties_of_an_old_seal(tmp_path: Path) -> None:
     for number, value in enumerate((1.0, 2.0)):
         model.head.set_value(jnp.full(2, value))
         with saved(tmp_path / str(number), model) as store:
-            seal = store._verified(0)
+            seal = verified(store.path / "00000000", 0, None)
             object.__setattr__(seal, "state", None)
             restored = store._read(store._folder(0), tied_model(), _wanted(model), seal, True)
         assert (restored.embed is restored.head) == (value == 1.0)
