@@ -14,6 +14,8 @@ from reproducibility.script.pairs import pairs_of
 from reproducibility.script.resumption import Before, Resumption, begins_like, compare_process
 from reproducibility.script.steps import RunOfSteps, StepsOfRecord, called, of_one_name, steps_of
 
+SHOWN = 4  # arguments that a sentence names
+
 type Pair = tuple[RunOfSteps, RunOfSteps]
 
 
@@ -127,8 +129,7 @@ def _resumed(
 ) -> Resumption:
     """Compare what a start did that found what the parts before had left."""
     if not pairs:
-        step = called(runs.runs[0].step)
-        return Resumption(step, problems=[f"the resumed run makes no call of {step}"])
+        return _without_steps(runs.runs[0], others)
     compared = []
     for run, other in pairs:
         each = compare_process(run, other, before.get(run.process.path, Before()), cut=cut)
@@ -153,4 +154,29 @@ def _resumed(
                 f"{len(runs.runs)} processes of the whole run call {found.step}, and "
                 f"{len(others.runs)} of the resumed run"
             )
+    return found
+
+
+def _without_steps(run: RunOfSteps, others: StepsOfRecord) -> Resumption:
+    """Say what a resumed run does that makes no call of the step function as the whole run does."""
+    found = Resumption(called(run.step), len(run.steps))
+    if not others.alike:
+        found.problems.append(f"the resumed run makes no call of {found.step}")
+        return found
+    found.call, found.beside = others.alike[0], run.steps[0]
+    ours, theirs = (
+        {each.program.argument(place) for place in range(len(each.values))}
+        for each in (run.steps[0], others.alike[0])
+    )
+    only = [
+        f"only the {which} has {', '.join(names[:SHOWN])}{', …' * (len(names) > SHOWN)}"
+        for which, names in (
+            ("whole run", sorted(ours - theirs)),
+            ("resumed run", sorted(theirs - ours)),
+        )
+        if names
+    ]
+    counts = f"{run.step[1]:,} arrays in the whole run, {len(found.call.values):,} in the resumed"
+    found.compared = 1
+    found.difference = f"{found.step} takes {'; '.join([counts, *only])}."
     return found

@@ -299,11 +299,8 @@ def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
     root = found.roots[0]
     one, two = root.one, root.two
     found.call, found.beside = two or one, one
-    if two is None:
-        found.difference = f"The resumed run ends {_calls_of_jax(root.left)} before the whole run."
-        return
-    if one is None:
-        found.difference = f"The resumed run makes {root.left:,} calls that the whole did not."
+    if two is None or one is None:
+        _note_end(found, root, run, other)
         return
     steps = sum(each.number <= two.number for each in other.steps if each.thread == two.thread)
     steps = max(steps, 1)  # what comes before the first one is in its turn of the loop
@@ -323,6 +320,29 @@ def _note_difference(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
         found.difference = f"They diverge in {where}: equal inputs, other results."
         sides = ProgramsOfProcess(run.process), ProgramsOfProcess(other.process)
         found.why = difference_of_programs(sides[0], one.program, sides[1], two.program)
+
+
+def _note_end(found: Resumption, root: Divergence, run: RunOfSteps, other: RunOfSteps) -> None:
+    """Say by how much a resumed run ends too early or too late, in steps where it is steps."""
+    call = root.one or root.two
+    assert call is not None
+    side = run if root.one else other
+    steps = sum(each.thread == call.thread and each.number >= call.number for each in side.steps)
+    much = _calls_of_jax(root.left)
+    if steps:
+        much = f"{steps:,} step{'s' * (steps != 1)} ({much})"
+    if root.one:
+        found.difference = f"The resumed run ends {much} before the whole run."
+    else:
+        found.difference = f"The resumed run makes {much} more than the whole run."
+    if steps:
+        left = len(run.steps) - found.continues_at + 1
+        than = "behind" if root.one else "ahead of"
+        found.notes.append(
+            f"it continues at step {found.continues_at:,}, from where the whole run makes {left:,} "
+            f"steps, and it makes {len(other.steps):,}: was it asked for as many, or is its state "
+            f"{than} the number that it counts from?"
+        )
 
 
 def _calls_of_jax(count: int) -> str:

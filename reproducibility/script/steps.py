@@ -60,9 +60,13 @@ class RunOfSteps:
 
 @dataclass
 class StepsOfRecord:
-    """The processes of a record that call the step function, that with the most steps first."""
+    """The processes of a record that call the step function, that with the most steps first.
+
+    `alike` has first calls of a function of that name which takes another number of arrays.
+    """
 
     runs: list[RunOfSteps] = field(default_factory=list)
+    alike: list[ValuedCall] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -89,6 +93,7 @@ def steps_of(record: Path, run: str, step: str | StepKind = "") -> StepsOfRecord
             warmed = warming_up(steps, calls)
             found.runs.append(RunOfSteps(process, calls, steps[warmed:], warmed))
         elif process.called and kind is not None:
+            found.alike += [each for each in calls if each.program.name == kind[0]][:1]
             what = "a process that does not call the step function called JAX"
             found.problems.append(f"in {run}, {what}")
     found.runs.sort(key=lambda each: -len(each.steps))

@@ -13,6 +13,8 @@ from tests.faults.judge import Judgement, Outcome, of_the_same
 from tests.faults.planted import ResumeFault
 
 UNSEEN = "not in the whole run"
+NOT_TAKEN = "not taken"  # the resumed step is another program, without these inputs
+_NOT_TAKEN = re.compile(r"only the whole run has ([^.;]*)")
 SHOWN = 4  # inputs that are shown to a reader
 _INSTEAD = re.compile(r"(\d+) instead of (\d+)")
 
@@ -44,6 +46,11 @@ def judge_resumed(
 def _of_a_difference(
     fault: ResumeFault, answer: dict[str, Any], wrong: list[dict[str, Any]]
 ) -> Outcome:
+    if fault.origin == NOT_TAKEN:
+        told = _NOT_TAKEN.search(answer["reason"])
+        return "right" if told and set(told[1].split(", ")) == set(fault.parts) else "wrong part"
+    if _is_of_another_step(fault, answer):
+        return "right"
     if not fault.parts:  # every input of the first resumed step is right
         return "right" if answer["continues_at"] else "wrong part"
     named = [each for each in wrong if any(_is_of(each["name"], part) for part in fault.parts)]
@@ -55,6 +62,16 @@ def _of_a_difference(
     # A small array, such as eight rewards, is that of another step by chance: one is enough there.
     enough = any(found) if fault.origin == UNSEEN else all(found)
     return "right" if enough else "wrong origin"
+
+
+def _is_of_another_step(fault: ResumeFault, answer: dict[str, Any]) -> bool:
+    """Whether all of a state is said to be that of another step than its label, by its end."""
+    told = _INSTEAD.fullmatch(fault.origin)
+    if fault.kind != "label off by one" or not told or answer["continues_at"] != int(told[1]):
+        return False
+    steps = int(told[2]) - int(told[1])
+    ends = f"ends {steps} step " if steps > 0 else f"makes {-steps} step "
+    return ends in answer["reason"]
 
 
 def _belongs(fault: ResumeFault) -> int:

@@ -140,8 +140,8 @@ class ResumeFault(Fault):
     `parts` are these arguments, or parts of them; none if all are right and something else is
     wrong. `origin` is where their values come from in the whole run: "before step 1", "8 instead
     of 16" (the value of call 8 of the step function), "rounded to bfloat16", "swapped with ema",
-    "the value of ema", "not in the whole run", "from zero". `continues_at` is the step that the
-    first resumed one should be.
+    "the value of ema", "not in the whole run", "not taken", "from zero". `continues_at` is the step
+    that the first resumed one should be.
     """
 
     parts: tuple[str, ...]

@@ -87,6 +87,24 @@ def test_what_was_rounded_is_said() -> None:
     assert outcome([unseen], fault, rounded=["state.mu: call 9, rounded to bfloat16"]) == "right"
 
 
+def test_what_no_step_takes_is_said() -> None:
+    """Of a program without an input, the input is named, and no other beside."""
+    fault = with_origin("not taken", "key")
+    assert outcome([], fault, reason="It takes 2, 1; only the whole run has key.") == "right"
+    assert outcome([], fault, reason="It takes 2, 1; only the whole run has x, key.") != "right"
+    assert outcome([], fault, reason="It takes 2, 1.") == "wrong part"
+
+
+def test_a_label_may_show_at_the_end() -> None:
+    """A state that is a step older than its label goes on from there, and ends too early."""
+    fault = dataclasses.replace(with_origin("8 instead of 9"), kind="label off by one")
+    early = "The resumed run ends 1 step (3 calls of JAX) before the whole run."
+    assert outcome([], fault, continues_at=8, reason=early) == "right"
+    assert outcome([], fault, continues_at=9, reason=early) != "right"
+    assert outcome([], fault, continues_at=8) != "right"
+    assert outcome([], with_origin("8 instead of 9"), continues_at=8, reason=early) != "right"
+
+
 def test_what_was_swapped_is_said_of_both() -> None:
     """Two parts have each other's values."""
     fault = with_origin("swapped with ema", "params", "ema")

@@ -245,7 +245,31 @@ def test_a_run_that_ends_too_early_is_different(whole: Path, tmp_path: Path) -> 
     """A resumed run that makes fewer steps than were left is not the same."""
     found = resumed(whole, tmp_path, lambda state: state, STEPS - SAVED - 1)
     assert found.verdict == "different"
-    assert "before the whole run" in found.reason
+    assert "ends 1 step (" in found.reason
+    assert "was it asked for as many" in report_of_resumption(found)
+
+
+def test_a_step_with_other_arrays_is_different(tmp_path: Path) -> None:
+    """A resumed run that calls its step with fewer arrays is no run without steps."""
+
+    def run(folder: Path, more: tuple[Any, ...]) -> Path:
+        @jax.jit
+        def update(x: Any, *unused: Any) -> Any:
+            return x + sum(unused)
+
+        with record(folder):
+            x = jnp.zeros(3)
+            for _ in range(3):
+                x = update(x, *more)
+        return folder
+
+    whole = run(tmp_path / "whole", (jnp.ones(3), jnp.ones(3)))
+    found = compare_resumed(whole, run(tmp_path / "resumed", (jnp.ones(3),)))
+    assert found.verdict == "different"
+    assert found.reason == (
+        "update takes 3 arrays in the whole run, 2 in the resumed; "
+        "only the whole run has unused[1]."
+    )
 
 
 def test_what_other_threads_compute_is_never_called_the_same(whole: Path, tmp_path: Path) -> None:
@@ -606,7 +630,7 @@ def test_a_call_before_the_first_step_in_a_line_of_the_loop(line: int, verdict: 
 @pytest.mark.parametrize(("made", "verdict"), [("k", "same"), ("other", "different")])
 @pytest.mark.parametrize("side", ["whole", "resumed"])
 def test_a_call_that_only_copies_may_stand_in_one_run(made: str, verdict: str, side: str) -> None:
-    """A restored array of NumPy is put on a device in each turn; a call that makes a value is not."""
+    """A restored array is put on a device in each turn; a call that makes a value is another."""
 
     def turns(begin: int, *, copies: bool) -> list[tuple[Any, ...]]:
         calls: list[tuple[Any, ...]] = []
@@ -716,7 +740,7 @@ def test_the_sentence_that_decides_is_in_the_report() -> None:
     run = made_run(a_loop(0, 6, 0))
     early = compare_process(run, made_run(a_loop(4, 5, 4), process=2), Before())
     assert early.verdict == "different"
-    assert report_of_resumption(early).startswith("The resumed run ends 2 calls of JAX before")
+    assert report_of_resumption(early).startswith("The resumed run ends 1 step (2 calls")
     untold = Resumption(problems=["it failed", "and more"])
     assert report_of_resumption(untold).splitlines() == ["It failed.", "note: and more"]
 
