@@ -55,10 +55,25 @@ def settings_for_axe(path: str, pair: str) -> set[tuple[str, int]]:
     return PAIRS[0] if path in HEAVY else PAIRS[int(pair)]
 
 
+# How much a first visit may load, in bytes as they are sent, and how long its HTML may be.
+FIRST_LOAD, HTML = 350_000, 100_000
+
+
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_in_both_schemes_on_phone_and_screen(visit: Callable[..., Page], path: str) -> None:
-    """No page has an error, asks another host, scrolls sideways, or has what axe calls serious."""
+def test_a_page_in_both_schemes_on_phone_and_screen(
+    visit: Callable[..., Page], site: Path, path: str
+) -> None:
+    """No page has an error, asks another host, scrolls sideways, or has what axe calls serious.
+
+    A first visit loads at most 350 kB, compressed, of which at most 100 kB (raw) are HTML.
+    """
     page = visit(path, reduced_motion="reduce")
+    if path not in HEAVY:
+        sent = loaded(page, site, path)
+        html = f"{path}index.html" if path.endswith("/") or not path else path
+        assert {html, "stylesheets/all.css"} <= set(sent)
+        assert sum(sent.values()) <= FIRST_LOAD, sent
+        assert len((site / html).read_bytes()) <= HTML
     schemes = {"light": "default"} if path == "print/" else SCHEMES  # white as paper is
     for scheme, name in schemes.items():
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -82,24 +97,17 @@ def test_what_these_tests_look_for_is_found(visit: Callable[..., Page]) -> None:
     assert {line.partition(":")[0] for line in serious(page)} >= {"color-contrast", "button-name"}
 
 
-# How much a first visit may load, in bytes as they are sent, and how long its HTML may be.
-FIRST_LOAD, HTML = 350_000, 100_000
-
-
-@pytest.mark.parametrize("path", [path for path in PAGES if path not in HEAVY])
-def test_a_page_is_light(new_context: Any, address: str, site: Path, path: str) -> None:
-    """A first visit loads at most 350 kB, compressed, of which at most 100 kB (raw) are HTML."""
-    page = new_context().new_page()
-    asked: set[str] = set()
-    page.on("requestfinished", lambda request: asked.add(request.url.partition("#")[0]))
-    page.goto(address + path, wait_until="networkidle")
-    files = [site / url.removeprefix(address) for url in asked]
+def loaded(page: Page, site: Path, path: str) -> dict[str, int]:
+    """What a first visit has loaded, once nothing more comes: files, and their bytes as sent."""
+    page.wait_for_load_state("networkidle")
+    names: list[str] = page.evaluate(
+        "() => performance.getEntriesByType('resource').map((each) => each.name)"
+    )
+    root = page.url.removesuffix(path)
+    urls = {name.partition("#")[0] for name in names if name.startswith(root)} | {page.url}
+    files = [site / url.removeprefix(root) for url in urls]
     files = [file / "index.html" if file.is_dir() else file for file in files]
-    html = site / path / "index.html" if path.endswith("/") or not path else site / path
-    assert {html, site / "stylesheets/all.css"} <= set(files)
-    sent = {file.name: sent_bytes(file) for file in files}
-    assert sum(sent.values()) <= FIRST_LOAD, sent
-    assert len(html.read_bytes()) <= HTML
+    return {file.relative_to(site).as_posix(): sent_bytes(file) for file in files}
 
 
 def sent_bytes(file: Path) -> int:
