@@ -245,13 +245,14 @@ def _own_lines(call: ValuedCall) -> Sequence[SourceLine]:
 
 
 def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: int) -> list[str]:
-    """Say which right value was there before the call, and was not what it got."""
+    """Say which right value was there before the call, and was not what it got; or was nowhere."""
     beside = found.beside
     if beside is None and found.values and usual:
         beside = found.values.steps[usual - 1]
     if beside is None or found.call is None:
         return []
     uses: dict[str, list[str]] = {}
+    nowhere: list[str] = []
     for row in rows:
         for each in row.inputs:
             right = beside.values[each.place]
@@ -263,9 +264,18 @@ def _restored_and_not_used(found: Resumption, rows: Sequence[InputRow], usual: i
             if use is not None:
                 uses.setdefault(_call_and_line(use), []).append(each.name)
                 break
-    return [
-        f"the right value of {_names(names)} was there, in {use}" for use, names in uses.items()
-    ]
+            if each.kind == "unseen" and each.carried and row.name not in nowhere:
+                nowhere.append(row.name)
+    lines = []
+    for line, names in uses.items():
+        were = "were" if len(names) > 1 else "was"
+        lines.append(f"{_names(names)} {were} restored right, and used otherwise: right in {line}")
+    if nowhere and not uses:
+        lines.append(
+            f"no call before it has the right {_names(nowhere)}: saved or restored wrongly, or "
+            "changed without JAX"
+        )
+    return lines
 
 
 def _numbers(call: ValuedCall) -> set[int]:

@@ -1,4 +1,4 @@
-"""A value that the whole run never had, beside the one that belonged there: is it that, rounded?
+"""A value that no step of the whole run had, beside the one that belonged there: is it rounded?
 
 The rule: the values of two calls are kept by further runs, and it is said only where every element
 is so.
@@ -83,7 +83,8 @@ def in_what_they_differ(found: Resumption, records: Sequence[Path]) -> list[str]
 
 
 def _may_be_told(each: FoundInput) -> bool:
-    return each.kind == "unseen" and not each.shape.startswith("key")
+    """Whether it may be a right value, rounded: the whole run may have rounded it, to save it."""
+    return each.kind in ("unseen", "elsewhere") and not each.shape.startswith("key")
 
 
 def how_it_follows(whole: KeptCall, resumed: KeptCall, place: int) -> str:

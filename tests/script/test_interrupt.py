@@ -735,6 +735,31 @@ def test_a_lag_is_told_if_the_next_steps_agree_with_it(batches: str, words: str)
     assert words in report.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("loaded", "words"),
+    [
+        ("p4", "a was restored right, and used otherwise: right in load, train.py:1, in <module>"),
+        ("p9", "no call before it has the right a: saved or restored wrongly, or changed"),
+    ],
+)
+def test_a_part_was_restored_wrongly_or_used_otherwise(loaded: str, words: str) -> None:
+    """The right value was there before the first step, or it was in no call."""
+
+    def loop(begin: int, state: str) -> list[tuple[Any, ...]]:
+        states = [state, *(f"p{i}" for i in range(begin + 1, 6))]
+        return [
+            ("step", 6, [one, f"b{i}"], [f"p{i + 1}"], 0, [ResultOf(0, i - begin, 0), None])
+            for i, one in enumerate(states, begin)
+        ]
+
+    load = [("load", 1, ["f"], [loaded]), ("cast", 2, [loaded], ["q"])]
+    found = compare_process(
+        made_run(loop(0, "p0")), made_run([*load, *loop(4, "q")], process=2), Before()
+    )
+    assert found.verdict == "different"
+    assert words in report_of_resumption(found)
+
+
 def test_the_sentence_that_decides_is_in_the_report() -> None:
     """Whoever keeps stdout alone can understand it."""
     run = made_run(a_loop(0, 6, 0))
