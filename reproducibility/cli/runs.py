@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from reproducibility.cli.arguments import check_output_file, check_there, checked_step
 from reproducibility.cli.terminal import (
     patient_progress,
+    print_aligned,
     print_comparison,
     print_operations,
     print_origin,
@@ -52,6 +53,9 @@ class CompareCommand:
     """Compute nothing again: only compare what is on disk."""
     resumed: bool = False
     """Of records of a script: B is a resumed run, and A the run that was never stopped."""
+    aligned: bool = False
+    """Of records of a script: put calls together by function and by array, not by number. Without
+    it, that is done where the commands differ, or the files of the script."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -64,10 +68,12 @@ class CompareCommand:
             check_output_file("--html", self.html, inputs, "nothing was written")
         check_there(self.a, self.b)
         if any((each / "process-1").is_dir() for each in (self.a, self.b)):
-            return self._resumed() if self.resumed else self._records()
-        if self.resumed:
+            return self._of_records()
+        if self.resumed or self.aligned:
             got, do = "runs of ours", "Leave it out: runs of ours continue by themselves."
-            raise ConfigError("use", "--resumed", expected="two records", got=got, do=do)
+            do = do if self.resumed else "Leave it out: runs of ours are aligned by their steps."
+            option = "--resumed" if self.resumed else "--aligned"
+            raise ConfigError("use", option, expected="two records", got=got, do=do)
         found = compare(self.a, self.b, replay=not self.no_replay, progress=patient_progress())
         if self.html:
             from reproducibility.explain.report import write_report
@@ -76,12 +82,35 @@ class CompareCommand:
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_comparison, reasons, as_json=self.json)
 
+    def _of_records(self) -> int:
+        """Compare two records of a script, in the way that was asked for or that they need."""
+        from reproducibility.script.aligned import are_of_one_command
+
+        if self.html:
+            raise ConfigError("use", "--html", expected="two runs", got="records", do="Try --json.")
+        if self.resumed and self.aligned:
+            do = "Leave one out."
+            raise ConfigError("use", "--aligned", expected="no --resumed", got="both", do=do)
+        if self.resumed:
+            return self._resumed()
+        return (
+            self._records()
+            if not self.aligned and are_of_one_command(self.a, self.b)
+            else self._aligned()
+        )
+
+    def _aligned(self) -> int:
+        """Compare records of different commands."""
+        from reproducibility.script.aligned import compare_aligned
+
+        found = compare_aligned(self.a, self.b)
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_aligned, reasons, as_json=self.json)
+
     def _records(self) -> int:
         """Compare two records of a script."""
         from reproducibility.script.align import compare_records
 
-        if self.html:
-            raise ConfigError("use", "--html", expected="two runs", got="records", do="Try --json.")
         records = compare_records(self.a, self.b)
         reasons = [records.reason] if records.exit_code else []
         return print_outcome(records, print_script_report, reasons, as_json=self.json)

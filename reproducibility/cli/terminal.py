@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.loop import TrainResult
     from reproducibility.script.diverging import Alignment
     from reproducibility.script.resumption import Resumption
+    from reproducibility.script.sides import AlignedRecords
     from reproducibility.script.swept import Sweep
     from reproducibility.script.twice import Twice
 
@@ -155,6 +156,13 @@ def print_script_report(found: Twice | Alignment) -> None:
     from reproducibility.script.report import report_of
 
     print("\n".join(filter(None, (found.verdict, report_of(found)))))
+
+
+def print_aligned(found: AlignedRecords) -> None:
+    """Print what was found about two records of different commands."""
+    from reproducibility.script.aligned_report import report_of_aligned
+
+    print("\n".join(filter(None, (found.verdict, report_of_aligned(found)))))
 
 
 def print_resumption(found: Resumption) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Protocol
 
 from reproducibility.script.diverging import RUNS, Alignment, Root, RootKind
 from reproducibility.script.origins import Differing, Following, Origins
@@ -34,6 +35,13 @@ from reproducibility.script.unordered import (
     workers_of,
 )
 
+
+class HasProblems(Protocol):
+    """What notes why something cannot be told."""
+
+    problems: list[str]
+
+
 A_POOL, CALLBACKS_DO = "the workers of a pool", "the functions that programs call"
 
 
@@ -57,7 +65,7 @@ def compare_records(a: str | Path, b: str | Path, *, texts: bool = True) -> Alig
     for processes, pool, run in zip((ones, others), pools, RUNS, strict=True):
         for process in pool:
             processes.remove(process)
-            _what_was_not_seen(found, process, run)
+            what_was_not_seen(found, process, run)
     workers = [workers_of(map(SideOfRecord, pool)) for pool in pools]
     ended = all(_came_to_its_end(each) for pool in pools for each in pool)
     _compare_unordered(found, UnorderedCalls(*workers, texts=texts), A_POOL, ended=ended)
@@ -142,7 +150,14 @@ def _root_of_unordered(root: UnorderedRoot) -> Root:
     )
 
 
-def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
+def what_was_not_seen(found: HasProblems, process: Process, run: str) -> None:
+    """Note what a record says that it does not hold.
+
+    Args:
+        found: what is added to.
+        process: one of the record.
+        run: which run it is of.
+    """
     found.problems += [f"in the {run} run, {problem}" for problem in process.problems]
     if process.end is None and process.called and not process.stopped:
         found.problems.append(
@@ -154,7 +169,7 @@ def _what_was_not_seen(found: Alignment, process: Process, run: str) -> None:
 
 def _align_processes(found: Alignment, a: Process, b: Process) -> None:
     for process, run in zip((a, b), RUNS, strict=True):
-        _what_was_not_seen(found, process, run)
+        what_was_not_seen(found, process, run)
     found.notes += [note for note in unlike(a, b) if note not in found.notes]
     # A run that was ended at a call might have made more.
     ended = (_came_to_its_end(a), _came_to_its_end(b))

@@ -7,8 +7,12 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 
 from reproducibility.script.reading import Process
+
+OTHER_SCRIPTS = "the records are of different scripts"
+MOST_OF_A_COMMAND = 300  # characters that are shown
 
 
 def pairs_of(ones: list[Process], others: list[Process]) -> list[tuple[Process, Process]]:
@@ -42,6 +46,37 @@ def command_of(process: Process) -> str:
     return re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", command)[:200]
 
 
+def commands_differ(one: Process, other: Process) -> str:
+    """Say in which words two commands differ; nothing if they do not.
+
+    Args:
+        one: a process of the first record.
+        other: its counterpart.
+    """
+    words = [_words_of_command(process) for process in (one, other)]
+    found = []
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
+    for tag, i, j, k, m in matcher.get_opcodes():
+        if tag != "equal":
+            found.append(f"{_shown(words[0], i, j)} in A, {_shown(words[1], k, m)} in B")
+    return "; ".join(found)[:MOST_OF_A_COMMAND]
+
+
+def _words_of_command(process: Process) -> list[str]:
+    """Return the words of a command behind the name of Python."""
+    words = process.start.get("command", [])[1:]
+    return [re.sub(r"\S*/dir-\d-\w+|\b0x[0-9a-f]+\b", "…", word) for word in words]
+
+
+def _shown(words: list[str], start: int, end: int) -> str:
+    """Write words of a command, with the option that they are the value of."""
+    if start == end:
+        return "nothing"
+    if start and words[start - 1].startswith("--") and not words[start].startswith("--"):
+        start -= 1
+    return " ".join(words[start:end])
+
+
 def _script_of(process: Process) -> str:
     """Return what Python was given to run: a file, a module, or the text of a program."""
     words = iter(process.start.get("command", [])[1:])
@@ -69,7 +104,7 @@ def unlike(a: Process, b: Process) -> list[str]:
         facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
     one, other = facts
     scripts = [_script_of(process) for process in (a, b)]
-    differ = f"the records are of different scripts: {scripts[0]} and {scripts[1]}"
+    differ = f"{OTHER_SCRIPTS}: {scripts[0]} and {scripts[1]}"
     return [differ] * (scripts[0] != scripts[1]) + [
         f"{name} is {one.get(name, 'not there')} in the first run, "
         f"{other.get(name, 'not there')} in the second"

@@ -58,7 +58,7 @@ def report_of(found: Twice | Alignment) -> str:
         lines += _cause(of_twice)
         lines += _again(of_twice.again)
     notes = [*(_notes(of_twice) if of_twice else ()), *compared.notes, *compared.problems]
-    lines += [f"note: {_in_two_lines(note)}" for note in notes[:NOTES_SHOWN]]
+    lines += [f"note: {in_two_lines(note)}" for note in notes[:NOTES_SHOWN]]
     if len(notes) > NOTES_SHOWN:
         lines.append(f"and {len(notes) - NOTES_SHOWN} more notes, which --json has")
     if found.verdict == "same":
@@ -100,8 +100,12 @@ def _notes(found: Twice) -> list[str]:
     return notes
 
 
-def _in_two_lines(text: str) -> str:
-    """Return a text that fits two lines."""
+def in_two_lines(text: str) -> str:
+    """Return a text that fits two lines.
+
+    Args:
+        text: any.
+    """
     text = " ".join(text.split())
     return text if len(text) <= 2 * COLUMNS - 10 else f"{text[: 2 * COLUMNS - 11]}…"
 

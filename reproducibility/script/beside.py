@@ -1,0 +1,156 @@
+"""What differs beside the updates of two records, and what only one of them has at all.
+
+The rule: equal inputs and other results are a difference; so is an input that the other run never
+has, of a function that both call. What only one run calls is no difference.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reproducibility.script.descent import Beginning, Descent
+from reproducibility.script.graph import CallNode, shown_type
+from reproducibility.script.matched import Matched
+from reproducibility.script.updates import Updates, function_kind
+
+MOST_BEGINNINGS = 20
+
+
+class Beside:
+    """Finds what differs beside the updates: `beginnings`, `problems`, and `notes` on both."""
+
+    def __init__(self, matched: Matched, descent: Descent) -> None:
+        self._m, self._descent = matched, descent
+        self._nodes = tuple(side.graph.nodes for side in matched.sides)
+        self._left = tuple(set(matched.left(side)) for side in (0, 1))
+        self.beginnings: list[Beginning] = []
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+    def find(self) -> None:
+        """Find calls beside the updates that both make with equal inputs, to other results."""
+        where: dict[object, list[CallNode]] = {}
+        for index in sorted(self._left[1]):
+            node = self._nodes[1][index]
+            if node.is_known:
+                where.setdefault((node.name, node.inputs), []).append(node)
+        for index in sorted(self._left[0]):
+            one = self._nodes[0][index]
+            same = where.get((one.name, one.inputs)) if one.is_known else None
+            two = same.pop(0) if same else None
+            if two is not None and self._is_difference(one, two):
+                self._add(self._descent.beginnings(one, two))
+        self._renamed_and_changed()
+        self._without_counterpart()
+
+    def _renamed_and_changed(self) -> None:
+        """Find functions that only one side has, with equal inputs and other results."""
+        names = [{node.name for node in nodes} for nodes in self._nodes]
+        where: dict[object, list[CallNode]] = {}
+        for side in (1, 0):
+            for index in sorted(self._m.loose[side].keys() - self._m.sides[side].core):
+                node = self._nodes[side][index]
+                if not (node.is_known and node.inputs) or node.name in names[1 - side]:
+                    continue
+                key = tuple(sorted(node.inputs))
+                if side:
+                    where.setdefault(key, []).append(node)
+                elif same := where.get(key):
+                    self._add(self._descent.beginnings(node, same.pop(0)))
+
+    def _is_difference(self, one: CallNode, two: CallNode) -> bool:
+        """Whether two calls of one name and equal inputs, with other results, are a difference."""
+        if one.call.program.text == two.call.program.text:
+            return True
+        types = [list(map(shown_type, each.results)) for each in (one, two)]
+        if one.is_of_user and types[0] == types[1]:
+            return True
+        return one.index in self._m.loose[0] and two.index in self._m.loose[1]
+
+    def _without_counterpart(self) -> None:
+        """Look at what begins beside the updates, and that the other side cannot have."""
+        begin = [self._beginning_of_loose(side) for side in (0, 1)]
+        waiting: dict[object, list[CallNode]] = {}
+        for node in begin[1]:
+            waiting.setdefault((node.name, len(node.inputs), len(node.results)), []).append(node)
+        unpaired = []
+        for one in begin[0]:
+            same = waiting.get((one.name, len(one.inputs), len(one.results)))
+            if not same:
+                unpaired.append(one)
+                continue
+            self._add(self._descent.beginnings(one, same.pop(0)))
+        rest = [each for nodes in waiting.values() for each in nodes]
+        if unpaired and rest and not self.beginnings:
+            texts = [f"{each[0].name} ({each[0].line})" for each in (unpaired, rest)]
+            self.problems.append(
+                f"each side makes calls of what the other never has: {texts[0]}, {texts[1]}"
+            )
+
+    def _beginning_of_loose(self, side: int) -> list[CallNode]:
+        """Return calls that are loose, beside the updates, and given what the other never has."""
+        loose, other = self._m.loose[side], self._m.arrays[1 - side]
+        core = self._m.sides[side].core
+        found = []
+        for index in sorted(loose):
+            node = self._nodes[side][index]
+            behind = any(parent and parent[0] in loose for parent in node.parents)
+            new = any(
+                parent is None and array not in other
+                for parent, array in zip(node.parents, node.inputs, strict=True)
+            )
+            if index not in core and new and not behind and not self._is_idle(side, index):
+                found.append(node)
+        return found
+
+    def _is_idle(self, side: int, index: int) -> bool:
+        """Whether only keys come of it, of which nothing is drawn."""
+        graph = self._m.sides[side].graph
+        if all(graph.nodes[each].makes_keys for each in graph.descendants([index])):
+            line = graph.nodes[index].line
+            note = f"a key is made at {line}, and nothing is drawn from it"
+            if note not in self.notes:
+                self.notes.append(note)
+            return True
+        return False
+
+    def _add(self, beginnings: Sequence[Beginning]) -> None:
+        known = {(each.kind, each.one and each.one.index) for each in self.beginnings}
+        for each in beginnings:
+            key = each.kind, each.one and each.one.index
+            if key not in known and len(self.beginnings) < MOST_BEGINNINGS:
+                self.beginnings.append(each)
+
+    def untold(self) -> None:
+        """Note calls that build on each other, on both sides, and have no counterpart."""
+        loose = [self._m.loose[side].keys() - self._m.sides[side].core for side in (0, 1)]
+        recurring = [_recurring(self._m.sides[side], set(loose[side])) for side in (0, 1)]
+        if recurring[0] and recurring[1]:
+            names = f"{recurring[0].name} in A, {recurring[1].name} in B"
+            self.problems.append(f"calls that build on each other have no counterpart: {names}")
+
+    def has_of_its_own(self, side: int) -> bool:
+        """Whether one side computes something of inputs that the other never has.
+
+        Args:
+            side: 0 or 1.
+        """
+        return bool(self._beginning_of_loose(side)) or any(
+            not self._nodes[side][each].is_known for each in self._m.loose[side]
+        )
+
+
+def _recurring(side: Updates, loose: set[int]) -> CallNode | None:
+    """Return a call that is loose and depends on an earlier one of its function that is."""
+    nodes = side.graph.nodes
+    kinds: dict[object, list[int]] = {}
+    for index in loose:
+        kinds.setdefault(function_kind(nodes[index]), []).append(index)
+    for calls in kinds.values():
+        if len(calls) > 1 and not nodes[calls[0]].makes_keys:
+            takers = {taker for each in calls for taker, _ in side.graph.takers[each]}
+            after = side.graph.descendants(takers)
+            if any(each in after for each in calls):
+                return nodes[calls[0]]
+    return None

@@ -1,0 +1,208 @@
+"""A record as a graph: which call made each array, which calls take it, and what type it has.
+
+The rule: an array is its bits and its type; one whose bits are not known is equal to nothing.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from reproducibility.script.programs import ProgramsOfProcess
+from reproducibility.script.reading import CalledProgram, Process, SourceLine
+from reproducibility.script.values import NO_VALUE, ValuedCall, valued_calls
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_ARGUMENT = re.compile(r"%arg\d+: (?:!stablehlo\.ref<)?tensor<([^<>]*(?:<[^<>]*>)?[^<>]*)>")
+_RESULT = re.compile(r"tensor<([^<>]*(?:<[^<>]*>)?[^<>]*)>")
+_KEY = re.compile(r"(?:\d+x)*[24]xui32")  # the words of keys
+FEW = 8  # elements of an array that may be equal to another by chance
+
+type Content = tuple[tuple[str, ...], tuple[str, ...], str]
+type Parent = tuple[int, int]  # a call, and which of its results
+
+
+@dataclass(frozen=True, slots=True)
+class CallNode:
+    """A call: its arrays as bits and type, and which result of which call each argument is."""
+
+    index: int
+    call: ValuedCall
+    inputs: tuple[str, ...]
+    results: tuple[str, ...]
+    parents: tuple[Parent | None, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the user's function."""
+        return self.call.program.called
+
+    @property
+    def line(self) -> SourceLine | None:
+        """The innermost line that is in no library."""
+        own = (line for line in self.call.site if "site-packages" not in line.file)
+        return next(own, None)
+
+    @property
+    def is_of_user(self) -> bool:
+        """Whether its function is defined in no library."""
+        where = self.call.program.where
+        return bool(where) and "site-packages" not in where
+
+    @property
+    def content(self) -> Content:
+        """What it takes and returns, whatever it and its arguments are called."""
+        return tuple(sorted(self.inputs)), tuple(sorted(self.results)), self.call.error
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the bits of each argument are known."""
+        return NO_VALUE not in self.inputs
+
+    @property
+    def makes_keys(self) -> bool:
+        """Whether all that it returns are words of random keys, or nothing."""
+        types = [_type_of(each) for each in self.results]
+        return bool(types) and all(_KEY.fullmatch(each) for each in types)
+
+
+@dataclass
+class CallGraph:
+    """The calls of one process, by number, and who takes what of whom."""
+
+    process: Process
+    nodes: list[CallNode]
+    takers: list[list[tuple[int, int]]] = field(default_factory=list)  # call, and which result
+
+    def __post_init__(self) -> None:
+        self.takers = [[] for _ in self.nodes]
+        for node in self.nodes:
+            for parent in node.parents:
+                if parent is not None:
+                    self.takers[parent[0]].append((node.index, parent[1]))
+
+    def ancestors(self, of: Iterable[int]) -> set[int]:
+        """Return the calls that some calls depend on, themselves among them.
+
+        Args:
+            of: indexes of calls.
+        """
+        found, left = set(of), list(of)
+        while left:
+            for parent in self.nodes[left.pop()].parents:
+                if parent is not None and parent[0] not in found:
+                    found.add(parent[0])
+                    left.append(parent[0])
+        return found
+
+    def descendants(self, of: Iterable[int]) -> set[int]:
+        """Return the calls that depend on some calls, themselves among them.
+
+        Args:
+            of: indexes of calls.
+        """
+        found, left = set(of), list(of)
+        while left:
+            for taker, _ in self.takers[left.pop()]:
+                if taker not in found:
+                    found.add(taker)
+                    left.append(taker)
+        return found
+
+
+def graphs_of(one: Process, other: Process) -> tuple[CallGraph, CallGraph]:
+    """Read the calls of two processes as graphs.
+
+    A function that was compiled before the record began has no text in it, so that types are not
+    known: then arrays are compared by their bits alone, on both sides.
+
+    Args:
+        one: a process of the first record.
+        other: its counterpart.
+    """
+    calls = [valued_calls(each) for each in (one, other)]
+    types = [_Types(ProgramsOfProcess(each)) for each in (one, other)]
+    typed = all(
+        kinds.are_known(program)
+        for kinds, made in zip(types, calls, strict=True)
+        for program in {each.program for each in made}
+    )
+    return (
+        _graph(one, calls[0], types[0] if typed else None),
+        _graph(other, calls[1], types[1] if typed else None),
+    )
+
+
+def _graph(process: Process, calls: Sequence[ValuedCall], types: _Types | None) -> CallGraph:
+    numbers = {(each.thread, each.number): index for index, each in enumerate(calls)}
+    nodes: list[CallNode] = []
+    for index, call in enumerate(calls):
+        parents = []
+        for origin in call.origins:
+            number = None if origin is None else numbers.get((origin.thread, origin.call))
+            parents.append(None if origin is None or number is None else (number, origin.place))
+        arguments, results = types.of(call.program) if types else ([], [])
+        inputs = tuple(_typed(call.values, arguments))
+        nodes.append(
+            CallNode(index, call, inputs, tuple(_typed(call.results, results)), tuple(parents))
+        )
+    return CallGraph(process, nodes)
+
+
+class _Types:
+    """Types of what programs take and return, as far as their text was kept."""
+
+    def __init__(self, programs: ProgramsOfProcess) -> None:
+        self._programs = programs
+        self._known: dict[str, tuple[list[str], list[str]]] = {}
+
+    def of(self, program: CalledProgram) -> tuple[list[str], list[str]]:
+        """Return the types of arguments and results; none if they are not known."""
+        if program.text not in self._known:
+            self._known[program.text] = self._read(program)
+        return self._known[program.text]
+
+    def are_known(self, program: CalledProgram) -> bool:
+        """Whether the types of all that a program takes and returns are known."""
+        numbers = [len(each) for each in self.of(program)]
+        return numbers == [len(program.arguments), len(program.results)]
+
+    def _read(self, program: CalledProgram) -> tuple[list[str], list[str]]:
+        text = self._programs.text(program)
+        heads = (each.text for each in text.statements if " @main(" in each.text) if text else ()
+        head = _QUOTED.sub('""', next(iter(heads), ""))
+        given, _, returned = head.partition(") -> ")
+        return _ARGUMENT.findall(given), _RESULT.findall(returned)
+
+
+def _typed(values: tuple[str, ...], types: list[str]) -> Iterator[str]:
+    """Put type and bits together; where their numbers differ, the types are not known."""
+    known = types if len(types) == len(values) else [""] * len(values)
+    return (f"{value} {kind}" if value else NO_VALUE for value, kind in zip(values, known))  # noqa: B905
+
+
+def _type_of(array: str) -> str:
+    return array.partition(" ")[2]
+
+
+def is_slight(array: str) -> bool:
+    """Whether an array has so few elements that it may be equal to another by chance.
+
+    Args:
+        array: bits and type.
+    """
+    sizes = [int(size) for size in re.findall(r"(\d+)x", _type_of(array))]
+    return prod(sizes) < FEW
+
+
+def shown_type(array: str) -> str:
+    """Return the type of an array as `f32[3,4]`; nothing if it is not known.
+
+    Args:
+        array: bits and type.
+    """
+    *sizes, dtype = _type_of(array).split("x")
+    return f"{dtype.replace('ui', 'u')}[{','.join(sizes)}]" if dtype else ""

@@ -1,0 +1,229 @@
+"""Calls of two records that belong together, by what they take and return, and what is left over.
+
+The rule: an array is found again if the other run has the same bits of the same type; what came
+from the training, or has few elements, only if it has them between the same updates.
+Chapter: docs/guide/any_script.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from reproducibility.script.graph import CallGraph, CallNode, Content, is_slight
+from reproducibility.script.updates import Updates
+from reproducibility.script.values import NO_VALUE
+
+
+@dataclass
+class Matched:
+    """What two processes have in common.
+
+    `pairs` are calls with equal inputs and results, by index; `updates` are pairs of updates that
+    stand beside each other, equal or not. `loose` holds for each side the calls of which a result
+    is not found in the other, unless all that takes it is found.
+    """
+
+    sides: tuple[Updates, Updates]
+    pairs: dict[int, int] = field(default_factory=dict)
+    updates: list[tuple[int, int]] = field(default_factory=list)  # numbers from 1
+    loose: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
+    arrays: tuple[set[str], set[str]] = (set(), set())  # all that were given or returned
+
+    def paired(self, side: int) -> set[int]:
+        """Return the calls of one side that a call of the other equals.
+
+        Args:
+            side: 0 or 1.
+        """
+        return set(self.pairs.values() if side else self.pairs)
+
+    def left(self, side: int) -> list[int]:
+        """Return the calls of one side that no call of the other equals.
+
+        Args:
+            side: 0 or 1.
+        """
+        taken = self.paired(side)
+        return [each.index for each in self.sides[side].graph.nodes if each.index not in taken]
+
+
+def match(one: Updates, other: Updates) -> Matched:
+    """Put calls together, and see which results the other side has as well.
+
+    Args:
+        one: the updates of the first process, with its graph.
+        other: those of the second.
+    """
+    found = Matched((one, other))
+    found.pairs = _equal_calls(one, other)
+    found.updates = _beside_each_other(found)
+    found.arrays = tuple(_arrays_of(side.graph) for side in (one, other))  # type: ignore[assignment]
+    windows = [_arrays_by_window(side) for side in (one, other)]
+    of_other = _windows_of_other(found)
+    found.loose = tuple(  # type: ignore[assignment]
+        _loose(
+            found.sides[side],
+            _Found(found.arrays[1 - side], windows[1 - side], of_other[side]),
+            found.paired(side),
+        )
+        for side in (0, 1)
+    )
+    return found
+
+
+def _equal_calls(one: Updates, other: Updates) -> dict[int, int]:
+    """Pair calls of equal content: of one name before others, and in their order."""
+    waiting: dict[tuple[str, Content], list[int]] = {}
+    for node in reversed(other.graph.nodes):
+        if node.is_known:
+            waiting.setdefault((node.name, node.content), []).append(node.index)
+    pairs, rest = {}, []
+    for node in one.graph.nodes:
+        if same := waiting.get((node.name, node.content)):
+            pairs[node.index] = same.pop()
+        elif node.is_known:
+            rest.append(node)
+    renamed: dict[Content, list[int]] = {}
+    for (_, content), indexes in waiting.items():
+        renamed.setdefault(content, []).extend(indexes)
+    for indexes in renamed.values():
+        indexes.sort(reverse=True)
+    for node in rest:
+        if node.results and (same := renamed.get(node.content)):
+            pairs[node.index] = same.pop()
+    return pairs
+
+
+def _beside_each_other(found: Matched) -> list[tuple[int, int]]:
+    """Pair the numbers of updates: those that are equal, and what is left in its order."""
+    one, other = found.sides
+    numbers = {index: number for number, index in enumerate(other.calls, 1)}
+    equal = {
+        number: numbers[found.pairs[index]]
+        for number, index in enumerate(one.calls, 1)
+        if found.pairs.get(index) in numbers
+    }
+    taken = set(equal.values())
+    mine = [number for number in range(1, len(one.calls) + 1) if number not in equal]
+    theirs = [number for number in range(1, len(other.calls) + 1) if number not in taken]
+    return sorted([*equal.items(), *zip(mine, theirs, strict=False)])
+
+
+def _windows_of_other(found: Matched) -> tuple[dict[int, int], dict[int, int]]:
+    """Return which window of one side is beside which of the other: 0 is before all updates."""
+    mine = {0: 0, **dict(found.updates)}
+    return mine, {there: here for here, there in mine.items()}
+
+
+def _arrays_of(graph: CallGraph) -> set[str]:
+    return {array for node in graph.nodes for array in (*node.inputs, *node.results)} - {NO_VALUE}
+
+
+@dataclass
+class _OfWindow:
+    """What was returned between two updates, and what came from the host there."""
+
+    results: set[str] = field(default_factory=set)
+    host: set[str] = field(default_factory=set)
+
+
+def _arrays_by_window(side: Updates) -> dict[int | None, _OfWindow]:
+    found: dict[int | None, _OfWindow] = {}
+    for node in side.graph.nodes:
+        window = side.window(node.index)
+        given = {
+            array
+            for array, parent in zip(node.inputs, node.parents, strict=True)
+            if parent is None and array
+        }
+        for each in {window, window - 1} if window else {window}:  # it was there before the call
+            found.setdefault(each, _OfWindow()).host.update(given)
+        found[window].results.update(node.results)
+    return found
+
+
+@dataclass
+class _Found:
+    """What the other side has: at any time, in each window, and which window is which."""
+
+    anywhere: set[str]
+    windows: dict[int | None, _OfWindow]
+    beside: dict[int, int]
+
+    def has(self, array: str, window: int | None, *, strict: bool, returned: bool) -> bool:
+        """Whether it has an array: where it belongs, or as a result, if that is asked for."""
+        if not strict or window is None:
+            return array in self.anywhere
+        there = self.beside.get(window)
+        own = self.windows.get(there, _OfWindow()) if there is not None else _OfWindow()
+        others = self.windows.get(None, _OfWindow())
+        if array in own.results or array in others.results:
+            return True
+        return not returned and (array in own.host or array in others.host)
+
+
+def _loose(side: Updates, there: _Found, paired: Container[int]) -> dict[int, list[int]]:
+    """Return calls with results that are not found, unless all that takes them is found."""
+    nodes = side.graph.nodes
+    lacking: dict[int, list[int]] = {}
+    updates = set(side.calls)
+    for node in nodes:
+        window, in_core = side.window(node.index), node.index in side.core
+        places = [
+            place
+            for place, array in enumerate(node.results)
+            if not there.has(
+                array,
+                window,
+                strict=in_core or is_slight(array),
+                returned=node.index in updates,
+            )
+        ]
+        if places or (not node.results and node.index not in paired):
+            lacking[node.index] = places
+    loose: dict[int, list[int]] = {}
+    for index in _from_the_last(side.graph, lacking):
+        takers: dict[int, set[int]] = {}
+        for taker, place in side.graph.takers[index]:
+            takers.setdefault(place, set()).add(taker)
+        kept = [
+            place
+            for place in lacking[index]
+            if place not in takers or any(taker in loose for taker in takers[place])
+        ]
+        if (
+            kept or not lacking[index]
+        ):  # of a call that returns nothing, its inputs are all there is
+            loose[index] = kept
+    return loose
+
+
+def _from_the_last(graph: CallGraph, calls: Iterable[int]) -> list[int]:
+    """Return calls so that each comes before those whose results it takes."""
+    wanted = set(calls)
+    order: list[int] = []
+    state: dict[int, bool] = {}
+    for start in wanted:
+        stack = [(start, False)]
+        while stack:
+            index, done = stack.pop()
+            if done:
+                order.append(index)
+            elif index not in state:
+                state[index] = True
+                stack.append((index, True))
+                takers = {taker for taker, _ in graph.takers[index]}
+                stack += [(each, False) for each in takers if each in wanted]
+    return order
+
+
+def in_their_order(nodes: Sequence[CallNode], calls: Iterable[int]) -> list[CallNode]:
+    """Return calls in the order in which they began.
+
+    Args:
+        nodes: those of a graph.
+        calls: indexes.
+    """
+    found = [nodes[each] for each in calls]
+    return sorted(found, key=lambda each: (each.call.thread, each.call.number))
