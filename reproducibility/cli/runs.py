@@ -18,6 +18,7 @@ from reproducibility.cli.terminal import (
     print_operations,
     print_origin,
     print_outcome,
+    print_recomputed,
     print_report,
     print_resumption,
     print_script_report,
@@ -213,13 +214,16 @@ class DigestCommand:
 class CheckCommand:
     """Say whether every byte of a run is as it was written; train nothing, change nothing.
 
-    Exit code: 0 intact, 1 damaged, 2 not a run, 4 a process is at work on it.
+    Of a record of a script it also says what `record --again` has found.
+
+    Exit code: 0 intact, 1 damaged, or a call came to something else the second time, 2 not a run, 3
+    no call was computed a second time, 4 a process is at work on it.
 
     Example: reproducibility check runs/first
     """
 
     run: Path
-    """A run directory."""
+    """A run directory, or a record of a script."""
     repair: bool = False
     """Remove what killed processes left over, and set damaged files aside; delete nothing else."""
     json: bool = False
@@ -227,10 +231,23 @@ class CheckCommand:
 
     def __call__(self) -> int:
         """Check, print what is intact and what is not."""
+        if (self.run / "process-1").is_dir():
+            return self._record()
         from reproducibility.reference.check import check
 
         found = check(self.run, repair=self.repair, progress=patient_progress())
         return print_outcome(found, print_report, self._reasons(found), as_json=self.json)
+
+    def _record(self) -> int:
+        """Check a record of a script."""
+        from reproducibility.script.recomputed import recomputed
+
+        if self.repair:
+            do = "Record the script again."
+            raise ConfigError("use", "--repair", expected="a run of ours", got="a record", do=do)
+        found = recomputed(self.run)
+        reasons = [found.reason] if found.exit_code else []
+        return print_outcome(found, print_recomputed, reasons, as_json=self.json)
 
     def _reasons(self, found: Report) -> list[str]:
         """Say what is damaged, and what to do about the first."""

@@ -21,7 +21,7 @@ from reproducibility.cli.terminal import (
     print_sweep,
     say_on_stderr,
 )
-from reproducibility.errors import ConfigError
+from reproducibility.errors import ConfigError, ReproducibilityError
 
 # What the example of `twice --help` may print.
 TWICE_PRINTS = """\
@@ -218,7 +218,9 @@ class RecordCommand:
     """Run a script, unchanged, and record every compiled call of JAX.
 
     After `--` comes the command, as you would type it. What it prints and its exit code are passed
-    on. Two records are compared with `reproducibility compare DIR_A DIR_B`.
+    on. Two records are compared with `reproducibility compare DIR_A DIR_B`. With --again calls are
+    computed a second time, from the same inputs; what came of it is said on stderr at the end, and
+    by `reproducibility check DIR`, which exits with 1 if one came to something else.
 
     Exit code: that of the command; 2 refused.
 
@@ -227,17 +229,35 @@ class RecordCommand:
 
     directory: Path
     """A new or empty directory for the record."""
+    again: Annotated[int, named("again", "N")] = 0
+    """Compute one of N calls of each function a second time, and compare the results by bits."""
 
     def __call__(self, command: list[str]) -> int:
         """Run it, pass its exit code on."""
         from reproducibility.script.start import start
 
-        finished = start(command, record=self.directory)
+        if self.again < 0:
+            raise ConfigError("use", "--again", expected="0 or more", got=self.again, do="Try 16.")
+        variables = {"REPRODUCIBILITY_AGAIN": str(self.again) if self.again else None}
+        finished = start(command, record=self.directory, variables=variables)
         if not any(self.directory.glob("process-*")):
             say_on_stderr(
                 "Nothing was recorded: the command starts no Python, or one with -E, -I or -S."
             )
+        elif self.again:
+            self._say_what_was_found()
         return finished.code if finished.code >= 0 else 128 - finished.code
+
+    def _say_what_was_found(self) -> None:
+        """Say it on stderr; the exit code is the command's, whatever it is."""
+        from reproducibility.script.recomputed import recomputed
+
+        try:
+            lines = recomputed(self.directory).lines()
+        except ReproducibilityError as error:
+            lines = [str(error)]
+        for line in lines:
+            say_on_stderr(line)
 
 
 def _seconds(text: str) -> float:

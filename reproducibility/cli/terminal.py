@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.doctor import Diagnosis
     from reproducibility.reference.loop import TrainResult
     from reproducibility.script.diverging import Alignment
+    from reproducibility.script.recomputed import ComputedTwice
     from reproducibility.script.resumption import Resumption
     from reproducibility.script.sides import AlignedRecords
     from reproducibility.script.swept import Sweep
@@ -163,6 +164,12 @@ def print_aligned(found: AlignedRecords) -> None:
     from reproducibility.script.aligned_report import report_of_aligned
 
     print("\n".join(filter(None, (found.verdict, report_of_aligned(found)))))
+
+
+def print_recomputed(found: ComputedTwice) -> None:
+    """Print what a record says of itself."""
+    intact = f"intact: the record of {found.calls:,} calls is as it was written"
+    print("\n".join([intact, *found.lines()]))
 
 
 def print_resumption(found: Resumption) -> None:

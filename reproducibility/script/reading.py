@@ -25,6 +25,7 @@ from reproducibility.script.sealed import (
     without_seals,
 )
 from reproducibility.watch.callbacks import CALLBACKS
+from reproducibility.watch.second import SECOND
 from reproducibility.watch.texts import PROGRAMS
 from reproducibility.watch.writing import ENDED, FORMAT, PARTIAL
 
@@ -304,7 +305,7 @@ def _process(folder: Path) -> Process:
             threads.append(Thread(path, header["thread"], *kind))
     host = folder / "host.txt"
     hosts = sealed_size(host, digests.get(host.name)) if host.exists() else 0
-    more = [folder / name for name in (PROGRAMS, CALLBACKS) if (folder / name).exists()]
+    more = [folder / name for name in (PROGRAMS, CALLBACKS, SECOND) if (folder / name).exists()]
     sizes = {path.name: sealed_size(path, digests.get(path.name)) for path in more}
     files = {path.name for path in (*paths, host, *more) if path.exists()}
     if end and files != set(digests):

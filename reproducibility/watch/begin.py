@@ -28,6 +28,7 @@ from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
 from .keeping import Keeping
+from .second import Second
 from .settings import settings_of_script
 from .values import Values
 from .writing import Writing
@@ -52,9 +53,12 @@ WAIT_AT_OS_EXIT = 20  # seconds that `os._exit` waits for the record
 class Session:
     """One process being watched."""
 
-    def __init__(self, directory: str) -> None:
-        self.writing = Writing(Path(directory), _facts())
+    def __init__(self, directory: str, *, again: int = 0) -> None:
+        self._again = again or int(os.environ.get("REPRODUCIBILITY_AGAIN") or 0)
+        self.writing = Writing(Path(directory), {**_facts(), "again": self._again})
         self.calls = Calls(self.writing)
+        if self._again:
+            self.calls.second = Second(self._again, self.writing, self.calls.shared.arrays)
         self.host = Host(self.writing, self.calls, _may_tell)
         self._values = Values(self.host.left)
         self._tested = self._ended = False
@@ -121,10 +125,10 @@ class Session:
         except Exception as error:
             self.writing.problem(f"the record cannot be written: {type(error).__name__}: {error}")
 
-    def _before(self, arguments: list[Any], likely: bool) -> Any:
+    def _before(self, arguments: list[Any], likely: bool, function: Any, outer: Any) -> Any:
         if likely:
             self._leave_after_the_last()
-        return self.calls.before(arguments, likely)
+        return self.calls.before(arguments, likely, function, outer)
 
     def _leave_after_the_last(self) -> None:
         """End the process if it has made all calls that were asked for."""
@@ -165,6 +169,8 @@ class Session:
             "devices": _devices_of_script(),
             "undone": _undone(),
         }
+        if self.calls.second is not None:
+            facts["not again"] = self.calls.second.not_computed
         self.writing.end(**facts)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from . import hook, prints
 from .callbacks import Callbacks
-from .compiled import Compiled, digest_of, without_constants
+from .compiled import Compiled, digest_of, effects_in, without_constants
 from .keeping import Keeping
 from .late import np
 from .lines import ArrayOrigin, CallLine, Given
+from .second import Inputs, Second
 from .shared import SharedMemory, memory_of
 from .source import is_of_a_signal
 from .texts import PROGRAMS, line_of_text
@@ -43,6 +44,7 @@ class Calls:
         self._shared = self.shared.arrays
         self.stopped = False
         self.keeping: Keeping | None = None
+        self.second: Second | None = None
 
     @property
     def number(self) -> int:
@@ -70,6 +72,7 @@ class Calls:
                 whole = hook.text_of(hlo) if hlo is not None else ""
             program.text = digest_of(whole)
             program.constants = digest_of(without_constants(whole))
+            program.effects = effects_in(whole) if whole else None
             program.heard = functools.partial(self._callbacks.heard, program.text)
             if hlo is not None and program.text not in self._kept:
                 self._kept.add(program.text)
@@ -89,7 +92,13 @@ class Calls:
         except Exception as error:
             self._failed("a transfer to the device", error)
 
-    def before(self, arguments: Sequence[Any], likely: bool) -> Given | None:
+    def before(
+        self,
+        arguments: Sequence[Any],
+        likely: bool,
+        function: object = None,
+        outer: Given | None = None,
+    ) -> Given | None:
         """Look at arguments that JAX may give to some program, if that is likely.
 
         They may be donated to it, and NumPy may overwrite them afterwards.
@@ -97,7 +106,12 @@ class Calls:
         if self.stopped or self._files.mine() is None:
             return None
         try:
-            return self._look(arguments) if likely else Given(arguments)
+            if not likely:
+                return Given(arguments)
+            given = self._look(arguments)
+            if self.second is not None:
+                given.second = self._inputs_of(function, arguments, outer)
+            return given
         except Exception as error:  # they are traced, or not JAX's; else, `after` says so
             if is_of_a_signal(error):
                 raise
@@ -114,10 +128,13 @@ class Calls:
             if given is None or len(given.arguments) + len(way.constants) != way.arguments:
                 raise LookupError("JAX called it with arguments that were not seen")
             given = given if given.looked else self._look(given.arguments)
+            second = given.second
             if way.constants:
                 given = self._look(way.constants).followed_by(given)
             line = self._begin(way.program, given.only(way.program.kept), 2)
             self._end(line, results)
+            if second is not None and self.second is not None:
+                self.second.after(second, line, given.arguments, results, way.constants)
         except Exception as error:
             self._failed(f"the call of {way.program.name}", error)
 
@@ -130,13 +147,15 @@ class Calls:
         if self._files.mine() is None:
             self._writing.count(UNKNOWN_THREAD)
             return execute(*arguments)
-        line = None
+        line = second = None
         try:
             with hook.unseen():
                 taken = arguments if program.kept is None else [arguments[i] for i in program.kept]
                 line = self._begin(program, self._look(taken, program.mutable), 2)
                 if self.keeping is not None:
                     self.keeping.before(line, execute, arguments)
+                if self.second is not None:
+                    second = self._inputs_of(program.text, arguments, hook.given_now())
         except Exception as error:
             self._failed(f"the arguments of {program.name}", error)
         try:
@@ -151,9 +170,21 @@ class Calls:
                     if self.keeping is not None:
                         self.keeping.after(line, results)
                     self._end(line, results)
+                    if second is not None and self.second is not None:
+                        self.second.after(second, line, arguments, results)
         except Exception as error:
             self._failed(f"the results of {program.name}", error)
         return results
+
+    def _inputs_of(
+        self, called: object, arguments: Sequence[Any], outer: Given | None
+    ) -> Inputs | None:
+        """Return what a call is given if it is computed twice; not while a program waits for it."""
+        if self.second is None or self._files.is_of_function():
+            return None
+        decided = outer is not None and outer.looked
+        is_turn = outer is not None and outer.second is not None
+        return self.second.before(called, arguments, is_turn if decided else None)
 
     def _failed(self, what: str, error: Exception) -> None:
         self.stopped = True  # a record with a hole is none

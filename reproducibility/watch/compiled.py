@@ -17,7 +17,7 @@ class Compiled:
 
     __slots__ = (
         *("arguments", "constants", "kept", "mutable", "name", "plan", "results", "shapes"),
-        *("heard", "loaded", "text", "where"),
+        *("effects", "execution", "heard", "loaded", "text", "where"),
     )
 
     def __init__(self, name: str) -> None:
@@ -30,8 +30,23 @@ class Compiled:
         self.mutable: tuple[Any, ...] = ()
         self.plan: Any = None  # how its results are fingerprinted
         self.loaded: Any = None  # what XLA made of it
+        self.execution: Any = None  # what executes that in JAX
+        self.effects: str | None = None  # what it does besides computing, if that is known
         # Makes the host's functions that it calls ones that are heard.
         self.heard: Callable[[Any], Any] | None = None
+
+
+_EFFECT = re.compile(r'stablehlo\.(rng|infeed|outfeed|send|recv)[ "]|has_side_effect = true')
+_EFFECTS = {
+    "rng": "they draw from a generator of the device",
+    None: "they do more than compute",
+}
+
+
+def effects_in(text: str) -> str:
+    """Return what a program does besides computing its results, by its StableHLO; or nothing."""
+    found = _EFFECT.search(text)
+    return _EFFECTS.get(found[1], "they exchange data with the host") if found else ""
 
 
 def without_constants(text: str) -> str:

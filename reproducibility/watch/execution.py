@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .compiled import Compiled
+
 
 def tell_of_compilations(tell: Callable[[Any, Any, Any], None]) -> None:
     """Tell what XLA has loaded, and the module and the options that it was made from."""
@@ -45,6 +47,20 @@ def why_it_cannot_be_executed_alone(execute: Any) -> str:
     if len({each.process_index for each in devices}) > 1 or jax.process_count() > 1:
         return "it runs on several processes"
     return ""
+
+
+def why_not_twice(program: Compiled) -> str:
+    """Return what computing a call of a program a second time could change, or nothing."""
+    execute, jax = program.execution, sys.modules["jax"]
+    if execute.has_host_callbacks or execute.ordered_effects or execute.has_unordered_effects:
+        return "they call functions of the script"
+    if execute.mut:
+        return "they write to mutable arrays"
+    if program.effects is None:
+        return "they were compiled elsewhere"
+    if execute.pgle_profiler is not None:
+        return "JAX counts their executions"
+    return program.effects or ("several processes compute" if jax.process_count() > 1 else "")
 
 
 def compile_alone(module: bytes, options: bytes, devices: Sequence[Any]) -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .compiled import Compiled
-from .names import users_names
+from .names import with_names
 from .settings import SettingsOfCalls, plain_settings
 from .source import is_of_a_signal
 
@@ -39,6 +39,11 @@ class unseen:
         _busy.now = self._before
 
 
+def given_now() -> Any:
+    """Return what `before` has returned for the call that this thread is at."""
+    return getattr(_busy, "given", None)
+
+
 def is_unseen() -> bool:
     """Whether this thread is at work for the recorder."""
     return getattr(_busy, "now", False)
@@ -49,8 +54,9 @@ class Watch(NamedTuple):
 
     # Execute a program with these arguments, and return its results.
     called: Callable[[Compiled, Callable[..., Any], tuple[Any, ...]], Any]
-    # JAX's C++ may be about to execute something with these arguments: look at them.
-    before: Callable[[list[Any], bool], Any]
+    # JAX's C++ may be about to execute something with these arguments: look at them. Whether that
+    # is likely comes along, the function, and what `before` has returned for a call around this.
+    before: Callable[[list[Any], bool, Any, Any], Any]
     # It has executed this; comes with what `before` returned, or None.
     after: Callable[[Any, _Way, Sequence[Any]], None]
     # Arrays were put on a device; from these.
@@ -227,7 +233,7 @@ def _program_of(call: Any, executable: Any = None) -> Compiled:
         return known[1]
     found = _by_executable.get(id(getattr(call, "xla_executable", None)))
     program = Compiled(str(getattr(call, "name", "a program"))) if found is None else found
-    program = _with_names(copy.copy(program), executable, call)
+    program = with_names(copy.copy(program), executable, call)
     _by_execution[id(call)] = (call, program)
     return program
 
@@ -321,7 +327,7 @@ def _calling(call: Callable[..., Any]) -> Callable[..., Any]:
                 leaves = flatten((arguments, named) if named else arguments)[0]
             if getattr(_busy, "tested", None) is None:
                 _busy.now = True
-                _busy.given = watch.before(leaves, bool(function._cache_size()))
+                _busy.given = watch.before(leaves, bool(function._cache_size()), function, outer)
             else:
                 _busy.given = leaves
         except Exception as error:  # of the user's types; if JAX executes it, that is said
@@ -422,22 +428,6 @@ def _self_test() -> str:
 def text_of(hlo: Any) -> str:
     """Return a program's StableHLO, without places in the source."""
     return str(hlo.operation.get_asm(enable_debug_info=False))
-
-
-def _with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
-    """Add what JAX knows: the names of arguments and results in the user's function."""
-    info: Any = getattr(executable, "_all_args_info", None)
-    with contextlib.suppress(Exception):  # names explain a difference; without them it has none
-        program.arguments = users_names([str(name) for name in info.debug_info.arg_names or ()])
-        program.results = tuple(str(name) for name in info.debug_info.result_paths or ())
-        program.where = str(info.debug_info.func_src_info or "")
-        program.shapes = tuple(aval.str_short(short_dtypes=True) for aval in info.in_avals)
-    program.loaded = getattr(call, "xla_executable", None)
-    kept = getattr(call, "kept_var_idx", None)
-    program.kept = None if kept is None else tuple(sorted(kept))
-    mutation = getattr(call, "mut", None)
-    program.mutable = tuple(mutation.in_mut) if mutation else ()
-    return program
 
 
 def direct(compiled: Any) -> Any:

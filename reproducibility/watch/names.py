@@ -7,15 +7,34 @@ Chapter: docs/guide/interrupted.md
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .compiled import Compiled
+
 _OF_EQUINOX = re.compile(r"dynamic_(?:no)?donate\['(first|rest)'\]\[(\d+)\]")
 _OF_NNX = re.compile(r"(.*)\.states\[(\d+)\]\[(\d+)\](.*)", re.DOTALL)
 FRAMES = 100  # of JAX and the library, between the library's call and where its name is asked
+
+
+def with_names(program: Compiled, executable: Any, call: Any) -> Compiled:
+    """Add what JAX knows of a program: the names of arguments and results, and what executes it."""
+    info: Any = getattr(executable, "_all_args_info", None)
+    with contextlib.suppress(Exception):  # names explain a difference; without them it has none
+        program.arguments = users_names([str(name) for name in info.debug_info.arg_names or ()])
+        program.results = tuple(str(name) for name in info.debug_info.result_paths or ())
+        program.where = str(info.debug_info.func_src_info or "")
+        program.shapes = tuple(aval.str_short(short_dtypes=True) for aval in info.in_avals)
+    program.loaded, program.execution = getattr(call, "xla_executable", None), call
+    kept = getattr(call, "kept_var_idx", None)
+    program.kept = None if kept is None else tuple(sorted(kept))
+    mutation = getattr(call, "mut", None)
+    program.mutable = tuple(mutation.in_mut) if mutation else ()
+    return program
 
 
 def users_names(names: Sequence[str]) -> tuple[str, ...]:

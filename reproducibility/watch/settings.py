@@ -42,14 +42,17 @@ class SettingsOfCalls:
         return getattr(self._config, name)
 
 
-def plain_settings() -> contextlib.AbstractContextManager[Any]:
-    """The settings under which the recorder's own programs are compiled and called."""
+def plain_settings(*, x64: bool | None = True) -> contextlib.AbstractContextManager[Any]:
+    """The settings under which the recorder's own programs are compiled and called.
+
+    Without `x64` numbers are as wide as in the script.
+    """
     config, stack = _of_jax("config"), contextlib.ExitStack()
     off = "disable_jit debug_nans debug_infs check_tracer_leaks log_compiles no_tracing"
     values: dict[str, Any] = dict.fromkeys([*off.split(), "enable_compilation_cache"], False)
     for way in ("host_to_device", "device_to_device", "device_to_host"):
         values[f"transfer_guard_{way}"] = "allow"
-    for name, value in {"enable_x64": True, **values}.items():
+    for name, value in values.items() if x64 is None else {"enable_x64": x64, **values}.items():
         state = getattr(config, name, None)
         if callable(state):
             stack.enter_context(state(value))

@@ -8,6 +8,7 @@ Chapter: docs/guide/any_script.md
     DIR/process-1/start.json     what was started: command, folder, versions
     DIR/process-1/thread-1.txt   its calls, in order; lines that begin with # seal those before
     DIR/process-1/host-1.txt     what that thread asked of the machine, and after which call
+    DIR/process-1/second.txt     what calls came to that were computed a second time: see `second`
     DIR/process-1/called.json    is there as soon as it calls JAX
     DIR/process-1/forked.json    is there as soon as a fork of it does, whose calls are not recorded
     DIR/process-1/end.json       how it ended, and the digest of every file
@@ -126,14 +127,15 @@ class Writing:
         text: str,
         tokens: Sequence[str | prints.OfHost] | None,
         before: Sequence[tuple[prints.Pending, Sequence[int] | None]],
-        after: prints.Pending | None,
+        after: Any,
         error: str = "",
         *,
         may_wait: bool = True,
     ) -> None:
         """Add the line of a call: its pattern, tokens, and fingerprints that are still computed.
 
-        Of those of the arguments only some may count. What a program waits for must not wait.
+        Of those of the arguments only some may count. What a program waits for must not wait. What
+        comes after may be anything with `small` and `finish` of `prints.Pending`.
         """
         if not self.is_owner():  # a fork, whose parent writes
             if name.startswith("thread-") and not self._forked:
