@@ -45,6 +45,7 @@ HOUSE = {
         "compare",
         "trace",
         "origin",
+        "page",
         "report",
     ),
     "watch": (
@@ -133,6 +134,8 @@ HOUSE = {
         "undone",
         "swept",
         "sweep",
+        "lanes",
+        "drawn",
     ),
     "testing": ("equal", "fresh", "reproducible", "resumable", "seeds", "script", "fixtures"),
     "cli": (
@@ -334,6 +337,8 @@ TESTED_WITH = {
     "script.undone": "script.sweep",
     "script.unheld": "script.sweep",
     "script.swept": "script.sweep",
+    "script.lanes": "script.drawn",
+    "explain.page": "explain.report",
     "watch.elsewhere": "script.sweep",
     "watch.begin": "script.twice",
     "watch.calls": "script.record",

@@ -10,8 +10,9 @@ import contextlib
 import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+from reproducibility.cli.arguments import check_output_file
 from reproducibility.cli.parse import named
 from reproducibility.cli.process_state import terminated_as_interrupted
 from reproducibility.cli.terminal import (
@@ -22,6 +23,11 @@ from reproducibility.cli.terminal import (
     say_on_stderr,
 )
 from reproducibility.errors import ConfigError, ReproducibilityError
+
+if TYPE_CHECKING:
+    from reproducibility.script.resumption import Resumption
+    from reproducibility.script.swept import Sweep
+    from reproducibility.script.twice import Twice
 
 # What the example of `twice --help` may print.
 TWICE_PRINTS = """\
@@ -62,6 +68,8 @@ class TwiceCommand:
     """Environment variables of the runs, each as NAME=VALUE; `{run}` and `{dir}` are replaced."""
     strict_output: bool = False
     """Runs that print something else are different; times and names of temporary files pass."""
+    html: Path | None = None
+    """Write the answer as a page into this file too: the runs as lanes, calls as marks."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -69,6 +77,7 @@ class TwiceCommand:
         """Run it twice, print the verdict and the line."""
         from reproducibility.script.twice import twice
 
+        _check_html(self.html)
         seconds = _seconds(self.for_)
         if self.calls < 0:
             raise ConfigError("use", "--calls", expected="0 or more", got=self.calls, do="Try 100.")
@@ -84,6 +93,7 @@ class TwiceCommand:
                 strict_output=self.strict_output,
                 say=say_on_stderr,
             )
+        _write_html(self.html, found, command)
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_script_report, reasons, as_json=self.json)
 
@@ -126,6 +136,8 @@ class InterruptCommand:
     strict_output: bool = False
     """Runs that print or write something else are different; times and names of temporary files
     pass."""
+    html: Path | None = None
+    """Write the answer as a page into this file too: the runs as lanes, calls as marks."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -133,6 +145,7 @@ class InterruptCommand:
         """Run it, print the verdict and the table."""
         from reproducibility.script.interrupt import interrupt
 
+        _check_html(self.html)
         variables = dict(_name_and_value(text) for text in self.env)
         with terminated_as_interrupted():
             found = interrupt(
@@ -150,6 +163,7 @@ class InterruptCommand:
                 variables=variables,
                 say=say_on_stderr,
             )
+        _write_html(self.html, found, command)
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_resumption, reasons, as_json=self.json)
 
@@ -187,6 +201,8 @@ class SweepCommand:
     env: tuple[str, ...] = ()
     """Environment variables of the runs, each as NAME=VALUE; they are not changed, and `{dir}` is
     replaced."""
+    html: Path | None = None
+    """Write the answer as a page into this file too: the runs as lanes, calls as marks."""
     json: bool = False
     """Print JSON, for programs."""
 
@@ -194,6 +210,7 @@ class SweepCommand:
         """Run it, print the table and the verdict."""
         from reproducibility.script.sweep import sweep
 
+        _check_html(self.html)
         seconds = _seconds(self.for_)
         if self.calls < 0:
             raise ConfigError("use", "--calls", expected="0 or more", got=self.calls, do="Try 100.")
@@ -209,6 +226,7 @@ class SweepCommand:
                 seconds=seconds,
                 say=say_on_stderr,
             )
+        _write_html(self.html, found, command)
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_sweep, reasons, as_json=self.json)
 
@@ -258,6 +276,19 @@ class RecordCommand:
             lines = [str(error)]
         for line in lines:
             say_on_stderr(line)
+
+
+def _check_html(path: Path | None) -> None:
+    """Refuse a page that could not be written, before hours of runs."""
+    if path is not None:
+        check_output_file("--html", path, {}, "")
+
+
+def _write_html(path: Path | None, found: Twice | Resumption | Sweep, command: list[str]) -> None:
+    if path is not None:
+        from reproducibility.script.drawn import write_found
+
+        write_found(path, found, command)
 
 
 def _seconds(text: str) -> float:

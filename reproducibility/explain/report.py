@@ -1,8 +1,6 @@
-"""A comparison as a page: one file of HTML that needs nothing else, to read, print and send.
+"""A comparison as a page: the steps, the stages, and how the distance of the losses grows.
 
-The rule: the page shows what the comparison says and computes nothing but places to draw at. What
-comes from a run is text and stays text: it is escaped, and the page allows itself no script and no
-request.
+The rule: the page shows what the comparison says and computes nothing but places to draw at.
 Chapter: docs/guide/flight_recorder.md
 """
 
@@ -11,20 +9,25 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
-from html import escape
-from importlib import resources
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from reproducibility.explain.compare import Comparison, loss_of
+from reproducibility.explain.page import (
+    HATCH,
+    escaped,
+    html_list,
+    html_page,
+    html_table,
+    percent_of,
+    svg_picture,
+    write_page,
+)
 from reproducibility.recording.lines import STAGES
 from reproducibility.same.distance import distance
-from reproducibility.storage.files import write_atomically
 
-SIGNS = {"same": "=", "different": "≠", "cannot be told": "?"}
 ANSWERS = {"confirmed": "✓", "refuted": "✗", "cannot be told": "?"}
 MEANINGS = {
     "batch": "the examples",
@@ -54,9 +57,7 @@ def write_report(
     Raises:
         RunSaveError: it cannot be written.
     """
-    page = report(comparison, names=names)
-    # The name of a file may be no text: what UTF-8 has no bytes for is spelled out.
-    write_atomically(Path(path), page.encode(errors="backslashreplace"))
+    write_page(path, report(comparison, names=names))
 
 
 def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> str:
@@ -76,8 +77,7 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
         >>> page.partition("<title>")[2].partition("</title>")[0]
         '= Same: a and b'
     """
-    found, sign = comparison, SIGNS[comparison.verdict]
-    verdict, kind = found.verdict.capitalize(), found.verdict.partition(" ")[0]
+    found = comparison
     digests = [digest or "not known" for digest in found.digests]
     sections = {
         "Step by step": _steps_and_stages(found),
@@ -85,25 +85,16 @@ def report(comparison: Comparison, *, names: tuple[str, str] = ("a", "b")) -> st
         "What differs": _leaves(found),
         "Computed again": _recomputation(found, names),
         "Differences on record": _explanation_tables(found),
-        "What limits the answer": _list(found.notes),
+        "What limits the answer": html_list(found.notes),
     }
-    body = "\n".join(f"<section><h2>{h}</h2>\n{t}</section>" for h, t in sections.items() if t)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{sign} {verdict}: {_escaped(names[0])} and {_escaped(names[1])}</title>
-<style>
-{_style()}</style></head>
-<body><main>
-<header class="{kind}"><h1><span aria-hidden="true">{sign}</span> {verdict}</h1>
-<p>{_escaped(found.reason)}</p>
-{_table(("", "compared", "digest"), zip("ab", names, digests, strict=True))}</header>
-{body}
-<footer>Written by <code>reproducibility compare --html</code>. The same comparison gives the same
-page.</footer>
-</main></body></html>
-"""
+    return html_page(
+        " and ".join(names),
+        found.verdict,
+        found.reason,
+        html_table(("", "compared", "digest"), zip("ab", names, digests, strict=True)),
+        sections,
+        "<code>reproducibility compare --html</code>. The same comparison gives the same page.",
+    )
 
 
 def _steps_and_stages(found: Comparison) -> str:
@@ -139,16 +130,16 @@ def _strip(agreed: int, diverging: int, last: int) -> str:
     summary = "; ".join(words for _, _, _, words in spans)
     bars = legend = ""
     for kind, start, end, words in spans:
-        x, width = _percent(start, last + 1), _percent(end - start, last + 1)
+        x, width = percent_of(start, last + 1), percent_of(end - start, last + 1)
         bars += f"<rect class='{kind}' x='{x}' y='0' width='{width}' height='28'/>"
         swatch = f"<rect class='{kind}' width='14' height='14'/>"
         legend += f"<li><svg width='14' height='14' aria-hidden='true'>{swatch}</svg> {words}</li>"
     if diverging <= last:  # a mark that is seen however narrow its span is, and a magnifying glass
-        x = _percent(diverging, last + 1)
+        x = percent_of(diverging, last + 1)
         bars += f"<line class='mark' x1='{x}' x2='{x}' y1='-6' y2='34'/>" + "".join(
             f"<line class='zoom' x1='{x}' x2='{end}' y1='34' y2='64'/>" for end in ("0%", "100%")
         )
-    drawn = _svg(64 if diverging <= last else 28, "The steps of both", summary, HATCH + bars)
+    drawn = svg_picture(64 if diverging <= last else 28, "The steps of both", summary, HATCH + bars)
     return f"<ul class='legend'>{legend}</ul>\n{drawn}"
 
 
@@ -156,7 +147,7 @@ def _stage(name: str, found: Comparison) -> str:
     later = ("later", "≠ differs too") if name in found.stages else ("", "no difference found")
     kind, words = ("first", "≠ differs first") if name == found.stage else later
     meaning = MEANINGS.get(name, "")  # a comparison may come from another version
-    return f"<li class='{kind}'><b>{_escaped(name)}</b> {meaning}<span>{words}</span></li>"
+    return f"<li class='{kind}'><b>{escaped(name)}</b> {meaning}<span>{words}</span></li>"
 
 
 class _Point(NamedTuple):
@@ -203,13 +194,13 @@ def _growth(found: Comparison) -> str:
     summary = "; ".join(f"{word} {point} at step {point.step:,}" for word, point in marks.items())
     rows = [(f"{p.step:,}", repr(p.a), repr(p.b), str(p)) for p in points]
     plot = _plot(points, found.step or 0)
-    drawn = _svg(HEIGHT, "How far the losses are apart", summary, plot)
+    drawn = svg_picture(HEIGHT, "How far the losses are apart", summary, plot)
     return (
         f"<figure><p>Distance of the losses in ULP of {dtype}: 1 is the least that two numbers can "
         f"differ by</p>\n<div>{drawn}</div>\n<figcaption>In numbers: {summary}.</figcaption>"
         "</figure>"
         f"\n<details><summary>The losses of {len(rows)} steps</summary>\n"
-        f"{_table(('step', 'loss of a', 'loss of b', 'distance'), rows)}</details>"
+        f"{html_table(('step', 'loss of a', 'loss of b', 'distance'), rows)}</details>"
     )
 
 
@@ -220,7 +211,7 @@ def _plot(points: Sequence[_Point], origin: int) -> str:
     decades = max(1, *(math.ceil(math.log10(point.ulp or 1)) for point in points))
 
     def x(after: int) -> str:
-        return _percent(place(after) - place(first), place(last) - place(first))
+        return percent_of(place(after) - place(first), place(last) - place(first))
 
     def y(ulp: int | None) -> float:
         if not ulp:
@@ -280,7 +271,9 @@ def _leaves(found: Comparison) -> str:
     if not found.leaves:
         return "<p>The two are known only as a whole, so no leaf can be named.</p>"
     rows = [_distance_row(leaf, found) for leaf in found.leaves]
-    return _table((f"leaf of {found.stage or 'the state'}", "dtype", "elements", "farthest"), rows)
+    return html_table(
+        (f"leaf of {found.stage or 'the state'}", "dtype", "elements", "farthest"), rows
+    )
 
 
 def _distance_row(leaf: str, found: Comparison) -> tuple[str, str, str, str]:
@@ -300,10 +293,10 @@ def _recomputation(found: Comparison, names: tuple[str, str]) -> str:
     ]
     confirmed = all(outcome.answer == "confirmed" for outcome in found.recomputed)
     if not confirmed or found.stage not in STAGES[2:]:
-        return _list(lines)
+        return html_list(lines)
     a, b = map(shlex.quote, names)
     command = f"reproducibility trace {a} --step {found.step} --against {b}"
-    return f"{_list(lines)}<p>This finds the operation: <code>{_escaped(command)}</code></p>"
+    return f"{html_list(lines)}<p>This finds the operation: <code>{escaped(command)}</code></p>"
 
 
 def _explanation_tables(found: Comparison) -> str:
@@ -316,53 +309,10 @@ def _explanation_tables(found: Comparison) -> str:
     return (
         "<p>They may explain a difference of bits. An explanation is never a verdict: that comes "
         "from digests and fingerprints alone.</p>\n"
-        + (_table(("setting", "a", "b"), settings) if settings else "")
-        + (_table(("environment", "a", "b", "effect", "why"), around) if around else "")
+        + (html_table(("setting", "a", "b"), settings) if settings else "")
+        + (html_table(("environment", "a", "b", "effect", "why"), around) if around else "")
     )
 
 
 def _shown_value(value: Any) -> str:
     return "not set" if value is None else str(value)
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; each cell knows its heading, which stands beside it on a narrow screen."""
-    top = "".join(f"<th scope='col'>{_escaped(head)}</th>" for head in heads)
-    body = ""
-    for first, *rest in rows:
-        cells = "".join(
-            f"<td data-head='{_escaped(head)}'>{_escaped(cell)}</td>"
-            for head, cell in zip(heads[1:], rest, strict=True)
-        )
-        body += f"<tr><th scope='row'>{_escaped(first)}</th>{cells}</tr>\n"
-    return f"<table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_escaped(line)}</li>" for line in lines)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _svg(height: int, title: str, summary: str, drawn: str) -> str:
-    """Write a picture as wide as the page; places across are in percent, so text keeps its size."""
-    return (
-        f"<svg class='picture' width='100%' height='{height}' role='img'><title>{title}</title>"
-        f"<desc>{summary}.</desc>{drawn}</svg>"
-    )
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole if whole else 50:.2f}%"
-
-
-def _escaped(text: str) -> str:
-    return escape(str(text))
-
-
-def _style() -> str:
-    return resources.files(__package__).joinpath("report.css").read_text("utf-8")
-
-
-HATCH = """<defs><pattern id='hatch' width='8' height='8' patternUnits='userSpaceOnUse'
- patternTransform='rotate(45)'><rect class='under' width='8' height='8'/>
-<rect class='over' width='3' height='8'/></pattern></defs>"""

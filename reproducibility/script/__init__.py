@@ -24,7 +24,8 @@ be, `resumption` compares a resumed process with the whole one, `parts` all of t
 `hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in another place,
 `asking` finds the line that asks for one, `changing` runs the command with one changed, `unheld`
 begins without what a script cannot bear held, `undone` says whether the script set it back, `swept`
-what was found, and `sweep` does it all.
+what was found, and `sweep` does it all. `lanes` draws two runs, and
+`drawn` makes a page of what any of the three found.
 
 Chapter: docs/guide/any_script.md
 """

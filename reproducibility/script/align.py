@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
-from reproducibility.script.diverging import RUNS, Alignment, Root, RootKind
+from reproducibility.script.diverging import RUNS, Alignment, Lane, Root, RootKind
 from reproducibility.script.origins import Differing, Following, Origins
 from reproducibility.script.pairs import command_of, pairs_of, unlike
 from reproducibility.script.programs import (
@@ -226,6 +226,8 @@ class _Walk:
     ) -> None:
         self._found, self._sides, self._threads = found, sides, threads
         self._differing, self._process, self._name = differing, process, threads[0].name
+        self._lane = Lane(process, threads[0].name)
+        found.lanes.append(self._lane)
         self._whys: dict[tuple[CalledProgram, CalledProgram], ProgramDifference] = {}
         self._following = [Following(self._name, side.names) for side in sides]
         by_chance = any(not root.ordered for root in found.roots)
@@ -233,6 +235,11 @@ class _Walk:
 
     def go(self, ended: tuple[bool, bool]) -> None:
         """Compare them until one takes another path, or until the record of a killed one stops."""
+        before = self._found.calls
+        self._compare_all(ended)
+        self._lane.compared = self._found.calls - before
+
+    def _compare_all(self, ended: tuple[bool, bool]) -> None:
         starts = self._skip_what_is_equal()
         calls = [t.calls(start) for t, start in zip(self._threads, starts, strict=True)]
         for one, other in zip_longest(*calls):
@@ -278,7 +285,11 @@ class _Walk:
             self._program(a, b, [])
         elif results and not host and not passed:
             self._program(a, b, results)
-        self._found.differing += bool(host or passed or results or rewritten)
+        if host or passed or results or rewritten:
+            self._found.differing += 1
+            self._lane.differs(a.number)
+            if not host and not rewritten and passed:
+                self._lane.passed[one.called] += 1
         return True
 
     def _program(self, a: Call, b: Call, results: list[int]) -> None:

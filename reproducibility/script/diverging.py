@@ -7,6 +7,7 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from reproducibility.script.reading import SourceLine
 type RootKind = Literal["host", "program", "path", "end", "error"]
 type RecordVerdict = Literal["same", "different", "cannot be told"]
 RUNS = ("first", "second")
+STRETCHES = 10_000  # of calls that differ, which are kept apart
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,35 @@ class Root:
 
 
 @dataclass
+class Lane:
+    """The calls of a thread in both runs: how many were compared, and which of them differ.
+
+    `stretches` are the numbers of calls that differ, from 0, first and last of each row of them;
+    after `STRETCHES` of these only the last one grows. `passed` counts calls that only pass a
+    difference on, by function.
+    """
+
+    process: str
+    thread: str
+    compared: int = 0
+    stretches: list[tuple[int, int]] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
+
+    def differs(self, call: int) -> None:
+        """Note that a call differs.
+
+        Args:
+            call: its number; they come in order.
+        """
+        if self.stretches and (
+            call == self.stretches[-1][1] + 1 or len(self.stretches) == STRETCHES
+        ):
+            self.stretches[-1] = (self.stretches[-1][0], call)
+        else:
+            self.stretches.append((call, call))
+
+
+@dataclass
 class Alignment:
     """What came of comparing two records."""
 
@@ -68,6 +99,7 @@ class Alignment:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     texts: bool = True  # whether a program with another text is a difference if its results agree
+    lanes: list[Lane] = field(default_factory=list)  # of threads with an order
 
     @property
     def verdict(self) -> RecordVerdict:

@@ -7,6 +7,7 @@ Chapter: docs/guide/interrupted.md
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from reproducibility.script.inputs import FoundInput, InputRow, rows_of
@@ -119,10 +120,12 @@ def sentences(found: Resumption, rows: Sequence[InputRow]) -> list[str]:
 
 
 def _of_state(state: Sequence[FoundInput]) -> int:
-    """Return the only call that all of the state is of that was restored; 0 if there is none."""
-    found = [set(each.calls) for each in state if each.kind == "calls" and each.calls != (1,)]
-    calls = set.intersection(*found) if found else set()
-    return calls.pop() if len(calls) == 1 else 0
+    """Return the call that most of the state is of, of what was restored; 0 if there is none."""
+    sets = [set(each.calls) for each in state if each.kind == "calls" and each.calls != (1,)]
+    best = Counter(call for calls in sets for call in calls).most_common(2)
+    if not best or 2 * best[0][1] <= len(sets) or (len(best) > 1 and best[1][1] == best[0][1]):
+        return 0
+    return best[0][0]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ NOTES_SHOWN = 3
 NAMES_SHOWN = 3  # arguments or results of a call
 COLUMNS = 100
 SHORTEST = 20  # characters that are shown of a line of source, however long its file's name is
-_KINDS = {
+KINDS_OF_ROOT = {
     "host": "an input that no earlier call made",
     "program": "equal inputs, other results",
     "path": "another call",
@@ -55,7 +55,7 @@ def report_of(found: Twice | Alignment) -> str:
         if of_twice.stopped:
             until = f"the second run was ended after {compared.calls:,} calls"
             lines.append(f"{until}; what both printed is not compared (--to-the-end)")
-        lines += _cause(of_twice)
+        lines += cause_in_words(of_twice)
         lines += _again(of_twice.again)
     notes = [*(_notes(of_twice) if of_twice else ()), *compared.notes, *compared.problems]
     lines += [f"note: {in_two_lines(note)}" for note in notes[:NOTES_SHOWN]]
@@ -80,7 +80,7 @@ def _inherited(found: Twice) -> list[str]:
 
 def _begins(compared: Alignment) -> list[str]:
     """Say where the difference begins, line by line, and how many calls only pass it on."""
-    groups, lines = _groups(compared.roots), list[str]()
+    groups, lines = roots_by_line(compared.roots), list[str]()
     for number, group in enumerate(groups[:ROOTS_SHOWN]):
         lines += _root(group, "begins with", 3) if not number else _root(group, "and with", 1)
     if len(groups) > ROOTS_SHOWN:
@@ -116,8 +116,12 @@ def _passed_on(calls: int) -> str:
     )
 
 
-def _groups(roots: Sequence[Root]) -> list[list[Root]]:
-    """Put the roots of one line together, in the order in which each first came."""
+def roots_by_line(roots: Sequence[Root]) -> list[list[Root]]:
+    """Put the roots of one line together, in the order in which each first came.
+
+    Args:
+        roots: those of a comparison.
+    """
     groups: dict[object, list[Root]] = {}
     for root in roots:
         groups.setdefault((root.kind, root.program, root.site[:1]), []).append(root)
@@ -127,7 +131,7 @@ def _groups(roots: Sequence[Root]) -> list[list[Root]]:
 def _root(group: Sequence[Root], begins: str, deep: int) -> list[str]:
     root = group[0]
     names = ", ".join(root.names[:NAMES_SHOWN]) + (", …" if len(root.names) > NAMES_SHOWN else "")
-    head = f"{begins} call {root.call + 1:,}, {root.program}: {_KINDS[root.kind]}"
+    head = f"{begins} call {root.call + 1:,}, {root.program}: {KINDS_OF_ROOT[root.kind]}"
     head += f": {names}" if names else ""
     if len(group) > 1 and deep == 1:
         head += f" (and {len(group) - 1:,} more there)"
@@ -154,7 +158,12 @@ def _lines_of_program(root: Root) -> list[str]:
     return [f"in the {run} run: {text}" for run, text in zip(RUNS, texts, strict=False)]
 
 
-def _cause(found: Twice) -> list[str]:
+def cause_in_words(found: Twice) -> list[str]:
+    """Say what was held fixed, what came of it, and which line it was.
+
+    Args:
+        found: what `twice` returned.
+    """
     if found.settled:
         return [
             "no cause confirmed: more runs agree with nothing held",
