@@ -4,6 +4,7 @@ from .errors import CheckpointMismatchError as CheckpointMismatchError
 from .errors import CheckpointReadError as CheckpointReadError
 from .errors import CheckpointSaveError as CheckpointSaveError
 from .errors import ConfigError as ConfigError
+from .errors import DtypeDriftWarning as DtypeDriftWarning
 from .errors import ExitCode as ExitCode
 from .errors import IdentityMismatchError as IdentityMismatchError
 from .errors import KeyTypeError as KeyTypeError
@@ -40,6 +41,8 @@ from .machine.known import known_faults as known_faults
 from .recording.ledger import Ledger as Ledger
 from .recording.lines import read_entry as read_entry
 from .recording.recorder import Recorder as Recorder
+from .recording.step_words import StepFingerprints as StepFingerprints
+from .recording.step_words import step_fingerprints as step_fingerprints
 from .reference.check import check as check
 from .reference.config import Execution as Execution
 from .reference.config import Identity as Identity

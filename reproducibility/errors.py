@@ -214,6 +214,10 @@ class SetAsideWarning(UserWarning):
     """Something damaged was renamed, and work goes on without it."""
 
 
+class DtypeDriftWarning(UserWarning):
+    """A leaf of a training has another dtype than in the step before."""
+
+
 def and_more(names: Sequence[str], shown: int = 1) -> str:
     """Name the first few: "a, b and 3 more"."""
     rest = len(names) - shown

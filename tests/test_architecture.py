@@ -25,7 +25,18 @@ HOUSE = {
     "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
     "storage": ("files", "seal", "orbax", "restoring", "checkpoint", "generators"),
-    "recording": ("lines", "ledger", "mend", "writer", "walk", "recorder"),
+    "recording": (
+        "lines",
+        "ledger",
+        "mend",
+        "writer",
+        "walk",
+        "given",
+        "step_words",
+        "losses",
+        "new_lines",
+        "recorder",
+    ),
     "reference": (
         "config",
         "data",
@@ -293,6 +304,8 @@ def test_processes_are_joined_through_their_door() -> None:
 
 # What is seen through another file only is tested there.
 TESTED_WITH = {
+    "recording.losses": "recording.recorder",
+    "recording.new_lines": "recording.recorder",
     "cli.arguments": "cli.runs",
     "cli.machines": "reference.doctor",
     "cli.scripts": "script.twice",

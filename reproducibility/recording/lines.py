@@ -8,8 +8,11 @@ Chapter: docs/guide/flight_recorder.md
     {"batch":…,"chain":…,"gradients":…,"key":…,"loss":"0x1.8p+0",…,"step":1}
 
 A header stands before the first line and wherever something in it changes: which steps have a line,
-which leaves there are, and whether a stage is one fingerprint of 16 digits (level "group") or one
-for each of its leaves, end to end (level "leaf").
+which leaves there are, and what a stage is. At level "leaf" it is a fingerprint of 16 digits for
+each of its leaves, end to end; at level "group" one for all of them; at level "brief" that one, and
+behind it the first 4 digits of each leaf's. The 16 digits decide; the 4 say which leaves differ.
+
+The loss is a hexadecimal float. Of several losses there are several, with a space between them.
 
 A line holds `FIELDS` and nothing else: what is compared by nobody would be called the same. The
 writer refuses other fields, and so does the reader.
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import count
 from typing import Any
 
 from reproducibility.errors import LedgerError
@@ -29,8 +31,9 @@ LEDGER_FORMAT = 1
 STAGES = ("batch", "key", "gradients", "opt_state", "params")  # the order of cause and effect
 LOSS = "loss"  # it decides only where no stage does
 FIELDS = (*STAGES, LOSS)  # all that a line may hold beside its step
-LEVELS = ("leaf", "group")
+LEVELS = ("leaf", "brief", "group")
 FINGERPRINT_DIGITS = 16  # of a fingerprint
+BRIEF_DIGITS = 4  # of a leaf's, where they only name it
 _HEX = "0123456789abcdef"
 LINE_FIELDS = {*FIELDS, "step"}
 _DO = {
@@ -48,7 +51,7 @@ class Header:
     run: str
     """The name of the run; what the chain begins with."""
     level: str
-    """ "leaf" or "group": what a fingerprint is of."""
+    """ "leaf", "brief" or "group": what a fingerprint is of."""
     every: int
     """Steps from one line to the next."""
     first: int
@@ -87,8 +90,8 @@ def read_entry(body: bytes, header: Header) -> Entry:
         header: the header in force.
 
     Returns:
-        Fingerprints by leaf, by stage; the leaf is "" where the level is "group". Then the "loss",
-        as the hexadecimal float of leaf "".
+        Fingerprints by leaf, by stage; that of leaf "" is of the whole stage, where the level is
+        "group" or "brief". Then the "loss", as the hexadecimal float of leaf "".
 
     Raises:
         LedgerError: it is not what the header describes, or holds something else, though its chain
@@ -101,7 +104,11 @@ def read_entry(body: bytes, header: Header) -> Entry:
             "a line", "each name once, as it is written", "another form", line, "read"
         )
     found = {stage: _line_fingerprints(line, stage, header) for stage in STAGES if stage in line}
-    return found if LOSS not in line else {**found, LOSS: {"": float.fromhex(line[LOSS]).hex()}}
+    return found if LOSS not in line else {**found, LOSS: {"": _losses(line[LOSS])}}
+
+
+def _losses(text: str) -> str:
+    return " ".join(float.fromhex(part).hex() for part in text.split(" "))
 
 
 def check_line(line: dict[str, Any], header: Header, verb: str) -> None:
@@ -113,19 +120,15 @@ def check_line(line: dict[str, Any], header: Header, verb: str) -> None:
         )
     for stage in STAGES:
         if stage in line:
-            text, many = line[stage], len(_fingerprinted(stage, header))
-            good = (
-                isinstance(text, str)
-                and len(text) == FINGERPRINT_DIGITS * many
-                and not text.strip(_HEX)
-            )
+            text, sizes = line[stage], _fingerprinted(stage, header).values()
+            good = isinstance(text, str) and len(text) == sum(sizes) and not text.strip(_HEX)
             if not good or stage not in header.leaves:
-                expected = f"{many} fingerprints of {FINGERPRINT_DIGITS} digits"
+                expected = f"{len(sizes)} fingerprints of {sum(sizes)} digits in all"
                 raise _ledger_refusal(f"the {stage} of a line", expected, repr(text), line, verb)
     if LOSS in line:
         try:
-            float.fromhex(line[LOSS])
-        except (TypeError, ValueError, OverflowError):
+            _losses(line[LOSS])
+        except (AttributeError, TypeError, ValueError, OverflowError):
             got = repr(line[LOSS])
             raise _ledger_refusal(
                 "the loss of a line", "a hexadecimal float", got, line, verb
@@ -139,18 +142,20 @@ def _ledger_refusal(
     return LedgerError(verb, thing, step=step, expected=expected, got=got, do=_DO[verb])
 
 
-def _fingerprinted(stage: str, header: Header) -> list[str]:
-    """Return what the fingerprints of a stage are of, one after the other."""
+def _fingerprinted(stage: str, header: Header) -> dict[str, int]:
+    """Return what the fingerprints of a stage are of, one after the other, and their digits."""
     leaves = header.leaves.get(stage, [])
-    return leaves if header.level == "leaf" else [""] * (stage in header.leaves)
+    if header.level == "leaf":
+        return dict.fromkeys(leaves, FINGERPRINT_DIGITS)
+    whole = {"": FINGERPRINT_DIGITS} if stage in header.leaves else {}
+    return whole if header.level == "group" else {**whole, **dict.fromkeys(leaves, BRIEF_DIGITS)}
 
 
 def _line_fingerprints(line: dict[str, Any], stage: str, header: Header) -> dict[str, str]:
-    places = count(0, FINGERPRINT_DIGITS)
-    names = _fingerprinted(stage, header)
-    return {
-        n: line[stage][at : at + FINGERPRINT_DIGITS] for n, at in zip(names, places, strict=False)
-    }
+    found, at = {}, 0
+    for name, digits in _fingerprinted(stage, header).items():
+        found[name], at = line[stage][at : at + digits], at + digits
+    return found
 
 
 def differing(a: Entry, b: Entry) -> dict[str, tuple[str, ...]]:
@@ -164,27 +169,32 @@ def differing(a: Entry, b: Entry) -> dict[str, tuple[str, ...]]:
 
     Returns:
         The leaves that differ, by stage; none where one of the two is a group. "loss" only where
-        no stage differs. What only one side records cannot be compared and is left out.
+        no stage differs. What only one side records cannot be compared and is left out; a leaf
+        that a stage has on one side only differs.
     """
     found = {}
     for stage in (stage for stage in STAGES if stage in a and stage in b):
         one, other = a[stage], b[stage]
         if ("" in one) != ("" in other):
             one, other = _grouped(one), _grouped(other)
-        if one != other:
-            names = sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
-            found[stage] = tuple(name for name in names if name)
+        if "" in one and 1 in (len(one), len(other)):  # a group has no more than that
+            one, other = {"": one[""]}, {"": other[""]}
+        names = {name for name in {**one, **other} if one.get(name) != other.get(name)}
+        if names:
+            found[stage] = tuple(sorted(names - {""}))
     if not found and LOSS in a and LOSS in b and a[LOSS] != b[LOSS]:
         found[LOSS] = ()
     return found
 
 
 def _grouped(leaves: dict[str, str]) -> dict[str, str]:
+    """Return what level "brief" holds of a stage of level "leaf"."""
     if "" in leaves:
         return leaves
     from reproducibility.same.fingerprint import combined  # with JAX, which no other line needs
 
-    return {"": combined(list(leaves.values()))}
+    brief = {name: text[:BRIEF_DIGITS] for name, text in leaves.items()}
+    return {"": combined(list(leaves.values())), **brief}
 
 
 class UnknownStageError(ValueError):

@@ -8,59 +8,39 @@ Chapter: docs/guide/flight_recorder.md
 from __future__ import annotations
 
 import dataclasses
-import functools
 import operator
 import os
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree, UInt32
 
-from reproducibility.errors import ConfigError, LeafError, ReproducibilityError
-from reproducibility.recording.lines import FINGERPRINT_DIGITS, STAGES, Header
+from reproducibility.errors import (
+    ConfigError,
+    DtypeDriftWarning,
+    ReproducibilityError,
+)
+from reproducibility.recording.given import HandedOver
+from reproducibility.recording.lines import LEVELS
+from reproducibility.recording.losses import losses_of
+from reproducibility.recording.new_lines import NewLines, Recorded
+from reproducibility.recording.step_words import (
+    LeafKinds,
+    StepFingerprints,
+    View,
+    step_program,
+    traced_refusal,
+)
 from reproducibility.recording.writer import Writer
-from reproducibility.same.fingerprint import combine, leaf_fingerprints
-from reproducibility.same.leaves import (
-    BITS,
-    check_copies,
-    check_on_device,
-    is_numpy,
-    leaf_error,
-    may_share_memory,
-    named_leaves,
-    private_copies,
-)
+from reproducibility.same.leaves import check_copies, named_leaves
 
-FEW_LEAVES = 16  # leaves of the parameters, up to which "auto" records each
 STEPS_AT_ONCE = 64  # steps whose fingerprints are fetched together
-
-type Stages = dict[str, PyTree]
-type View = Callable[..., Stages]
-type Line = dict[str, Any]
-type _Words = dict[str, dict[str, UInt32[Array, " 2"]]]  # fingerprints by stage and leaf
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["words"], meta_fields=["loss", "leaves"]
-)
-@dataclasses.dataclass
-class _StepFingerprints:
-    """What the program of a step returns: one array, as fetching two takes twice as long."""
-
-    words: UInt32[Array, "fingerprints 2"]
-    """The fingerprints; and the bits of the loss, if it comes from the device."""
-    loss: Any
-    """Its dtype then, else None."""
-    leaves: tuple[tuple[str, tuple[str, ...]], ...]
-    """The names of the leaves of each stage."""
 
 
 class Recorder(AbstractContextManager["Recorder"]):
@@ -83,13 +63,18 @@ class Recorder(AbstractContextManager["Recorder"]):
         path: the file, by convention `ledger.jsonl`. Its directory is made.
         run: what the chain of lines begins with, for example a digest of your settings: a ledger
             that begins otherwise is refused.
-        level: "leaf" for a fingerprint of each array, "group" for one of each stage, "auto" for
-            "leaf" if the parameters are up to 16 arrays.
+        level: "leaf" for a fingerprint of each array, "group" for one of each stage; "brief" for
+            that and 4 digits of each array, by which the one that differs is named; "auto" for
+            "leaf" if the parameters are up to 16 arrays, else "brief".
         every: record steps that are a multiple of this.
         first: the first step that will be recorded: of a resumed run, the one after its
             checkpoint. Lines from there on are compared; lines before it stay.
         view: takes what `record` was given and returns the stages; compiled with the
             fingerprints, for what a loop has only inside of its own programs.
+        members: how many trainings stand side by side along the first axis of every leaf, as
+            under `vmap` over seeds: each has a ledger of its own, `0.jsonl` and so on in the
+            folder `path`, as if it had been alone.
+        shared: names, of what `record` is given, of what all members have in common.
 
     Raises:
         ConfigError: a setting is not one of the above.
@@ -119,19 +104,25 @@ class Recorder(AbstractContextManager["Recorder"]):
         every: int = 1,
         first: int = 0,
         view: View | None = None,
+        members: int | None = None,
+        shared: Sequence[str] = (),
     ) -> None:
-        _check_choice(level, every)
-        self.level, self.every, self._view = level, every, view
+        _check_choice(level, every, members, shared)
+        self.every, self._view = every, view
+        self._members, self._shared = members, frozenset(shared)
         path = Path(path).absolute()  # the loop may go elsewhere
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        paths = [path] if members is None else [path / f"{n}.jsonl" for n in range(members)]
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
         # Of several processes one writes; all of them compute, as some arrays lie on all.
-        self._writer = Writer(path, run, first) if jax.process_index() == 0 else None
-        last = self._writer.last if self._writer else None
-        self._last = -1 if last is None else last
-        self._leaves: dict[str, tuple[str, ...]] = {}
-        self._headers: dict[Any, Header] = {}  # one for each set of leaves
-        self._steps: list[tuple[int, Any, _StepFingerprints]] = []
+        self._writers = [Writer(p, run, first) for p in paths] if jax.process_index() == 0 else []
+        last = [-1 if writer.last is None else writer.last for writer in self._writers]
+        self._last = max(last, default=-1)
+        self._given = HandedOver(view is not None)
+        self._kinds: LeafKinds = ()
+        self._known: dict[tuple[str, str], str] = {}  # the dtype of each leaf of each stage
+        self._lines = NewLines(level, every, members or 1)
+        self._steps: list[Recorded] = []
         self._computed = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
@@ -147,42 +138,60 @@ class Recorder(AbstractContextManager["Recorder"]):
             step: completed updates after this step; more than at the last call. 0 is the state
                 before the first step.
             loss: a scalar, kept exactly: of 16 or 32 bits in the ledger as it is, a Python float
-                or NumPy scalar as 64 bits.
+                or NumPy scalar as 64 bits. Up to 64 losses in one array are kept as well.
             **stages: any pytrees of arrays, by what they are: `batch`, `key`, `gradients`,
-                `opt_state`, `params`; leave out what you do not have. Python numbers and NumPy
-                arrays are recorded as JAX takes them: int64 as int32, unless x64 is on.
+                `opt_state`, `params`; leave out what you do not have. NumPy arrays, Python
+                numbers and text count with all their bits. Leaves may come and go.
 
         Raises:
-            ValueError: a stage has another name, or the step is not after the last one.
-            TypeError: a leaf is nothing that JAX takes.
-            LeafError: the leaves are not those of the steps before.
+            ValueError: a stage has another name, or the step is not after the last one; or this
+                is a program that JAX traces, where nothing can be written.
+            LeafError: a leaf is nothing that can be recorded.
             RunSaveError: earlier lines could not be written.
+
+        Warns:
+            DtypeDriftWarning: a leaf has another dtype than in the step before.
         """
-        if self._closed:
-            raise ValueError(f"Cannot record step {step}: the Recorder is closed. Make another.")
-        step = operator.index(step)  # the ledger knows no NumPy integers
+        step = self._checked(step)
         if step % self.every:
             return
-        if step <= self._last:
+        self._check_order(step, self._last)
+        losses, on_device = losses_of(step, loss, self._members)
+        self._put((step,), losses, self._compute(step, stages, on_device))
+
+    def record_scan(self, steps: Any, found: StepFingerprints) -> None:
+        """Record the steps of a loop that is compiled whole, from what it returned.
+
+        Same bits: it reads what is computed.
+
+        Args:
+            steps: the number of each step, as for `record`: a range, a list, an array.
+            found: what `step_fingerprints` came to in each of them, one after the other, as
+                `lax.scan` stacks it; with members, of each member.
+
+        Raises:
+            ValueError: the steps are not after the last one, or not as many as there are.
+            RunSaveError: earlier lines could not be written.
+        """
+        numbers = tuple(self._checked(step) for step in np.asarray(steps).tolist())
+        shape = found.words.shape[:-2]
+        expected = (len(numbers),) if self._members is None else (self._members, len(numbers))
+        if shape != expected:
             raise ValueError(
-                f"Cannot record step {step}: expected one after {self._last}, which is recorded. "
-                "Give a resumed run `first`, the step after its checkpoint."
+                f"Cannot record {len(numbers)} steps: expected fingerprints of shape "
+                f"{(*expected, '...')}, got {(*shape, '...')}. Return step_fingerprints from the "
+                "body of the scan."
             )
-        begins = self._writer.begins if self._writer else None
-        if self._last < 0 and begins is not None and step - step % self.every > begins:
-            raise ValueError(
-                f"Cannot record step {step}: {self._path} has lines from step {begins} on. "
-                f"Give `first={step}` to go on after those before it, or another path."
-            )
-        if np.shape(loss) != ():
-            raise ValueError(
-                f"Cannot record step {step}: expected a scalar loss, got one of shape "
-                f"{np.shape(loss)}. Give its mean."
-            )
-        self._steps.append((step, loss, self._compute(stages, loss)))
-        self._last = step
-        if len(self._steps) >= STEPS_AT_ONCE:
-            self._hand_over()
+        kept = [n for n, step in enumerate(numbers) if step % self.every == 0]
+        last = self._last
+        for n in kept:
+            self._check_order(numbers[n], last)
+            last = numbers[n]
+        self._notice_drift(numbers[0] if numbers else 0, found.leaves)
+        if kept:
+            picked = found.words[..., np.array(kept), :, :]
+            found = dataclasses.replace(found, words=picked)
+            self._put(tuple(numbers[n] for n in kept), None, found)
 
     def flush(self) -> Future[str]:
         """Begin to write all that was recorded; do not wait.
@@ -210,8 +219,8 @@ class Recorder(AbstractContextManager["Recorder"]):
         finally:
             self._steps.clear()
             self._thread.shutdown()
-            if self._writer:
-                self._writer.close()
+            for writer in self._writers:
+                writer.close()
 
     def __exit__(self, kind: object, *raised: object) -> None:
         try:
@@ -220,200 +229,114 @@ class Recorder(AbstractContextManager["Recorder"]):
             if kind is None:  # what the loop has run into says more
                 raise
 
-    def _compute(self, stages: dict[str, Any], loss: Any) -> _StepFingerprints:
+    def _checked(self, step: Any) -> int:
+        if self._closed:
+            raise ValueError(f"Cannot record step {step}: the Recorder is closed. Make another.")
+        if isinstance(step, jax.core.Tracer):
+            raise traced_refusal("the step")
+        return operator.index(step)  # the ledger knows no NumPy integers
+
+    def _check_order(self, step: int, last: int) -> None:
+        if step <= last:
+            raise ValueError(
+                f"Cannot record step {step}: expected one after {last}, which is recorded. "
+                "Give a resumed run `first`, the step after its checkpoint."
+            )
+        begins = self._writers[0].begins if self._writers else None
+        if last < 0 and begins is not None and step - step % self.every > begins:
+            raise ValueError(
+                f"Cannot record step {step}: {self._path} has lines from step {begins} on. "
+                f"Give `first={step}` to go on after those before it, or another path."
+            )
+
+    def _put(self, steps: tuple[int, ...], losses: Any, found: StepFingerprints) -> None:
+        self._steps.append(Recorded(steps, losses, found))
+        self._last = steps[-1]
+        if len(self._steps) >= STEPS_AT_ONCE or len(steps) > 1:
+            self._hand_over()
+
+    def _compute(self, step: int, stages: dict[str, Any], loss: Any) -> StepFingerprints:
         """Start computing the fingerprints of a step."""
+        try:
+            leaves, structure = jax.tree.flatten(stages)
+        except Exception:
+            named_leaves(stages)  # says what is wrong with the tree
+            raise
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            raise traced_refusal("an array")
         if self._computed % STEPS_AT_ONCE == 0:  # it waits for the step, and reads every copy
             for path, leaf in named_leaves(stages):
                 check_copies("record", path, leaf)
         self._computed += 1
-        try:
-            return self._fingerprints(stages, loss)
-        except (TypeError, ValueError):  # of JAX, in words for its own arguments
-            _refuse_what_is_no_array(stages)
-            raise
-
-    def _fingerprints(self, stages: dict[str, Any], loss: Any) -> _StepFingerprints:
-        wide: _Words = {}
-        if any(is_numpy(leaf) for leaf in jax.tree.leaves(stages)):
-            # JAX may read a NumPy array later, when the loop has written something else into it.
-            stages = jax.tree.map(_copy_of_numpy, stages)
-            wide = {} if self._view else _words_of_narrowed(stages)
-        if self.level == "auto":
-            self.level = _level_for(jax.eval_shape(self._view or dict, **stages))
-        # The bits of the loss too: the loop may donate it before it is fetched.
-        on_device = loss if isinstance(loss, jax.Array) else None
-        (stages, on_device), wait = _as_of_now((stages, on_device))
-        entry: _StepFingerprints = _step_program(self.level, self._view)(stages, on_device, wide)
+        axes = None if self._members is None else self._axes(stages)
+        taken, wait = self._given.take(
+            [*leaves, *([] if loss is None else [loss])], stages, axes or ()
+        )
+        loss = None if loss is None else taken.pop()
+        found = step_program(self._view)(structure, axes, taken, loss)
         if wait:
-            entry.words.block_until_ready()
-        for stage, names in entry.leaves:
-            if self._leaves.setdefault(stage, names) != names:
-                raise LeafError(
-                    "record",
-                    stage,
-                    expected="the leaves of the steps before it",
-                    got="others",
-                    do="Use a Recorder for each model.",
+            found.words.block_until_ready()
+        self._notice_drift(step, found.leaves)
+        return found
+
+    def _axes(self, stages: dict[str, Any]) -> tuple[int | None, ...]:
+        """Say of each leaf whether each member has its part; refuse one that cannot be cut."""
+        axes: list[int | None] = []
+        for stage in sorted(stages):  # as JAX flattens a dictionary
+            leaves = jax.tree.leaves(stages[stage])
+            shared = stage in self._shared
+            if not shared and any(np.shape(leaf)[:1] != (self._members,) for leaf in leaves):
+                raise ValueError(
+                    f"Cannot record {stage}: expected {self._members} members along the first axis "
+                    f'of each leaf. If all members have it in common, give shared=("{stage}",).'
                 )
-        return entry
+            axes += [None if shared else 0] * len(leaves)
+        return tuple(axes)
+
+    def _notice_drift(self, step: int, kinds: LeafKinds) -> None:
+        """Warn of a leaf that has another dtype than when it was last recorded."""
+        if kinds is self._kinds or kinds == self._kinds:
+            return
+        self._kinds = kinds
+        now = {(stage, name): kind for stage, leaves in kinds for name, kind in leaves}
+        drifted = [leaf for leaf, kind in now.items() if self._known.get(leaf, kind) != kind]
+        before = {leaf: self._known[leaf] for leaf in drifted}
+        self._known |= now
+        if drifted:
+            (stage, name), more = drifted[0], len(drifted) - 1
+            of_stage = stage if name == "." else f"{name} of {stage}"
+            warnings.warn(
+                f"From step {step} on {of_stage} is {now[drifted[0]]}, before it was "
+                f"{before[drifted[0]]}{f'; so with {more} more leaves' if more else ''}.",
+                DtypeDriftWarning,
+                stacklevel=4,
+            )
 
     def _hand_over(self) -> None:
         if self._failed:
             raise self._failed
         steps = self._steps.copy()
         self._steps.clear()
-        if steps and self._writer:
+        if steps and self._writers:
             self._thread.submit(self._write, steps)
 
-    def _write(self, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:
+    def _write(self, recorded: list[Recorded]) -> None:
         """Fetch fingerprints and write their lines, in the background."""
         try:
-            for step, _, entry in steps:
-                _refuse_other_copies(step, entry, self.level)
-            fetched = jax.device_get([entry for _, _, entry in steps])
-            lines = [self._line(*step[:2], got) for step, got in zip(steps, fetched, strict=True)]
-            if self._writer and not self._failed:
-                self._writer.write(lines)
+            lines = self._lines.of(recorded)
+            if not self._failed:
+                for writer, its in zip(self._writers, lines, strict=True):
+                    writer.write(its)
         except Exception as error:  # for the thread that records to raise
             self._failed = error
-
-    def _line(self, step: int, loss: Any, entry: _StepFingerprints) -> tuple[Header, Line]:
-        words: Any = entry.words
-        if entry.loss is not None:
-            loss = np.frombuffer(words[-1].tobytes()[: entry.loss.itemsize], entry.loss).item()
-        texts = words.astype(">u4").tobytes().hex()
-        line: Line = {"step": step} if loss is None else {"step": step, "loss": float(loss).hex()}
-        for stage, names in entry.leaves:
-            size = FINGERPRINT_DIGITS * (len(names) if self.level == "leaf" else 1)
-            line[stage], texts = texts[:size], texts[size:]
-        header = self._headers.get(entry.leaves)
-        if header is None:
-            leaves = {stage: list(names) for stage, names in entry.leaves}
-            header = Header("", self.level, self.every, step, leaves)
-            self._headers[entry.leaves] = header
-        return header, line
 
     def _flushed(self) -> str:
         if self._failed:
             raise self._failed
-        return self._writer.flush() if self._writer else ""
+        return "\n".join([writer.flush() for writer in self._writers])
 
 
-@functools.lru_cache(maxsize=8)
-def _step_program(
-    level: str, view: View | None
-) -> Callable[[dict[str, Any], Any, _Words], _StepFingerprints]:
-    """Return the program that fingerprints a step; recorders of one process share it."""
-
-    def program(parts: dict[str, Any], loss: Any, wide: _Words) -> _StepFingerprints:
-        stages = view(**parts) if view else parts
-        unknown = sorted(stages.keys() - set(STAGES))
-        if unknown:
-            raise ValueError(
-                f"Cannot record {unknown[0]}: expected stages out of {', '.join(STAGES)}. "
-                "Put it into the one it belongs to."
-            )
-        found = {
-            name: leaf_fingerprints(stages[name]) | wide.get(name, {})
-            for name in STAGES
-            if name in stages
-        }
-        if level == "leaf":
-            words = [word for stage in found.values() for word in stage.values()]
-        else:
-            words = [combine(stage) for stage in found.values()]
-        words += [] if loss is None else [_loss_words(loss)]
-        return _StepFingerprints(
-            jnp.stack(words) if words else jnp.zeros((0, 2), jnp.uint32),
-            None if loss is None else loss.dtype,
-            tuple((stage, tuple(leaves)) for stage, leaves in found.items()),
-        )
-
-    return jax.jit(program)
-
-
-def _copy_of_numpy(leaf: Any) -> Any:
-    # In the machine's byte order, as JAX takes no other.
-    return leaf.astype(leaf.dtype.newbyteorder("=")) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _words_of_narrowed(stages: dict[str, Any]) -> _Words:
-    """Return the fingerprints of what JAX would narrow on its way to the device: of all its bits.
-
-    Where JAX has no 64 bits, float64 becomes float32, and int64 loses its upper half: runs that
-    differ there only would be the same. What does not change when it is narrowed is no case of it.
-    """
-    found: _Words = {}
-    for stage, tree in stages.items():
-        if any(map(_loses_bits, jax.tree.leaves(tree))):
-            only = jax.tree.map(lambda leaf: leaf if _loses_bits(leaf) else None, tree)
-            found[stage] = leaf_fingerprints(only)
-    return found
-
-
-def _refuse_what_is_no_array(stages: dict[str, Any]) -> None:
-    """Name the first leaf of which there is no fingerprint."""
-    for path, leaf in named_leaves(stages):
-        if isinstance(leaf, np.ma.MaskedArray):
-            do = "Put its data and its mask into the tree."
-            raise leaf_error("record", path, ("an array or a typed key", "a masked array", do))
-        if not isinstance(leaf, bool | int | float | complex):  # these JAX takes
-            check_on_device(path, leaf)
-
-
-def _loses_bits(leaf: Any) -> bool:
-    if not is_numpy(leaf) or leaf.dtype.name not in BITS:
-        return False
-    narrow = jax.dtypes.canonicalize_dtype(leaf.dtype)
-    if narrow == leaf.dtype:
-        return False
-    with np.errstate(all="ignore"):
-        back = np.asarray(leaf).astype(narrow).astype(leaf.dtype)
-    return back.tobytes() != np.asarray(leaf).tobytes()
-
-
-def _as_of_now(tree: PyTree) -> tuple[PyTree, bool]:
-    """Return a tree whose values are those of the call, and whether its reader must be waited for.
-
-    JAX may read memory that it shares with NumPy later, when the loop has written something else
-    into it. What is still being computed shares none; what is there already may.
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    numbers = [n for n, leaf in enumerate(leaves) if may_share_memory(leaf)]
-    pending: list[bool] = [not getattr(leaf, "is_ready", lambda: True)() for leaf in leaves]
-    ready = [n for n in numbers if not pending[n]]
-    if not any(pending):
-        return tree, bool(numbers)  # nothing to wait for but the reader itself
-    for number, copy in zip(ready, private_copies([leaves[n] for n in ready]), strict=True):
-        leaves[number] = copy
-    return jax.tree.unflatten(structure, leaves), False
-
-
-def _refuse_other_copies(step: int, entry: _StepFingerprints, level: str) -> None:
-    """Refuse a step of which the copies on several devices have other fingerprints.
-
-    Each device computes them from the copy that it has.
-    """
-    kept: dict[str, Any] = {}
-    for shard in entry.words.addressable_shards if entry.words.sharding.num_devices > 1 else ():
-        words = np.asarray(shard.data)
-        first, device = kept.setdefault(str(shard.index), (words, shard.device))
-        differ = np.flatnonzero((words != first).any(axis=-1))
-        if differ.size:
-            names = [stage for stage, _ in entry.leaves]
-            if level == "leaf":
-                names = [f"leaf {leaf} of {stage}" for stage, many in entry.leaves for leaf in many]
-            raise LeafError(
-                "record",
-                [*names, "the loss"][differ[0]],
-                step=step,
-                expected="copies with the same bits on all devices",
-                got=f"other bits on {shard.device} than on {device}",
-                do="Add or average over the devices where the program forgot to (psum, pmean).",
-            )
-
-
-def _warn_of_lost_steps(path: Path, steps: list[tuple[int, Any, _StepFingerprints]]) -> None:
+def _warn_of_lost_steps(path: Path, steps: list[Recorded]) -> None:
     """Say what a recorder that was never closed takes with it."""
     if steps:
         warnings.warn(
@@ -424,24 +347,12 @@ def _warn_of_lost_steps(path: Path, steps: list[tuple[int, Any, _StepFingerprint
         )
 
 
-def _loss_words(loss: Array) -> UInt32[Array, " 2"]:
-    """Return the bytes of a scalar, with zeros behind them, as two words."""
-    content = jax.lax.bitcast_convert_type(loss, jnp.uint8).reshape(-1)
-    padded = jnp.pad(content, (0, 8 - content.size)).reshape(2, 4)
-    return jax.lax.bitcast_convert_type(padded, jnp.uint32)
-
-
-def _level_for(stages: Stages) -> str:
-    """Choose what a fingerprint is of, where that is left to us."""
-    return "leaf" if len(jax.tree.leaves(stages.get("params", stages))) <= FEW_LEAVES else "group"
-
-
-def _check_choice(level: str, every: int) -> None:
-    if level not in ("auto", "leaf", "group"):
+def _check_choice(level: str, every: int, members: Any, shared: Any) -> None:
+    if level not in ("auto", *LEVELS):
         raise ConfigError(
             "use",
             "level",
-            expected="auto, leaf or group",
+            expected="auto, leaf, brief or group",
             got=repr(level),
             do="To record nothing, make no Recorder.",
         )
@@ -452,4 +363,20 @@ def _check_choice(level: str, every: int) -> None:
             expected="a whole number from 1",
             got=repr(every),
             do="1 records every step.",
+        )
+    if members is not None and (type(members) is not int or members < 1):
+        raise ConfigError(
+            "use",
+            "members",
+            expected="a whole number from 1",
+            got=repr(members),
+            do="Leave it out where there is one training.",
+        )
+    if isinstance(shared, str) or (shared and members is None):
+        raise ConfigError(
+            "use",
+            "shared",
+            expected="names of stages, with members",
+            got=repr(shared),
+            do='Write shared=("batch",), and members.',
         )

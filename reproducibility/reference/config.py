@@ -18,7 +18,7 @@ from reproducibility.errors import ConfigError, RunError, and_more
 
 DATASETS = ("synthetic", "digits")
 RESUME = ("auto", "never", "require")
-RECORD = ("auto", "leaf", "group", "off")
+RECORD = ("auto", "leaf", "brief", "group", "off")
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 10**9
 MAX_SHARDS = 1024
@@ -102,8 +102,9 @@ class Execution:
     resume: str = "auto"
     """Whether to go on from a checkpoint: "auto" if there is one, "never", or "require" one."""
     record: str = "auto"
-    """What the ledger has a fingerprint of: each "leaf", each "group" of them, "off" for none;
-    "auto" is "leaf" for a network of up to 16 arrays."""
+    """What the ledger has a fingerprint of: each "leaf", each "group" of them, "brief" for groups
+    and the names of what differs, "off" for none; "auto" is "leaf" for a network of up to 16
+    arrays, else "brief"."""
     record_every: int = 1
     """Updates between two lines of the ledger."""
     devices: int = 1

@@ -96,7 +96,7 @@ def leaf_fingerprints(tree: PyTree) -> dict[str, UInt32[Array, " 2"]]:
     Raises:
         LeafError: as from `fingerprint`.
     """
-    return {path_string(path): _leaf(path, leaf) for path, leaf in named_leaves(tree)}
+    return {path_string(path): leaf_fingerprint(path, leaf) for path, leaf in named_leaves(tree)}
 
 
 def combine(parts: dict[str, UInt32[Array, " 2"]]) -> UInt32[Array, 2]:
@@ -131,8 +131,19 @@ def combined(texts: Sequence[str]) -> str:
         True
     """
     words = np.frombuffer(bytes.fromhex("".join(texts)), ">u4").astype(np.uint32)
-    lanes = _crossed(words[0::2], words[1::2])
-    return fingerprint_text(np.stack([lane.sum(dtype=np.uint32) for lane in lanes]))
+    return fingerprint_text(combined_words(words.reshape(-1, 2)))
+
+
+def combined_words(words: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Do what `combine` does with fingerprints of leaves that the host has, for many trees at once.
+
+    **Same bits:** everywhere.
+
+    Args:
+        words: Two words for each leaf, of each tree: the last two axes.
+    """
+    lanes = _crossed(words[..., 0], words[..., 1])
+    return np.stack([lane.sum(axis=-1, dtype=np.uint32) for lane in lanes], axis=-1)
 
 
 def fingerprint_text(words: Any) -> str:
@@ -150,12 +161,38 @@ def fingerprint_text(words: Any) -> str:
     return "".join(f"{int(word):08x}" for word in np.asarray(words))
 
 
-def _leaf(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
-    """Add up the mixed words of a leaf, and the header that says what they are."""
+def leaf_fingerprint(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
+    """Return the fingerprint of one leaf.
+
+    **Same bits:** everywhere.
+
+    Args:
+        path: Its path.
+        leaf: As a leaf of what `fingerprint` takes.
+
+    Raises:
+        LeafError: As from `fingerprint`.
+    """
     check_on_device(path, leaf)
-    planes = _words(key_data_or_leaf(leaf))
     kind = f"key {key_implementation(leaf)}" if is_key(leaf) else leaf.dtype.name
-    header = hashlib.sha256(repr((kind, tuple(leaf.shape))).encode() + path_bytes(path)).digest()
+    return words_fingerprint(path, kind, tuple(leaf.shape), _words(key_data_or_leaf(leaf)))
+
+
+def words_fingerprint(
+    path: LeafPath, kind: str, shape: tuple[int, ...], planes: Sequence[Words]
+) -> UInt32[Array, " 2"]:
+    """Return the fingerprint of a leaf whose bits are there as words.
+
+    **Same bits:** everywhere.
+
+    Args:
+        path: Of the leaf.
+        kind: The name of its dtype, or what else it is.
+        shape: Its shape.
+        planes: One array for each 32 bits of an element.
+    """
+    # Added up: the mixed words, and the header that says what they are.
+    header = hashlib.sha256(repr((kind, shape)).encode() + path_bytes(path)).digest()
     total = jnp.asarray(np.frombuffer(header[:8], "<u4"))
     for number, plane in enumerate(planes):
         # Words of one element lie side by side, as they would in memory.
@@ -204,7 +241,8 @@ def _words(leaf: Any) -> list[Words]:
     """Return the bits of a leaf as words: one array of its shape for each 32 bits of an element."""
     bits = BITS[leaf.dtype.name]
     if is_numpy(leaf):
-        return _host_words(np.asarray(leaf), bits)
+        # By NumPy: jnp.asarray would turn float64 into float32 where x64 is off.
+        return [jnp.asarray(words) for words in host_words(np.asarray(leaf), bits)]
     if leaf.dtype.kind == "c":
         return [*_words(leaf.real), *_words(leaf.imag)]
     if leaf.dtype == bool:
@@ -217,14 +255,20 @@ def _words(leaf: Any) -> list[Words]:
     return [jax.lax.bitcast_convert_type(leaf, f"uint{bits}").astype(jnp.uint32)]
 
 
-def _host_words(array: np.ndarray[Any, Any], bits: int) -> list[Words]:
-    # By NumPy: jnp.asarray would turn float64 into float32 where x64 is off.
+def host_words(array: np.ndarray[Any, Any], bits: int) -> list[np.ndarray[Any, Any]]:
+    """Return the bits of a NumPy array as words: one array of its shape for each 32 of an element.
+
+    **Same bits:** everywhere.
+
+    Args:
+        array: Of a dtype that has a digest.
+        bits: Value bits of an element, from `BITS`.
+    """
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
     if array.dtype.itemsize < 4:
-        words = value_bits(array.view(f"<u{array.dtype.itemsize}"), bits)
-        return [jnp.asarray(words.astype(np.uint32))]
+        return [value_bits(array.view(f"<u{array.dtype.itemsize}"), bits).astype(np.uint32)]
     words = array[..., None].view("<u4")
-    return [jnp.asarray(words[..., i]) for i in range(words.shape[-1])]
+    return [words[..., i] for i in range(words.shape[-1])]
 
 
 def _positions(shape: tuple[int, ...]) -> Words:

@@ -257,6 +257,16 @@ def key_data_or_leaf(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
+def key_words(keys: Any) -> Any:
+    """Return the array that typed keys are made of, at once; `jax.random.key_data` takes 20 µs.
+
+    Args:
+        keys: Typed keys that are not traced.
+    """
+    words = getattr(keys, "_base_array", None)  # a private name of JAX
+    return jax.random.key_data(keys) if words is None else words
+
+
 def kind_text(dtype: str, shape: Sequence[int]) -> str:
     """Write what a leaf is for people: "float32[64,32]", "key<fry>[]".
 

@@ -49,7 +49,7 @@ REFUSED = {
     "--dataset mnist": "dataset: expected one of synthetic, digits, got 'mnist'",
     "--resume perhaps": "resume: expected one of auto, never, require, got 'perhaps'",
     "--stop-after 0": "stop_after: expected a whole number from 1",
-    "--record all": "record: expected one of auto, leaf, group, off, got 'all'",
+    "--record all": "record: expected one of auto, leaf, brief, group, off, got 'all'",
     "--record-every 0": "record_every: expected a whole number from 1",
     "--record-every often": "--record-every: expected a whole number, got 'often'",
     "--sede 3": "Unrecognized options: --sede, 3",

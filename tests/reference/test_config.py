@@ -40,8 +40,8 @@ REFUSED = [
     ("hidden", None, "a tuple of widths"),
     ("dataset", "cifar", "one of synthetic, digits"),
     ("resume", "maybe", "one of auto, never, require"),
-    ("record", "all", "one of auto, leaf, group, off"),
-    ("record", None, "one of auto, leaf, group, off"),
+    ("record", "all", "one of auto, leaf, brief, group, off"),
+    ("record", None, "one of auto, leaf, brief, group, off"),
     ("record_every", 0, "a whole number from 1"),
     ("record_every", 2.0, "a whole number from 1"),
 ]

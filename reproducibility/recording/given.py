@@ -1,0 +1,240 @@
+"""What a loop hands over, as a program can read it later: of this moment, and with all its bits.
+
+The rule: what is recorded is what was there at the call. Nothing is narrowed, and what has no bits
+of its own is refused by its name.
+Chapter: docs/guide/flight_recorder.md
+
+JAX may read memory that it shares with NumPy when the loop has long written something else into it.
+What is still being computed shares none, nor does what once was; of the rest nothing tells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from reproducibility.errors import LeafError
+from reproducibility.same.fingerprint import host_words
+from reproducibility.same.leaves import (
+    BITS,
+    LeafPath,
+    is_key,
+    is_numpy,
+    is_weak,
+    key_words,
+    leaf_error,
+    may_share_memory,
+    named_leaves,
+    private_copies,
+)
+
+KEPT = 4096  # bytes of an array from which on its copy is kept, in case it is given again
+FLOAT0 = np.dtype(jax.dtypes.float0)
+_CAN = "an array, a typed key, a number or text"
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["planes"], meta_fields=["kind"])
+@dataclasses.dataclass(frozen=True)
+class HostWords:
+    """A leaf that JAX would narrow, or does not know: its bits as words."""
+
+    planes: tuple[Any, ...]
+    """One array for each 32 bits of an element."""
+    kind: tuple[str, tuple[int, ...]]
+    """The name of its dtype, or what it is; and its shape."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["words"], meta_fields=["kind"])
+@dataclasses.dataclass(frozen=True)
+class KeyWords:
+    """Typed keys, as the array that they are made of: JAX takes that several times as fast."""
+
+    words: Any
+    kind: Any
+    """The PRNG implementation."""
+
+    def keys(self) -> Any:
+        """Return the typed keys."""
+        return jax.random.wrap_key_data(self.words, impl=self.kind)
+
+
+class HandedOver:
+    """Takes what a loop hands over in each step; remembers which arrays are JAX's own.
+
+    Args:
+        computes: Whether a view computes with it: then there is nothing but what JAX takes.
+    """
+
+    def __init__(self, computes: bool) -> None:
+        self._computes = computes
+        self._own: dict[int, Any] = {}  # of arrays that were seen while they were computed
+        self._copies: dict[int, tuple[Any, Any]] = {}
+        self._implementations: dict[Any, Any] = {}
+
+    def take(
+        self, leaves: Sequence[Any], tree: PyTree, axes: Sequence[int | None] = ()
+    ) -> tuple[list[Any], bool]:
+        """Return the leaves as a program can read them later.
+
+        Args:
+            leaves: Of the tree.
+            tree: To name one that is refused.
+            axes: Of each leaf, the axis along which each member has its part; or nothing.
+
+        Returns:
+            The leaves, and whether the reader must be waited for before the loop may go on.
+
+        Raises:
+            LeafError: A leaf has no bits that could be recorded.
+        """
+        taken, ready, pending = list(leaves), [], False
+        for number, leaf in enumerate(leaves):
+            if not isinstance(leaf, jax.Array):
+                taken[number] = known = _from_host(leaf)
+                divided = bool(axes) and axes[number] is not None
+                if known is None or (isinstance(known, HostWords) and (self._computes or divided)):
+                    raise _cannot_record(_path(number, tree), leaf, known, self._computes)
+                continue
+            array: Any = leaf
+            if is_key(leaf):
+                taken[number] = KeyWords(array := key_words(leaf), self._implementation(leaf))
+            if not array.is_ready():
+                pending = True
+                self._remember(array)
+            elif id(array) not in self._own and may_share_memory(array):
+                ready.append((number, array))
+        if not pending:  # nothing to wait for but the reader itself
+            return taken, bool(ready)
+        for number, array in ready:
+            copy = self._copy(array)
+            before = taken[number]
+            is_words = isinstance(before, KeyWords)
+            taken[number] = dataclasses.replace(before, words=copy) if is_words else copy
+        return taken, False
+
+    def _remember(self, array: Any) -> None:
+        name = id(array)
+        self._own[name] = weakref.ref(array, lambda _: self._own.pop(name, None))
+
+    def _implementation(self, keys: Any) -> Any:
+        found = self._implementations.get(keys.dtype)
+        if found is None:
+            found = self._implementations[keys.dtype] = jax.random.key_impl(keys)
+        return found
+
+    def _copy(self, array: Any) -> Any:
+        """Copy an array that is there; one that was copied before and is the same, not again."""
+        if is_weak(array) or array.dtype.itemsize > 4 or array.sharding.num_devices > 1:
+            return private_copies([array])[0]  # of NumPy, JAX would make something else
+        if array.nbytes < KEPT:
+            return np.array(array)
+        name, now = id(array), np.asarray(array)
+        known = self._copies.get(name)
+        if known is None or not _same_bytes(known[1], now):
+            gone = weakref.ref(array, lambda _: self._copies.pop(name, None))
+            known = self._copies[name] = gone, np.array(now)
+        return known[1]
+
+
+def _from_host(leaf: Any) -> Any:
+    """Return a leaf that is no array of JAX as JAX takes it, or its words; None if it has none."""
+    kind = type(leaf)
+    if kind in (bool, int, float, complex):
+        number = None if kind is int and not -(2**63) <= leaf < 2**64 else _as_numpy(leaf)
+        if kind is bool or (number is not None and not _loses_bits(number)):
+            return leaf
+        return _host_words_of(str(leaf) if number is None else number)
+    if is_numpy(leaf) and leaf.dtype.name in BITS and not isinstance(leaf, np.ma.MaskedArray):
+        # In the machine's byte order, as JAX takes no other.
+        copy = np.array(leaf, leaf.dtype.newbyteorder("="))
+        return _host_words_of(copy) if _loses_bits(copy) else copy
+    return _host_words_of(leaf)
+
+
+def _cannot_record(path: LeafPath, leaf: Any, words: HostWords | None, computes: bool) -> LeafError:
+    if isinstance(leaf, np.ma.MaskedArray):
+        do = "Put its data and its mask into the tree."
+        return leaf_error("record", path, (_CAN, "a masked array", do))
+    kind = f"{leaf.dtype.name} values" if is_numpy(leaf) else f"a value of type {kind_name(leaf)}"
+    if words is None:
+        return leaf_error("record", path, (_CAN, kind, "Give its text, or leave it out."))
+    why = "a view computes with it" if computes else "each member has its part of it"
+    do = "Give an array of JAX, or leave it out."
+    return leaf_error("record", path, (f"what JAX takes whole, as {why}", kind, do))
+
+
+def kind_name(leaf: Any) -> str:
+    """Return the name of a value's type.
+
+    Args:
+        leaf: Anything.
+    """
+    return type(leaf).__name__
+
+
+def _path(number: int, tree: PyTree) -> LeafPath:
+    structure: Any = jax.tree.structure(tree)
+    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+    return next(path for path, n in named_leaves(numbered) if n == number)
+
+
+def _same_bytes(one: Any, other: Any) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (one, other))
+    return bool(np.array_equal(a, b))
+
+
+def _as_numpy(number: Any) -> Any:
+    if type(number) is int:
+        return np.int64(number) if number < 2**63 else np.uint64(number)
+    return np.float64(number) if type(number) is float else np.complex128(number)
+
+
+def _loses_bits(array: Any) -> bool:
+    """Say whether JAX would take other bits than there are.
+
+    Where it has no 64 bits, float64 becomes float32, and int64 loses its upper half.
+    """
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype)
+    if narrow == array.dtype:
+        return False
+    with np.errstate(all="ignore"):
+        back = np.asarray(array).astype(narrow).astype(array.dtype)
+    return bool(back.tobytes() != np.asarray(array).tobytes())
+
+
+def _host_words_of(leaf: Any) -> HostWords | None:
+    """Return the words of what JAX would narrow, or does not know; None where it has none."""
+    if isinstance(leaf, str | bytes):
+        return _of_texts([leaf], "text" if isinstance(leaf, str) else "bytes", ())
+    if not is_numpy(leaf) or isinstance(leaf, np.ma.MaskedArray):
+        return None
+    name, shape = leaf.dtype.name, tuple(leaf.shape)
+    if name in BITS:
+        return HostWords(tuple(host_words(np.asarray(leaf), BITS[name])), (name, shape))
+    if leaf.dtype == FLOAT0:
+        return HostWords((), ("float0", shape))
+    if leaf.dtype.kind in "Mm":
+        return HostWords(tuple(host_words(np.asarray(leaf).view("<i8"), 64)), (name, shape))
+    texts = np.asarray(leaf).reshape(-1).tolist() if leaf.dtype.kind in "USO" else [None]
+    for kind, known in (("text", str), ("bytes", bytes)):
+        if all(type(text) is known for text in texts) and (texts or leaf.dtype.kind != "O"):
+            return _of_texts(texts, kind, shape)
+    return None
+
+
+def _of_texts(texts: Sequence[Any], kind: str, shape: tuple[int, ...]) -> HostWords:
+    whole = hashlib.sha256()
+    for text in texts:
+        content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        whole.update(len(content).to_bytes(8, "little") + content)
+    return HostWords((np.frombuffer(whole.digest(), "<u4").astype(np.uint32),), (kind, shape))

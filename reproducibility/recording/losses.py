@@ -1,0 +1,77 @@
+"""The losses of a step: refused, or kept with every bit.
+
+The rule: a ledger has each as a hexadecimal float, of which none is rounded.
+Chapter: docs/guide/flight_recorder.md
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from reproducibility.recording.step_words import traced_refusal
+from reproducibility.same.leaves import BITS
+
+LOSSES = 64  # of a step, at most
+
+
+def losses_of(step: int, loss: Any, members: int | None) -> tuple[list[str] | None, Any]:
+    """Return the losses of the host as texts, or the array that is on the device.
+
+    Args:
+        step: Of which they are.
+        loss: What the loop gave.
+        members: How many trainings it is of; or None.
+
+    Raises:
+        ValueError: It is no number, or of another shape, or traced.
+    """
+    shape = np.shape(loss)
+    each = shape if members is None else shape[1:]
+    if loss is not None and members is not None and shape[:1] != (members,):
+        raise ValueError(
+            f"Cannot record step {step}: expected a loss for each of {members} members, got "
+            f"one of shape {shape}."
+        )
+    if math.prod(each) > LOSSES or not math.prod(each):
+        raise ValueError(
+            f"Cannot record step {step}: expected a loss, or up to {LOSSES}, got one of shape "
+            f"{shape}. Give its mean."
+        )
+    if isinstance(loss, jax.core.Tracer):
+        raise traced_refusal("the loss")
+    array = loss if isinstance(loss, jax.Array) else np.asarray(0.0 if loss is None else loss)
+    if array.dtype.name not in BITS or array.dtype.kind == "c":
+        raise ValueError(f"Cannot record step {step}: expected a number as its loss, got {loss!r}.")
+    if loss is None or (array is loss and isinstance(loss, jax.Array)):
+        return None, loss  # its bits too: the loop may donate it before it is fetched
+    rows = array.reshape(1 if members is None else members, -1)
+    return [_loss_text(row.tolist()) for row in rows], None
+
+
+def loss_text_of(words: Any, kind: Any) -> str | None:
+    """Return the losses of a step as the ledger has them, from the last words of the step.
+
+    Args:
+        words: Of the step.
+        kind: Dtype and number of the losses; or None.
+    """
+    if kind is None:
+        return None
+    dtype, many = kind
+    content = np.ascontiguousarray(words[len(words) - many :]).view(np.uint8)
+    losses = np.ascontiguousarray(content[:, : dtype.itemsize]).view(dtype)
+    return _loss_text(losses.reshape(-1).tolist())
+
+
+def _loss_text(losses: list[Any]) -> str:
+    rounded = next((loss for loss in losses if float(loss) != loss == loss), None)
+    if rounded is not None:
+        raise ValueError(
+            f"Cannot record a loss: expected one that float64 can hold, got {rounded}. "
+            "Give it as a leaf of a stage."
+        )
+    return " ".join(float(loss).hex() for loss in losses)
