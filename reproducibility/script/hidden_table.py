@@ -23,6 +23,9 @@ from reproducibility.script.hidden import (
 )
 from reproducibility.script.hidden_numbers import hidden_numbers
 
+# What a line asks of a locale that tells the same in C and POSIX.
+ASKS_LOCALE = r"\blocale\.(?!getpreferredencoding|getencoding)|\bsetlocale\(|LC_ALL"
+
 
 def hidden_inputs(around: Surroundings) -> list[Hidden]:
     """Return all hidden inputs that are known; one that does not apply has no change.
@@ -121,6 +124,7 @@ def _of_python() -> list[Hidden]:
 
 def _of_place(around: Surroundings) -> list[Hidden]:
     script = script_in(around.command)
+    other_locale, not_told = _other_locale(around.environment)
     return [
         Hidden(
             "folder",
@@ -187,11 +191,12 @@ def _of_place(around: Surroundings) -> list[Hidden]:
             "the locale",
             "open(..., encoding='utf-8'), and sort by code points",
             (
-                _other_locale(around.environment),
+                other_locale,
                 Change("text is ASCII", variables=_ascii()),
             ),
             (("environment", "^(LANG|LANGUAGE|LC_.*)$"),),
             r"locale|strxfrm|strcoll|LANG|LC_|encoding",
+            words_anyway=not_told,
         ),
     ]
 
@@ -207,16 +212,18 @@ def _ascii() -> dict[str, str | None]:
     return {**dict.fromkeys(names, "C"), **python}
 
 
-def _other_locale(environment: Mapping[str, str]) -> Change:
-    """Return a locale that is installed, if there is one beside that of the environment."""
+def _other_locale(environment: Mapping[str, str]) -> tuple[Change, str]:
+    """Return another locale that is installed, and which lines it does not tell anything to."""
     now = next((environment[n] for n in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(n)), "C")
     found = []
     if shutil.which("locale"):
         told = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
         found = [n for n in told.stdout.split() if n.partition(".")[0] not in ("C", "POSIX")]
-    others = [*found, "C"] if locale.normalize(now).partition(".")[0] == "C" else ["C"]
+    is_c = locale.normalize(now).partition(".")[0] in ("C", "POSIX")
+    others = [*found, "C"] if is_c else ["C"]
     name = next(each for each in [*others, "POSIX"] if each != now)
-    return Change(f"LC_ALL={name}", variables={"LC_ALL": name, "LANG": name, "LANGUAGE": name})
+    change = Change(f"LC_ALL={name}", variables={"LC_ALL": name, "LANG": name, "LANGUAGE": name})
+    return change, ASKS_LOCALE if is_c and not found else ""
 
 
 def _of_process() -> list[Hidden]:

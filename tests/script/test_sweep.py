@@ -5,6 +5,7 @@ import linecache
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -408,6 +409,19 @@ def test_a_line_that_is_told_the_same_anyway(
     """It is found, and one that looks like it is not."""
     assert _row_told_anyway(name, tmp_path, asks) == 2
     assert _row_told_anyway(name, tmp_path, does_not) is None
+
+
+@pytest.mark.parametrize(("installed", "told"), [("C POSIX C.utf8", None), ("C sv_SE.utf8", 2)])
+def test_a_locale_is_changed_only_if_another_is_installed(
+    installed: str, told: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C and POSIX tell `locale` the same, so nothing can be told of a script that asks it."""
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    done = subprocess.CompletedProcess([], 0, installed.replace(" ", "\n"), "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    found = _row_told_anyway("locale", tmp_path, 'locale.setlocale(locale.LC_ALL, "")')
+    assert (found is None) == (told is not None)
+    assert _row_told_anyway("locale", tmp_path, "x = open(path, encoding='utf-8')") is None
 
 
 @pytest.mark.parametrize(
