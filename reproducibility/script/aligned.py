@@ -20,19 +20,20 @@ from reproducibility.script.descent import (
     differing_results,
 )
 from reproducibility.script.diverging import RUNS
-from reproducibility.script.graph import CallNode, graphs_of, shown_type
+from reproducibility.script.graph import CallGraph, CallNode, graphs_of, short_line, shown_type
 from reproducibility.script.left_over import more_results, only_of, renamed_in, sometimes_loose
-from reproducibility.script.matched import Matched, in_their_order, match
+from reproducibility.script.matched import Matched, equal_calls, in_their_order, match
 from reproducibility.script.pairs import (
     OTHER_SCRIPTS,
     command_of,
     commands_differ,
+    files_differ,
     pairs_of,
     unlike,
 )
-from reproducibility.script.reading import Process, processes_of
+from reproducibility.script.reading import Process, first_process, processes_of
 from reproducibility.script.sides import AlignedRecords, FirstUpdate
-from reproducibility.script.updates import updates_beside, updates_of
+from reproducibility.script.updates import updates_of_both
 
 
 def are_of_one_command(a: str | Path, b: str | Path) -> bool:
@@ -44,12 +45,14 @@ def are_of_one_command(a: str | Path, b: str | Path) -> bool:
         a: a record's directory.
         b: another.
 
-    Raises:
-        RecordError: a directory is no record.
-        RecordDamagedError: a file of a record is not as it was written.
+    Returns:
+        False if the words of the commands differ, or the files of the scripts; True if one of them
+        cannot be read.
     """
-    pairs = pairs_of(*(processes_of(Path(record)) for record in (a, b)))
-    return not any(commands_differ(*pair) for pair in pairs)
+    one, other = (first_process(Path(record)) for record in (a, b))
+    if one is None or other is None:
+        return True
+    return not (commands_differ(one, other) or files_differ(one, other))
 
 
 def compare_aligned(a: str | Path, b: str | Path) -> AlignedRecords:
@@ -71,14 +74,23 @@ def compare_aligned(a: str | Path, b: str | Path) -> AlignedRecords:
         [each for each in processes_of(Path(record)) if each.called or each.problems]
         for record in (a, b)
     )
+    _note_what_differs(found, Path(a), Path(b))
     if in_order.verdict == "same":
         found.calls, found.paired = (in_order.calls,) * 2, in_order.calls
-        found.in_order, found.notes = True, in_order.notes
-        pairs = pairs_of(*sides)
-        found.commands = next(filter(None, (commands_differ(*pair) for pair in pairs)), "")
+        found.in_order = True
+        found.notes = [note for note in in_order.notes if not note.startswith(OTHER_SCRIPTS)]
         return found
     _align(found, *sides)
     return found
+
+
+def _note_what_differs(found: AlignedRecords, a: Path, b: Path) -> None:
+    """Note in which words the commands differ, and which files: of what was started first."""
+    one, other = first_process(a), first_process(b)
+    if one is not None and other is not None:
+        found.commands, found.files = commands_differ(one, other), files_differ(one, other)
+        sources = [(each.end or {}).get("sources") or {} for each in (one, other)]
+        found.digests = frozenset(sources[0].values()), frozenset(sources[1].values())
 
 
 def _align(found: AlignedRecords, ones: list[Process], others: list[Process]) -> None:
@@ -89,31 +101,35 @@ def _align(found: AlignedRecords, ones: list[Process], others: list[Process]) ->
     for one, other in pairs:
         ones.remove(one)
         others.remove(other)
-        found.commands = found.commands or commands_differ(one, other)
         notes = [note for note in unlike(one, other) if not note.startswith(OTHER_SCRIPTS)]
         found.notes += [note for note in notes if note not in found.notes]
-        _Alignment(found, one, other).go()
+        align_graphs(found, *graphs_of(one, other))
     for rest, run in zip((ones, others), RUNS, strict=True):
         found.problems += [f"only the {run} run started {command_of(each)}" for each in rest]
     if not found.calls[0] or not found.calls[1]:
         found.problems.append("no call of JAX was recorded")
 
 
+def align_graphs(found: AlignedRecords, one: CallGraph, other: CallGraph) -> None:
+    """Align the calls of two processes.
+
+    Args:
+        found: what is added to.
+        one: the calls of the first run's process.
+        other: those of its counterpart.
+    """
+    _Alignment(found, one, other).go()
+
+
 class _Alignment:
     """Aligns two processes."""
 
-    def __init__(self, found: AlignedRecords, one: Process, other: Process) -> None:
+    def __init__(self, found: AlignedRecords, one: CallGraph, other: CallGraph) -> None:
         self._found = found
-        graphs = graphs_of(one, other)
-        sides = [updates_of(each) for each in graphs]
-        if sides[0].name != sides[1].name:  # which is larger is no reason to take another one
-            sides[1] = updates_of(graphs[1], sides[0].name)
-        if sides[0].name != sides[1].name:
-            sides[0] = updates_of(graphs[0], sides[1].name)
-        for side in (0, 1):
-            if not sides[side].calls and sides[1 - side].calls:
-                sides[side] = updates_beside(sides[side].graph, sides[1 - side])
-        self._m: Matched = match(*sides)
+        graphs = (one, other)
+        pairs = equal_calls(*graphs)
+        sides = updates_of_both(graphs, pairs)
+        self._m: Matched = match(*sides, pairs)
         self._descent = Descent(self._m)
         self._beside = Beside(self._m, self._descent)
         self._nodes = tuple(side.graph.nodes for side in self._m.sides)
@@ -127,14 +143,13 @@ class _Alignment:
         )
         found.paired += len(m.pairs)
         first = self._first_update()
-        if first is not None:
-            self._note_first(*first)
-        else:
+        if first is None:
             self._core()
-        if not found.first:
             self._beside.find()
             found.beginnings += self._beside.beginnings
             self._ends()
+        elif not found.first:
+            self._note_first(*first)
         found.notes += self._beside.notes
         counts = tuple(len(side.calls) for side in m.sides)
         equal = first[0] - 1 if first is not None else min(counts)
@@ -142,7 +157,7 @@ class _Alignment:
             found.updates, found.equal = counts, equal  # type: ignore[assignment]
             found.names = (m.sides[0].name, m.sides[1].name)
         for side in (0, 1):
-            found.only[side].extend(only_of(m, side, diverged=bool(found.first)))
+            found.only[side].extend(only_of(m, side, first and (first[2], first[3])))
         found.renamed += renamed_in(m)
         self._untold()
 
@@ -180,11 +195,10 @@ class _Alignment:
         parent = node.parents[place]
         if parent is None:
             line = node.line
-            return f"the host, {line}" if line else "the host"
+            return f"the host, {short_line(line)}" if line else "the host"
         made = self._nodes[side][parent[0]]
-        return f"{made.name}, call {made.call.number + 1:,}" + (
-            f", {made.line}" if made.line else ""
-        )
+        where = f", {short_line(made.line)}" if made.line else ""
+        return f"{made.name}, call {made.call.number + 1:,}{where}"
 
     def _core(self) -> None:
         """Look at what the training depends on, where no update differs on both sides."""

@@ -7,12 +7,22 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from reproducibility.script.descent import Beginning
+from reproducibility.script.graph import short_line
 from reproducibility.script.reading import SourceLine
-from reproducibility.script.report import NAMES_SHOWN, NOTES_SHOWN, in_two_lines
+from reproducibility.script.report import (
+    COLUMNS,
+    NAMES_SHOWN,
+    NOTES_SHOWN,
+    SHORTEST,
+    in_two_lines,
+)
 from reproducibility.script.sides import AlignedRecords, CallsOfLine, FirstUpdate
+from reproducibility.watch.versions_of_files import digest_of_source
 
 BEGINNINGS_SHOWN = 3  # places where a difference begins; --json has all
 ONLY_SHOWN = 3  # functions that only one side calls
@@ -46,7 +56,7 @@ def report_of_aligned(found: AlignedRecords) -> str:
         lines.append("Nothing else differs: what differs there has no effect on what JAX computes.")
     shown = found.beginnings[:BEGINNINGS_SHOWN]
     for number, each in enumerate(shown):
-        lines += _beginning(each, "and with" if number else "begins with")
+        lines += _beginning(found, each, "and with" if number else "begins with")
     if more := len(found.beginnings) - len(shown):
         lines.append(f"and in {more} more places, which --json has")
     if found.more:
@@ -80,7 +90,7 @@ def _first_update(first: FirstUpdate, found: AlignedRecords) -> list[str]:
     return lines
 
 
-def _beginning(each: Beginning, begins: str) -> list[str]:
+def _beginning(found: AlignedRecords, each: Beginning, begins: str) -> list[str]:
     node = each.one or each.two
     assert node is not None
     calls = [f"{n.call.number + 1:,} in {s}" for n, s in ((each.one, "A"), (each.two, "B")) if n]
@@ -91,21 +101,32 @@ def _beginning(each: Beginning, begins: str) -> list[str]:
         lines.append(f"    {each.what}")
     if each.why:
         lines += [
-            f"    the program: {line}" for line in dict.fromkeys(map(_short_line, each.why.lines))
+            f"    the program: {line}" for line in dict.fromkeys(map(short_line, each.why.lines))
         ]
-    lines += _both_lines([n.line if n else None for n in (each.one, each.two)])
+    lines += _both_lines(found, [n.line if n else None for n in (each.one, each.two)])
     return lines
 
 
-def _both_lines(lines: Sequence[SourceLine | None]) -> list[str]:
-    texts = [_short_line(line) if line else "" for line in lines]
-    if texts[0] == texts[1]:
-        return [f"    {texts[0]}"] if texts[0] else []
+def _both_lines(found: AlignedRecords, lines: Sequence[SourceLine | None]) -> list[str]:
+    texts = [
+        _with_text(line, digests) if line else ""
+        for line, digests in zip(lines, found.digests, strict=True)
+    ]
+    short = [short_line(line) if line else "" for line in lines]
+    if short[0] == short[1] and (texts[0] == texts[1] or short[0] in texts):
+        return [f"    {max(texts, key=len)}"] if short[0] else []
     return [f"    {side}: {text}" for side, text in zip("AB", texts, strict=True) if text]
 
 
-def _short_line(line: SourceLine) -> str:
-    return f"{line.file.rpartition('/')[2]}:{line.line}, in {line.function}"
+def _with_text(line: SourceLine, digests: frozenset[str]) -> str:
+    """Write a line with its text, if its file is still the one that ran."""
+    short = short_line(line)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        data = Path(line.file).read_bytes()
+        if digest_of_source(data) in digests:
+            text = data.decode().splitlines()[line.line - 1].strip()
+            return f"{short}: {text[: max(SHORTEST, COLUMNS - len(short) - 10)]}"
+    return short
 
 
 def _only(side: str, only: Sequence[CallsOfLine]) -> list[str]:
@@ -114,7 +135,7 @@ def _only(side: str, only: Sequence[CallsOfLine]) -> list[str]:
     total = sum(each.count for each in only)
     lines = [f"only in {side}: {total:,} call{'s' * (total != 1)}"]
     for each in only[:ONLY_SHOWN]:
-        line = f", {_short_line(each.line)}" if each.line else ""
+        line = f", {short_line(each.line)}" if each.line else ""
         lines.append(f"    {each.count:,} of {each.function}{line}")
     if more := len(only) - ONLY_SHOWN:
         lines += [f"    and of {more} more functions or lines, which --json has"] * (more > 0)

@@ -198,6 +198,15 @@ def is_slight(array: str) -> bool:
     return prod(sizes) < FEW
 
 
+def short_line(line: SourceLine) -> str:
+    """Write a line of source without its folder.
+
+    Args:
+        line: one of a record.
+    """
+    return f"{line.file.rpartition('/')[2]}:{line.line}, in {line.function}"
+
+
 def shown_type(array: str) -> str:
     """Return the type of an array as `f32[3,4]`; nothing if it is not known.
 

@@ -15,18 +15,23 @@ from reproducibility.script.sides import CallsOfLine
 from reproducibility.script.updates import function_kind
 
 
-def only_of(matched: Matched, side: int, *, diverged: bool) -> list[CallsOfLine]:
+def only_of(
+    matched: Matched, side: int, diverged: tuple[CallNode, CallNode] | None
+) -> list[CallsOfLine]:
     """Count the calls that only one side makes, by function and line.
 
     Args:
         matched: what both have in common.
         side: 0 or 1.
-        diverged: whether nothing is equal from some update on: then those of one name are pairs.
+        diverged: the first updates that differ, if nothing is equal from there on: then calls of
+            one name are pairs, and so are those of the updates.
     """
     nodes = [each.graph.nodes for each in matched.sides]
     mine = _counted(matched, side)
     if diverged:
-        theirs = Counter(nodes[1 - side][each].name for each in matched.left(1 - side))
+        renamed = {diverged[1 - side].name: diverged[side].name}
+        names = (nodes[1 - side][each].name for each in matched.left(1 - side))
+        theirs = Counter(renamed.get(name, name) for name in names)
         for key in sorted(mine, key=lambda each: mine[each]):
             both = min(mine[key], theirs[key[0]])
             mine[key] -= both

@@ -48,15 +48,15 @@ class Matched:
         return [each.index for each in self.sides[side].graph.nodes if each.index not in taken]
 
 
-def match(one: Updates, other: Updates) -> Matched:
+def match(one: Updates, other: Updates, pairs: dict[int, int]) -> Matched:
     """Put calls together, and see which results the other side has as well.
 
     Args:
         one: the updates of the first process, with its graph.
         other: those of the second.
+        pairs: calls with equal inputs and results.
     """
-    found = Matched((one, other))
-    found.pairs = _equal_calls(one, other)
+    found = Matched((one, other), pairs)
     found.updates = _beside_each_other(found)
     found.arrays = tuple(_arrays_of(side.graph) for side in (one, other))  # type: ignore[assignment]
     windows = [_arrays_by_window(side) for side in (one, other)]
@@ -72,14 +72,19 @@ def match(one: Updates, other: Updates) -> Matched:
     return found
 
 
-def _equal_calls(one: Updates, other: Updates) -> dict[int, int]:
-    """Pair calls of equal content: of one name before others, and in their order."""
+def equal_calls(one: CallGraph, other: CallGraph) -> dict[int, int]:
+    """Pair calls of equal content: of one name before others, and in their order.
+
+    Args:
+        one: the calls of the first run.
+        other: those of the second.
+    """
     waiting: dict[tuple[str, Content], list[int]] = {}
-    for node in reversed(other.graph.nodes):
+    for node in reversed(other.nodes):
         if node.is_known:
             waiting.setdefault((node.name, node.content), []).append(node.index)
     pairs, rest = {}, []
-    for node in one.graph.nodes:
+    for node in one.nodes:
         if same := waiting.get((node.name, node.content)):
             pairs[node.index] = same.pop()
         elif node.is_known:

@@ -62,6 +62,25 @@ def commands_differ(one: Process, other: Process) -> str:
     return "; ".join(found)[:MOST_OF_A_COMMAND]
 
 
+def files_differ(one: Process, other: Process) -> str:
+    """Say which files of their scripts two processes had in other versions; nothing if in none.
+
+    Nothing is said if one of them does not know, such as one that was killed.
+
+    Args:
+        one: a process of the first record.
+        other: its counterpart.
+    """
+    files = [(process.end or {}).get("sources") or {} for process in (one, other)]
+    if not all(files):
+        return ""
+    names = sorted({*files[0], *files[1]})
+    known = [name for name in names if files[0].get(name) != files[1].get(name)]
+    # A file that changed while it ran may have been another one in each run.
+    known += [name for name in names if "changed while it ran" in files[0].get(name, "")]
+    return ", ".join(dict.fromkeys(known))[:MOST_OF_A_COMMAND]
+
+
 def _words_of_command(process: Process) -> list[str]:
     """Return the words of a command behind the name of Python."""
     words = process.start.get("command", [])[1:]

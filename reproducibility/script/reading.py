@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reproducibility.errors import RecordError
+from reproducibility.errors import RecordDamagedError, RecordError
 from reproducibility.script.sealed import (
     damaged,
     raw_lines,
@@ -274,6 +274,23 @@ def processes_of(record: Path) -> list[Process]:
     found = [_process(folder) for folder in folders]
     ended = (_document(record / ENDED) or {}).get("pids", [])
     return [replace(each, stopped=each.start.get("pid") in ended) for each in found]
+
+
+def first_process(record: Path) -> Process | None:
+    """Read how the first process of a record began and ended, and none of its calls.
+
+    Args:
+        record: a record's directory.
+
+    Returns:
+        None if that cannot be read: `processes_of` says why.
+    """
+    folder = record / "process-1"
+    try:
+        start, end = _document(folder / "start.json"), _document(folder / "end.json")
+    except (RecordDamagedError, OSError):
+        return None
+    return None if start is None else Process(folder, start, end, (), (), 0, False, False)
 
 
 def _has_begun(folder: Path) -> bool:

@@ -62,7 +62,8 @@ class AlignedRecords:
     """What came of aligning two records by function and by array.
 
     `updates` are those of each side and `equal` those pairs of them that agree; `commands` and
-    `files` say in what the commands and their files differ; `first` is the first update that
+    `files` say in what the commands and their files differ, `digests` are those of all files;
+    `first` is the first update that
     differs, and `beginnings` where that begins, or where something beside the updates does.
     """
 
@@ -73,6 +74,7 @@ class AlignedRecords:
     equal: int = 0
     commands: str = ""
     files: str = ""
+    digests: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
     first: FirstUpdate | None = None
     beginnings: list[Beginning] = field(default_factory=list)
     only: tuple[list[CallsOfLine], list[CallsOfLine]] = field(default_factory=lambda: ([], []))

@@ -8,7 +8,7 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from reproducibility.script.graph import CallGraph, CallNode
@@ -49,22 +49,48 @@ class Updates:
         return self.graph.nodes[self.calls[0]].name if self.calls else ""
 
 
-def updates_of(graph: CallGraph, named: str = "") -> Updates:
+def updates_of_both(
+    graphs: tuple[CallGraph, CallGraph], pairs: Mapping[int, int]
+) -> tuple[Updates, Updates]:
+    """Find the updates of two processes: those of one are the counterpart of those of the other.
+
+    Args:
+        graphs: the calls of both.
+        pairs: calls of them that are equal.
+    """
+    ways = (dict(pairs), {two: one for one, two in pairs.items()})
+    found = [updates_of(graph) for graph in graphs]
+    for side in (0, 1):
+        mine = found[side]
+        like = {ways[side][each] for each in mine.calls if each in ways[side]}
+        theirs = updates_of(graphs[1 - side], mine.name, like)
+        if mine.calls and (theirs.name == mine.name or like.intersection(theirs.calls)):
+            found[1 - side] = theirs
+            break
+    for side in (0, 1):
+        if not found[side].calls and found[1 - side].calls:
+            found[side] = _updates_beside(graphs[side], found[1 - side])
+    return found[0], found[1]
+
+
+def updates_of(graph: CallGraph, named: str = "", like: Container[int] = ()) -> Updates:
     """Find the updates of a process.
 
     Args:
         graph: its calls.
         named: what the updates of its counterpart are called, which go before larger functions.
+        like: calls that equal updates of its counterpart, whose functions go before all.
     """
     groups: dict[FunctionKind, list[int]] = {}
     for node in graph.nodes:
         groups.setdefault(function_kind(node), []).append(node.index)
     sizes = sizes_of_programs(graph.process)
 
-    def rank(kind: FunctionKind) -> tuple[bool, bool, bool, int]:
+    def rank(kind: FunctionKind) -> tuple[bool, bool, bool, bool, int]:
         node = graph.nodes[groups[kind][0]]
         size = max(sizes.get(graph.nodes[each].call.program.text, 0) for each in groups[kind][:50])
-        return node.makes_keys, node.name != named, not node.is_of_user, -size
+        unlike = not any(each in like for each in groups[kind])
+        return node.makes_keys, unlike, node.name != named, not node.is_of_user, -size
 
     several = [kind for kind, calls in groups.items() if len(calls) > 1]
     for kind in sorted(several, key=rank)[:CANDIDATES]:
@@ -75,7 +101,7 @@ def updates_of(graph: CallGraph, named: str = "") -> Updates:
     return Updates(graph, [], set())
 
 
-def updates_beside(graph: CallGraph, other: Updates) -> Updates:
+def _updates_beside(graph: CallGraph, other: Updates) -> Updates:
     """Find the updates of a process whose updates do not build on each other, by those of another.
 
     So it is where weights go through the host: the functions have a name or a result in common.

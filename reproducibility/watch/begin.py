@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from os import getpid  # itself, which nobody holds or watches
 from pathlib import Path
 from time import monotonic
+from time import time as _now  # itself, which nobody holds or watches
 from typing import Any, NoReturn
 
 from . import execution, hook
@@ -31,6 +32,7 @@ from .keeping import Keeping
 from .second import Second
 from .settings import settings_of_script
 from .values import Values
+from .versions_of_files import file_of_script, versions_of_files
 from .writing import Writing
 
 # Variables that are known to change what is computed; others are not written down.
@@ -56,6 +58,7 @@ class Session:
     def __init__(self, directory: str, *, again: int = 0) -> None:
         self._again = again or int(os.environ.get("REPRODUCIBILITY_AGAIN") or 0)
         self.writing = Writing(Path(directory), {**_facts(), "again": self._again})
+        self._began, self._script = _now(), ""
         self.calls = Calls(self.writing)
         if self._again:
             self.calls.second = Second(self._again, self.writing, self.calls.shared.arrays)
@@ -75,6 +78,7 @@ class Session:
 
     def install(self) -> None:
         """Watch JAX, which has been imported."""
+        self._script = file_of_script()
         try:
             hook.install(
                 hook.Watch(
@@ -168,6 +172,7 @@ class Session:
             "settings": settings_of_script(),
             "devices": _devices_of_script(),
             "undone": _undone(),
+            "sources": _sources(self._script, self._began),
         }
         if self.calls.second is not None:
             facts["not again"] = self.calls.second.not_computed
@@ -287,6 +292,14 @@ def _devices_of_script() -> int:
         return int(sys.modules["jax"].local_device_count()) if _has_backend() else 0
     except Exception:  # it only explains
         return 0
+
+
+def _sources(script: str, since: float) -> dict[str, str]:
+    """Return the script's own files by their digests; none if that fails, for it only explains."""
+    try:
+        return versions_of_files(script, since)
+    except Exception:
+        return {}
 
 
 def _undone() -> list[str]:

@@ -1,7 +1,13 @@
 """Records of different commands: what is the same, what is not, and where that begins."""
 
+import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -10,9 +16,18 @@ import numpy as np
 import pytest
 
 from reproducibility import record
-from reproducibility.script.aligned import compare_aligned
+from reproducibility.cli.commands import main
+from reproducibility.errors import RecordDamagedError
+from reproducibility.script.aligned import align_graphs, are_of_one_command, compare_aligned
 from reproducibility.script.aligned_report import report_of_aligned
+from reproducibility.script.graph import CallGraph, Parent, graphs_of
+from reproducibility.script.reading import processes_of
 from reproducibility.script.sides import AlignedRecords
+from reproducibility.watch.versions_of_files import (
+    CHANGED,
+    digest_of_source,
+    versions_of_files,
+)
 
 Aligned = Callable[[Callable[[], Any], Callable[[], Any]], AlignedRecords]
 
@@ -166,3 +181,161 @@ def test_nothing_in_common(aligned: Aligned) -> None:
     assert (
         aligned(lambda: score(jnp.arange(3.0)), lambda: doubled(jnp.arange(3.0))).verdict != "same"
     )
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A loop with an evaluation and a state of its own beside it."""
+    path = tmp_path_factory.mktemp("graph") / "record"
+    with record(path):
+        counted = jnp.zeros(())
+        w = jax.device_put(np.ones(10, np.float32))
+        for i in range(6):
+            g = gradients(w, BATCHES[i])
+            w = moved(w, g)
+            counted = counted + 1
+            score(w)
+    return path
+
+
+@pytest.fixture(scope="module")
+def graph(recorded: Path) -> CallGraph:
+    """Its calls."""
+    return graphs_of(*processes_of(recorded) * 2)[0]
+
+
+def changed(graph: CallGraph, at: int, place: int, follow: Callable[[int], bool]) -> CallGraph:
+    """Change one result, in it and in what takes it; `follow` says which calls pass that on."""
+    other: dict[Parent, str] = {(at, place): "another"}
+    nodes = []
+    for node in graph.nodes:
+        inputs = tuple(
+            other.get(parent, array) if parent else array
+            for parent, array in zip(node.parents, node.inputs, strict=True)
+        )
+        if inputs != node.inputs and follow(node.index):
+            other |= {(node.index, i): f"{node.index}.{i}" for i in range(len(node.results))}
+        results = tuple(other.get((node.index, i), array) for i, array in enumerate(node.results))
+        nodes.append(replace(node, inputs=inputs, results=results))
+    return CallGraph(graph.process, nodes)
+
+
+@pytest.mark.parametrize("passed_on", ["to all", "to nothing"])
+def test_no_result_of_the_training_differs_in_silence(graph: CallGraph, passed_on: str) -> None:
+    """Whichever result of the loop is another one, whatever that does, they are not the same."""
+    core = [node for node in graph.nodes if node.name in ("gradients", "moved", "score")]
+    assert len(core) == 18
+    for node in core:
+        found = AlignedRecords()
+        other = changed(graph, node.index, 0, lambda index: passed_on == "to all")
+        align_graphs(found, graph, other)
+        assert found.verdict == "different", node
+        assert found.beginnings[0].one
+        assert found.beginnings[0].one.index == node.index
+        if passed_on == "to all" and node.name != "score" and node is not core[-2]:
+            turn = core.index(node) // 3 + 1
+            assert found.first
+            assert found.first.numbers[0] in (turn, turn + 1)  # whichever function is the update
+
+
+def test_names_and_lines_decide_nothing(graph: CallGraph) -> None:
+    """All functions of other names, in other lines, with other calls between them: the same."""
+    nodes = []
+    for node in graph.nodes:
+        program = replace(node.call.program, name=f"{node.call.program.name}_new", text="other")
+        call = replace(node.call, program=program, site=(), number=2 * node.call.number)
+        nodes.append(replace(node, call=call))
+    found = AlignedRecords()
+    align_graphs(found, graph, CallGraph(graph.process, nodes))
+    assert (found.verdict, found.equal, found.only) == ("same", 6, ([], []))
+
+
+def as_another(
+    record: Path, to: Path, command: list[str], sources: dict[str, str] | None = None
+) -> Path:
+    """Copy a record, as if another command had made it."""
+    folder = Path(shutil.copytree(record, to)) / "process-1"
+    for name, more in (("start", {"command": command}), ("end", {"sources": sources or {}})):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    return to
+
+
+def test_which_records_are_aligned(recorded: Path, tmp_path: Path) -> None:
+    """Those of other words and other files; which Python it was and what is temporary are none."""
+    command = ["python", "train.py", "--seed", "0", "--workdir", "/tmp/dir-1-abc"]
+    words = [
+        command,
+        ["/bin/python", *command[1:-1], "/tmp/dir-2-xyz"],
+        [*command[:3], "1", *command[4:]],
+        command,
+        command,
+        command,
+    ]
+    files = [{"train.py": "a"}] * 3 + [{"train.py": "b"}, {"train.py": "a", "model": "c"}, {}]
+    records = [
+        as_another(recorded, tmp_path / f"{number}", *each)
+        for number, each in enumerate(zip(words, files, strict=True))
+    ]
+    told = [are_of_one_command(records[0], each) for each in records]
+    assert told == [True, True, False, False, False, True]
+    found = [compare_aligned(records[0], each) for each in records]
+    assert {each.verdict for each in found} == {"same"}
+    assert [each.has_no_effect for each in found] == [not each for each in told]
+    assert found[2].commands == "--seed 0 in A, --seed 1 in B"
+    assert (found[3].files, found[4].files) == ("train.py", "model")
+    assert "no effect on what JAX computes" in report_of_aligned(found[2])
+
+
+def test_versions_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each module of the script's own has a digest; one that changed later has none of use."""
+    for name, text in (("its_model", "A = 1"), ("its_data", "B = 1")):
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        monkeypatch.setattr(sys.modules[name], "__file__", str(tmp_path / f"{name}.py"), False)
+    since = (tmp_path / "its_data.py").stat().st_mtime + 1
+    script = str(tmp_path / "its_model.py")
+    found = versions_of_files(script, since)
+    assert found["its_model.py"] == found["its_model"] == digest_of_source(b"A = 1")
+    assert {"jax", "numpy", "json"}.isdisjoint(found)
+    os.utime(tmp_path / "its_data.py", (since + 1, since + 1))
+    assert versions_of_files(script, since)["its_data"] == CHANGED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["RECORD", "RECORD", "--aligned", "--resumed"], "expected no --resumed, got both"),
+        (["RECORD", "RECORD", "--aligned", "--html", "a.html"], "expected two runs, got records"),
+        (["RECORD", "none", "--aligned"], "none"),
+        (["RECORD", "text", "--aligned"], "a record of a script"),
+        (["RECORD", "empty", "--aligned"], "a record of a script"),
+        (["empty", "empty", "--aligned"], "expected two records"),
+    ],
+)
+def test_what_cannot_be_aligned(
+    recorded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    """Each wrong input is refused in one sentence."""
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("no record")
+    Path("empty").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *(each.replace("RECORD", str(recorded)) for each in arguments)])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_damaged_record(recorded: Path, tmp_path: Path) -> None:
+    """A byte that is another one is said, and nothing is compared."""
+    other = as_another(recorded, tmp_path / "other", ["python", "other.py"])
+    [path] = other.rglob("thread-*.txt")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b">", b"<", 1))
+    with pytest.raises(RecordDamagedError):
+        compare_aligned(recorded, other)
