@@ -22,7 +22,7 @@ from reproducibility.script.descent import (
 from reproducibility.script.diverging import RUNS
 from reproducibility.script.graph import CallGraph, CallNode, graphs_of, short_line, shown_type
 from reproducibility.script.left_over import more_results, only_of, renamed_in, sometimes_loose
-from reproducibility.script.matched import Matched, equal_calls, in_their_order, match
+from reproducibility.script.matched import Matched, in_their_order, match, pairs_of_calls
 from reproducibility.script.pairs import (
     OTHER_SCRIPTS,
     command_of,
@@ -127,7 +127,7 @@ class _Alignment:
     def __init__(self, found: AlignedRecords, one: CallGraph, other: CallGraph) -> None:
         self._found = found
         graphs = (one, other)
-        pairs = equal_calls(*graphs)
+        pairs = pairs_of_calls(*graphs)
         sides = updates_of_both(graphs, pairs)
         self._m: Matched = match(*sides, pairs)
         self._descent = Descent(self._m)

@@ -109,7 +109,7 @@ def _beginning(found: AlignedRecords, each: Beginning, begins: str) -> list[str]
 
 def _both_lines(found: AlignedRecords, lines: Sequence[SourceLine | None]) -> list[str]:
     texts = [
-        _with_text(line, digests) if line else ""
+        _line_with_text(line, digests) if line else ""
         for line, digests in zip(lines, found.digests, strict=True)
     ]
     short = [short_line(line) if line else "" for line in lines]
@@ -118,7 +118,7 @@ def _both_lines(found: AlignedRecords, lines: Sequence[SourceLine | None]) -> li
     return [f"    {side}: {text}" for side, text in zip("AB", texts, strict=True) if text]
 
 
-def _with_text(line: SourceLine, digests: frozenset[str]) -> str:
+def _line_with_text(line: SourceLine, digests: frozenset[str]) -> str:
     """Write a line with its text, if its file is still the one that ran."""
     short = short_line(line)
     with contextlib.suppress(OSError, ValueError, IndexError):

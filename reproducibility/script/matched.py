@@ -72,7 +72,7 @@ def match(one: Updates, other: Updates, pairs: dict[int, int]) -> Matched:
     return found
 
 
-def equal_calls(one: CallGraph, other: CallGraph) -> dict[int, int]:
+def pairs_of_calls(one: CallGraph, other: CallGraph) -> dict[int, int]:
     """Pair calls of equal content: of one name before others, and in their order.
 
     Args:

@@ -172,7 +172,7 @@ class Session:
             "settings": settings_of_script(),
             "devices": _devices_of_script(),
             "undone": _undone(),
-            "sources": _sources(self._script, self._began),
+            "sources": _versions_of_script(self._script, self._began),
         }
         if self.calls.second is not None:
             facts["not again"] = self.calls.second.not_computed
@@ -294,7 +294,7 @@ def _devices_of_script() -> int:
         return 0
 
 
-def _sources(script: str, since: float) -> dict[str, str]:
+def _versions_of_script(script: str, since: float) -> dict[str, str]:
     """Return the script's own files by their digests; none if that fails, for it only explains."""
     try:
         return versions_of_files(script, since)
