@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from reproducibility.errors import ConfigError, RunError
+from reproducibility.storage.found import FoundArrays, arrays_at, path_words
 
 
 def checked_step(step: int | None, do: str) -> int:
@@ -27,10 +28,34 @@ def check_there(*paths: Path) -> None:
             raise RunError(
                 "compare",
                 str(path),
-                expected="a run directory, a record of a script, a ledger.jsonl or a result file",
+                expected="a run, a record, a ledger, a result, or something with arrays in it",
                 got="no such path",
                 do="Check its name.",
             )
+
+
+def arrays_without_a_run(path: Path, verb: str) -> FoundArrays | None:
+    """Return what has arrays in it and is no run directory; None for a run directory.
+
+    Args:
+        path: what the command was given.
+        verb: what the command does.
+
+    Raises:
+        RunError: it is neither.
+    """
+    if any((path / name).exists() for name in ("run.json", "attempts.jsonl", "result.json")):
+        return None
+    if found := arrays_at(path):
+        return found
+    record = (path / "process-1").is_dir()
+    raise RunError(
+        verb,
+        str(path),
+        expected="a run directory, a store of checkpoints, an Orbax checkpoint or a file of arrays",
+        got="a record of a script" if record else path_words(path),
+        do="Records are compared: reproducibility compare." if record else "Check the path.",
+    )
 
 
 def check_output_file(flag: str, path: Path, inputs: dict[Path, str], otherwise: str) -> None:

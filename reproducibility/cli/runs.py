@@ -10,7 +10,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reproducibility.cli.arguments import check_output_file, check_there, checked_step
+from reproducibility.cli.arguments import (
+    arrays_without_a_run,
+    check_output_file,
+    check_there,
+    checked_step,
+)
 from reproducibility.cli.terminal import (
     patient_progress,
     print_aligned,
@@ -22,11 +27,13 @@ from reproducibility.cli.terminal import (
     print_report,
     print_resumption,
     print_script_report,
+    say_on_stderr,
 )
 from reproducibility.errors import ConfigError, ExitCode, ReplayError
 
 if TYPE_CHECKING:
-    from reproducibility.reference.check import Report
+    from reproducibility.storage.found import FoundArrays
+    from reproducibility.storage.whole import Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,14 +45,18 @@ class CompareCommand:
     differ and by how many units in the last place (ULP). Of two scripts that `record` ran, the
     first call of JAX that differs is named, with its line.
 
-    Exit code: 0 the same, 1 different, 2 not two runs, 3 cannot be told.
+    Stores of checkpoints, without any ledger, tell the last step at which both have equal ones and
+    the first at which they differ. Two checkpoints, Orbax checkpoints or files of arrays (.npz,
+    .npy, .safetensors) are compared array by array.
+
+    Exit code: 0 the same, 1 different, 2 nothing to compare, 3 cannot be told.
 
     Example: reproducibility compare runs/first runs/second --html report.html
     """
 
     a: Path
-    """A run directory, a ledger.jsonl, a result file that `train --out` wrote, or what `record`
-    wrote of a script."""
+    """A run directory, a ledger.jsonl, a result file that `train --out` wrote, what `record` wrote
+    of a script, a store of checkpoints, or something else with arrays in it."""
     b: Path
     """Another one."""
     html: Path | None = None
@@ -183,11 +194,14 @@ class TraceCommand:
 class DigestCommand:
     """Compute the digest of a run's state again, from a checkpoint.
 
+    Also of a store of checkpoints, of one checkpoint, of an Orbax checkpoint, and of a file of
+    arrays (.npz, .npy, .safetensors).
+
     Example: reproducibility digest runs/first --leaves
     """
 
     run: Path
-    """A run directory."""
+    """A run directory, or something with arrays in it."""
     step: int | None = None
     """Which checkpoint; by default the newest."""
     leaves: bool = False
@@ -197,33 +211,55 @@ class DigestCommand:
         """Restore, hash, print."""
         if self.step is not None:
             checked_step(self.step, "Name a checkpoint.")
+        found = arrays_without_a_run(self.run, "digest")
+        whole, leaves = self._stored(found) if found else self._restored()
+        if self.leaves:
+            for name, digest in leaves.items():
+                print(f"{digest}  {name}")
+        else:
+            print(whole)
+        return ExitCode.SAME
+
+    def _restored(self) -> tuple[str, dict[str, str]]:
+        """Return the digests of a run's state."""
         from reproducibility.reference.resume import restore_state
         from reproducibility.reference.run import Run
         from reproducibility.same.hashing import leaf_digests, tree_digest
 
         state = restore_state(Run.read(self.run), step=self.step)
-        if self.leaves:
-            for name, digest in leaf_digests(state).items():
-                print(f"{digest}  {name}")
-        else:
-            print(tree_digest(state))
-        return ExitCode.SAME
+        return tree_digest(state), leaf_digests(state)
+
+    def _stored(self, found: FoundArrays) -> tuple[str, dict[str, str]]:
+        """Return the digests of arrays that are no run's, and say what vouches for none."""
+        from reproducibility.storage.stored import arrays_of, whole_digest
+
+        stored = arrays_of(found, self.step)
+        whole = "" if self.leaves else whole_digest(stored)
+        if not stored.seal:
+            say_on_stderr(f"{stored.path} has no seal: these are the values that it has now.")
+        for name in stored.unread:
+            say_on_stderr(
+                f"{name} in {stored.path} could not be read as arrays: not in the digest."
+            )
+        return whole, {name: leaf.digest for name, leaf in stored.leaves.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckCommand:
     """Say whether every byte of a run is as it was written; train nothing, change nothing.
 
-    Of a record of a script it also says what `record --again` has found.
+    Also of a store of checkpoints, or of one. An Orbax checkpoint and a file of arrays are read,
+    and as they have no seal, nothing can be told; a .npz has checksums. Of a record of a script it
+    also says what `record --again` has found.
 
     Exit code: 0 intact, 1 damaged, or a call came to something else the second time, 2 not a run, 3
-    no call was computed a second time, 4 a process is at work on it.
+    cannot be told, or no call was computed a second time, 4 a process is at work on it.
 
     Example: reproducibility check runs/first
     """
 
     run: Path
-    """A run directory, or a record of a script."""
+    """A run directory, a record of a script, or something with arrays in it."""
     repair: bool = False
     """Remove what killed processes left over, and set damaged files aside; delete nothing else."""
     json: bool = False
@@ -235,6 +271,7 @@ class CheckCommand:
             return self._record()
         from reproducibility.reference.check import check
 
+        arrays_without_a_run(self.run, "check")
         found = check(self.run, repair=self.repair, progress=patient_progress())
         return print_outcome(found, print_report, self._reasons(found), as_json=self.json)
 
@@ -252,12 +289,13 @@ class CheckCommand:
     def _reasons(self, found: Report) -> list[str]:
         """Say what is damaged, and what to do about the first."""
         if not found.damaged:
-            return []
+            return [found.unknown] if found.unknown else []
         first, rest = found.damaged[0], len(found.damaged) - 1
-        advice = f"reproducibility check {self.run} --repair sets it aside, and train goes on."
+        advice = f"reproducibility check {self.run} --repair sets it aside"
+        advice += ", and train goes on." if found.what == "a run" else "."
         if first.path == "run.json":
             advice = "The train command of this run, with all its settings, writes it anew."
-        elif self.repair:
+        elif self.repair or found.what not in ("a run", "a store of checkpoints"):
             advice = "Take an intact copy of it."
         more = f"; and {rest} more" if rest else ""
         return [f"Damaged: {first.path}: {first.detail}{more}. {advice}"]

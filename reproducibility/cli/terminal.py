@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from reproducibility.explain.compare import Comparison
+    from reproducibility.explain.comparison import Comparison
     from reproducibility.explain.origin import Origin
-    from reproducibility.reference.check import Report
     from reproducibility.reference.doctor import Diagnosis
     from reproducibility.reference.loop import TrainResult
     from reproducibility.script.diverging import Alignment
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from reproducibility.script.sides import AlignedRecords
     from reproducibility.script.swept import Sweep
     from reproducibility.script.twice import Twice
+    from reproducibility.storage.whole import Report
 
 
 LEAVES_SHOWN = 12  # leaves that are printed; --json has all
@@ -218,7 +218,7 @@ def print_comparison(found: Comparison) -> None:
         + [("computed again", f"{side}: {each.answer}. {each.reason}") for side, each in recomputed]
         + [("note", note) for note in found.notes]
     )
-    leaves = [(leaf, str(found.distances.get(leaf, ""))) for leaf in found.leaves[:LEAVES_SHOWN]]
+    leaves = [(leaf, _how_far(found, leaf)) for leaf in found.leaves[:LEAVES_SHOWN]]
     if rest := len(found.leaves) - len(leaves):
         leaves.append((f"and {rest} more", ""))
     _print_below(leaves, (found.stage or "leaf", "distance"))
@@ -230,6 +230,18 @@ def print_comparison(found: Comparison) -> None:
         for d in found.environment
     ]
     _print_below(lines, ("environment", "a", "b", "effect", "why"))
+
+
+def _how_far(found: Comparison, leaf: str) -> str:
+    """Say how far a leaf is apart, or what it is on either side."""
+    if leaf in found.kinds:
+        a, b = found.kinds[leaf]
+        return (
+            f"only b has it: {b}"
+            if a == "none"
+            else (f"only a has it: {a}" if b == "none" else f"{a} against {b}")
+        )
+    return str(found.distances.get(leaf, ""))
 
 
 def print_origin(found: Origin) -> None:
@@ -261,16 +273,30 @@ def print_operations(found: Origin) -> None:
 def print_report(found: Report) -> None:
     """Print what `check` found."""
     steps = ", ".join(str(step) for step in found.checkpoints)
+    is_run = found.what == "a run"
+    files = f"{found.files} of {found.bytes:,} bytes, as they were written"
+    if not is_run:
+        files = f"{found.files} of {found.bytes:,} bytes, {'read' if found.unknown else 'intact'}"
     _print_rows(
         [
-            ("run", found.run or "cannot be told"),
-            ("verdict", "damaged" if found.damaged else "intact"),
-            ("checkpoints", f"{steps} (every byte as sealed)" if steps else "none"),
-            ("files", f"{found.files} of {found.bytes:,} bytes, as they were written"),
+            ("run", found.run or "cannot be told") if is_run else ("what", found.what),
+            ("verdict", found.verdict),
+            *_checkpoint_rows(found, steps),
+            ("files", files),
+            *(("note", note) for note in found.notes),
         ]
     )
     for title, findings in {"repaired": found.repaired, "found": found.findings}.items():
         _print_below([(f.kind, f.path, f.detail) for f in findings], (title, "path", "detail"))
+
+
+def _checkpoint_rows(found: Report, steps: str) -> list[tuple[str, str]]:
+    """Say which checkpoints there are; a file has none."""
+    if found.unknown:
+        return [("checkpoints", steps)] if steps else []
+    if not steps and found.what not in ("a run", "a store of checkpoints"):
+        return []
+    return [("checkpoints", f"{steps} (every byte as sealed)" if steps else "none")]
 
 
 def print_diagnosis(found: Diagnosis) -> None:

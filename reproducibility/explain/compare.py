@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from reproducibility.errors import ExitCode, LedgerError, ReplayError, and_more
+from reproducibility.errors import LedgerError, ReplayError, RunError, and_more
+from reproducibility.explain.comparison import Comparison, Recomputed, distances_of
 from reproducibility.machine.environment import Difference, Environment, environment_differences
 from reproducibility.recording.ledger import LEDGER, Ledger
 from reproducibility.recording.lines import FIELDS, differing
-from reproducibility.recording.walk import LedgerDivergence, Losses, Walk, walk_together
+from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
 from reproducibility.reference.run import (
     IDENTITY,
     AttemptEnd,
@@ -34,83 +34,35 @@ from reproducibility.reference.run import (
     read_result,
 )
 from reproducibility.storage.files import saved_steps
+from reproducibility.storage.found import FoundArrays, arrays_at, path_words
 
 if TYPE_CHECKING:
     from reproducibility.explain.replay import Replay
     from reproducibility.same.distance import Distance
 
-type Verdict = Literal["same", "different", "cannot be told"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Recomputed:
-    """What came of computing the first step that differs again, for one of the two runs."""
-
-    answer: str
-    """ "confirmed", "refuted" or "cannot be told"; see `replay`."""
-    reason: str
-    """The answer in one sentence."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
-
-    Same bits: decided by digests and fingerprints alone.
-    """
-
-    verdict: Verdict
-    """ "same", "different" or "cannot be told"."""
-    reason: str
-    """The verdict in one sentence."""
-    step: int | None
-    """Completed updates at which the two were found to differ, or were compared."""
-    stage: str | None = None
-    """The first stage of that step that differs, in the order of cause and effect: "batch",
-    "key", "gradients", "opt_state" or "params"; None where no ledger tells."""
-    stages: tuple[str, ...] = ()
-    """All stages of that step that differ."""
-    leaves: tuple[str, ...] = ()
-    """Leaves that differ: of that stage, or of the whole state where there is no stage."""
-    distances: Mapping[str, Distance] = dataclasses.field(default_factory=dict)
-    """How far those leaves are apart, where the step was computed again or a state is on disk."""
-    recomputed: tuple[Recomputed, Recomputed] | None = None
-    """What came of computing the step again; None where it was not tried."""
-    digests: tuple[str | None, str | None] = (None, None)
-    """Digests of the two states that were compared, or of the last that are known."""
-    settings: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
-    """Settings of the identity that differ, where both are run directories."""
-    environment: tuple[Difference, ...] = ()
-    """Recorded differences of environment, layout and programs, the gravest first."""
-    notes: tuple[str, ...] = ()
-    """What limits the answer, such as a ledger that is damaged."""
-    since: int = -1
-    """The last step before `step` that was found to agree; -1 if there is none."""
-    losses: Losses = dataclasses.field(default_factory=list)
-    """Losses of both by step, as hexadecimal floats, around the diverging step and after it."""
-
-    @property
-    def exit_code(self) -> int:
-        """0 the same, 1 different, 3 cannot be told."""
-        return ExitCode.of(self.verdict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values.
-
-        Same bits: everywhere.
-        """
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-    """One of the two things to compare: a run directory, a ledger or a result file."""
+    """One of the two things to compare: a run directory, a ledger, a result file, or arrays."""
 
     path: Path
     run: Run | None = None
     result: Result | None = None
     ledger: Ledger | None = None
+    arrays: FoundArrays | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What it is."""
+        if self.run or self.ledger or self.result:
+            return "a run" if self.run else "a ledger" if self.ledger else "a result"
+        return self.arrays.words if self.arrays else "nothing"
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are arrays and nothing that says how they came about."""
+        return bool(self.arrays) and not (self.run or self.ledger)
 
     @property
     def steps(self) -> set[int]:
@@ -136,7 +88,8 @@ def compare(
     are, which other values have by chance once in 2**64.
 
     Args:
-        a: a run directory, a `ledger.jsonl` or a result file.
+        a: a run directory, a `ledger.jsonl`, a result file, or what has arrays in it: a store of
+            checkpoints, one of them, a folder of Orbax's, a `.npz`, `.npy` or `.safetensors` file.
         b: another one.
         replay: compute the first step that differs again for both runs, each in a process with its
             recorded environment, to tell how many elements differ and by how much.
@@ -160,16 +113,19 @@ def compare(
         ('different', 1, 'params', {'learning_rate': (0.001, 0.002)})
     """
     left, right = _open(Path(a)), _open(Path(b))
+    if left.alone or right.alone:
+        return _by_arrays(left, right, progress)
     walked = walk_together(left.ledger, right.ledger) if left.ledger and right.ledger else None
     found = _by_ledger(left, right, walked) if walked and walked.divergence else None
     if walked and found and replay:
         found = _recompute(found, left, right, walked, progress)
     settings, environment = _what_may_explain(left, right)
+    found = found or _by_checkpoints(left, right, walked, progress)
     return dataclasses.replace(
-        found or _by_state(left, right, walked),
+        found,
         settings=settings,
         environment=environment,
-        notes=(*left.notes, *right.notes, *_problems(left, right, walked)),
+        notes=(*left.notes, *right.notes, *_problems(left, right, walked), *found.notes),
         losses=walked.losses if walked else [],
     )
 
@@ -177,19 +133,60 @@ def compare(
 def _open(path: Path) -> _Side:
     """See what there is at a path."""
     file = path / LEDGER if path.is_dir() else path
-    if path.is_dir() and ((path / IDENTITY).exists() or not file.is_file()):
+    found = arrays_at(path)
+    if found and not (path / IDENTITY).exists() and (path.is_file() or not file.is_file()):
+        return _Side(path, arrays=found)
+    if path.is_dir() and not (path / IDENTITY).exists() and not file.is_file():
+        expected, got = (
+            "a run, a ledger, a result, or something with arrays in it",
+            path_words(path),
+        )
+        raise RunError("compare", str(path), expected=expected, got=got, do="Check the path.")
+    if (path / IDENTITY).exists():
         run, ledger, notes = Run.read(path), None, []
         try:
             ledger = Ledger(file, run.name)
         except LedgerError as error:
             notes.append(f"The ledger of {path} tells nothing: {error.got}.")
-        return _Side(path, run, run.result(), ledger, tuple(notes))
+        arrays = arrays_at(run.checkpoints)
+        return _Side(path, run, run.result(), ledger, arrays, tuple(notes))
     try:
-        return _Side(path, ledger=Ledger(file))
+        return _Side(path, ledger=Ledger(file), arrays=found)
     except LedgerError as error:
         if file.suffix == ".jsonl" or error.got.startswith("format"):
             raise
     return _Side(path, result=read_result(path))
+
+
+def _by_arrays(left: _Side, right: _Side, progress: Callable[[str], None] | None) -> Comparison:
+    """Compare arrays, where one side has nothing else."""
+    if not (left.arrays and right.arrays):
+        side, other = (left, right) if right.alone else (right, left)
+        thing = f"{side.words} with {other.words}"
+        expected = "arrays on both sides, or records on both"
+        got = f"{side.words} without checkpoints" if side.run else f"{side.words} alone"
+        do = "Give two runs, two ledgers, two results, or two stores, checkpoints or files."
+        raise RunError("compare", thing, path=side.path, expected=expected, got=got, do=do)
+    from reproducibility.explain.checkpoints import compare_stored
+
+    return compare_stored(left.arrays, right.arrays, progress)
+
+
+def _by_checkpoints(
+    left: _Side, right: _Side, walked: Walk | None, progress: Callable[[str], None] | None
+) -> Comparison:
+    """Compare checkpoints where no ledger tells where the two diverge."""
+    runs = left.run and right.run
+    found = _by_state(left, right, walked) if runs or not (left.arrays and right.arrays) else None
+    if found and (walked or found.verdict == "same" or len(left.steps & right.steps) < 2):
+        return found
+    from reproducibility.explain.checkpoints import compare_stored
+
+    stored = compare_stored(left.arrays, right.arrays, progress)  # type: ignore[arg-type]
+    if stored.verdict == "cannot be told" and not found:
+        by_ledger = _by_state(left, right, walked)
+        return dataclasses.replace(by_ledger, notes=(*stored.notes, stored.reason))
+    return stored
 
 
 def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
@@ -242,7 +239,7 @@ def _recompute(
         sides = both(exact[0], exact[0] - 1)
     if not exact or any(isinstance(side, Recomputed) for side in sides):
         return found
-    return _with_distances(found, exact, sides)
+    return _withdistances_of(found, exact, sides)
 
 
 def _replayed(replay: Callable[[Path, int], Replay], step: int, path: Path) -> Replay | Recomputed:
@@ -268,7 +265,7 @@ def _first_exact(
     return None
 
 
-def _with_distances(
+def _withdistances_of(
     found: Comparison, exact: tuple[int, dict[str, tuple[str, ...]]], sides: Any
 ) -> Comparison:
     """Say how far the leaves of the first stage are apart, from the arrays of both sides."""
@@ -276,7 +273,7 @@ def _with_distances(
     stage = next(iter(stages))
     leaves = stages[stage]
     one, other = (side.values.get(stage, {}) for side in sides)  # of the loss there are none
-    distances = _distances(one, other, leaves)
+    distances = distances_of(one, other, leaves)
     when = f"step {step}" if step else "the start"
     reason = f"They part at {when}, first in {stage}{_stage_leaves(leaves)}."
     return dataclasses.replace(
@@ -360,20 +357,8 @@ def _common_state(
         step,
         (tree_digest(states[0]), tree_digest(states[1])),
         names,
-        _distances(one, other, names),
+        distances_of(one, other, names),
     )
-
-
-def _distances(
-    a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str]
-) -> dict[str, Distance]:
-    """Measure the leaves that both sides have, with one shape and dtype."""
-    from reproducibility.same.distance import distance
-
-    kinds = {n: [(x[n].shape, x[n].dtype.name) for x in (a, b) if n in x] for n in names}
-    return {
-        n: distance(a[n], b[n]) for n in names if len(kinds[n]) == 2 == kinds[n].count(kinds[n][0])
-    }
 
 
 def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
@@ -422,24 +407,6 @@ def _environments(run: Run) -> list[Environment]:
         if isinstance(line, AttemptStart) and line.facts not in unique:
             unique.append(line.facts)
     return unique
-
-
-def loss_of(text: str | None) -> float:
-    """Read a loss of `Comparison.losses`; NaN where there is none, or no number.
-
-    **Same bits:** everywhere.
-
-    Args:
-        text: a hexadecimal float or None.
-
-    Examples:
-        >>> loss_of("0x1.8p+1")
-        3.0
-    """
-    try:
-        return float.fromhex(text or "nan")
-    except (TypeError, ValueError):  # a chain can be computed of anything
-        return math.nan
 
 
 def _stage_leaves(leaves: tuple[str, ...]) -> str:

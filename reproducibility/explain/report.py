@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reproducibility.explain.compare import Comparison, loss_of
+from reproducibility.explain.comparison import Comparison, loss_of
 from reproducibility.explain.page import (
     HATCH,
     escaped,

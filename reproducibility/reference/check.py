@@ -13,12 +13,11 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 from reproducibility.errors import (
     CheckpointDamagedError,
     CheckpointError,
-    ExitCode,
     ResultError,
     RunDamagedError,
     RunError,
@@ -46,61 +45,12 @@ from reproducibility.storage.files import (
     saved_steps,
     set_aside,
 )
-from reproducibility.storage.seal import SEAL, Seal
+from reproducibility.storage.found import SEAL, arrays_at
+from reproducibility.storage.seal import Seal
+from reproducibility.storage.whole import Finding, FindingKind, Report, check_stored
 
-type FindingKind = Literal["damaged", "left over", "set aside", "foreign"]
 FILES = (IDENTITY, ATTEMPTS, LEDGER, RESULT, LOCK)
 PARTS = {**dict.fromkeys(FILES, stat.S_ISREG), CHECKPOINTS: stat.S_ISDIR}
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing in a run directory that is not an intact part of the run."""
-
-    path: str
-    """Where, below the run directory."""
-    kind: FindingKind
-    """ "damaged" (not as it was written), "left over" (by a process that was killed; never read),
-    "set aside" (damaged, found earlier) or "foreign" (not part of a run)."""
-    detail: str
-    """What is wrong with it."""
-    leaves: tuple[str, ...] = ()
-    """The leaves of the state that can no longer be trusted, as far as they can be told."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What `check` found."""
-
-    run: str | None
-    """The name of the run; None where neither `run.json` nor a checkpoint tells it."""
-    checkpoints: tuple[int, ...]
-    """Steps of the checkpoints of which every byte is as it was sealed."""
-    files: int
-    """Files that were read and are as they were written."""
-    bytes: int
-    """Their size together."""
-    findings: tuple[Finding, ...]
-    """Everything else that is there now, what is damaged first."""
-    repaired: tuple[Finding, ...] = ()
-    """What was found and repaired."""
-
-    @property
-    def damaged(self) -> tuple[Finding, ...]:
-        """The findings that say that something is not as it was written."""
-        return tuple(finding for finding in self.findings if finding.kind == "damaged")
-
-    @property
-    def exit_code(self) -> int:
-        """0 intact, 1 damaged."""
-        return ExitCode.DIFFERENT if self.damaged else ExitCode.SAME
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values.
-
-        Same bits: everywhere.
-        """
-        return dataclasses.asdict(self)
 
 
 def check(
@@ -111,11 +61,14 @@ def check(
 ) -> Report:
     """Check every byte of a run directory; train nothing, change nothing.
 
+    A store of checkpoints, one checkpoint, a folder of Orbax's and a file of arrays are read as
+    well. What carries no digests is read, and never called intact.
+
     **Same bits:** everywhere, for the same files. What it cannot see: that whole lines are gone
     from the end of `attempts.jsonl`, and that a whole checkpoint is gone.
 
     Args:
-        path: a run directory.
+        path: a run directory, or something with arrays in it.
         repair: remove what killed processes left over, and set damaged files aside; then check
             again. A damaged `run.json` stays: `train` writes it anew, from its settings.
         progress: called with what is about to be read.
@@ -141,15 +94,8 @@ def check(
     """
     path = Path(path)
     if not any((path / name).exists() for name in (IDENTITY, ATTEMPTS, RESULT)):
-        if path.is_dir() and saved_steps(path):
-            raise RunError(
-                "check",
-                "a run",
-                path=path,
-                expected=f"a run directory with {IDENTITY}",
-                got="checkpoints alone",
-                do="Verify them in Python: CheckpointStore(path).verify(step).",
-            )
+        if found := arrays_at(path):
+            return check_stored(found, repair=repair, progress=progress)
         Run.read(path)  # says what is there instead
     if not repair and not (path / LOCK).exists():  # then nobody holds it
         return _check_all(path, repair, progress)

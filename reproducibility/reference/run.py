@@ -50,6 +50,7 @@ from reproducibility.storage.files import (
     with_digest,
     write_atomically,
 )
+from reproducibility.storage.found import path_words
 
 RUN_FORMAT = 1
 IDENTITY = "run.json"
@@ -159,7 +160,7 @@ class Run:
         file = path / IDENTITY
         if not file.is_file():
             expected = f"a run directory with {IDENTITY}"
-            got = "a file" if path.is_file() else "no such file"
+            got = path_words(path)
             do = "Make one: reproducibility train --run-dir DIR."
             raise RunError("read", "a run", path=path, expected=expected, got=got, do=do)
         identity = read_with_digest(file, RunDamagedError)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reproducibility.script.printed import PART_OF_A_LINE, masked_lines
-from reproducibility.script.written import ORBAX, TEXTS, Contents, contents_of, written_remark
+from reproducibility.script.written import TEXTS, Contents, contents_of, written_remark
+from reproducibility.storage.found import ORBAX
 
 MOST_LINES = 20_000  # of what a run prints, from its end; more is not compared
 NEAR = 10  # lines before a difference in which the resumed run may still be at the same place

@@ -12,23 +12,22 @@ import hashlib
 import json
 import os
 import re
-import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from reproducibility.machine.child import python, with_package
 from reproducibility.script.printed import PASSES, masked, masked_lines
+from reproducibility.storage.containers import arrays_in
+from reproducibility.storage.found import ARRAY_FILES, ORBAX
 
 TEXTS = (".txt", ".log", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".md", ".out")
 # What holds times, or names of processes, and nothing that a script computed.
 PASSING_FILES = re.compile(
     r"tfevents|\.py[co]$|\.lock$|/\.git/|/(_CHECKPOINT_METADATA|commit_success\.txt|_sharding)$"
 )
-ORBAX = "_METADATA"  # the file by which a folder of Orbax's arrays is known
 _READ_ORBAX = (
     "import json, pathlib, sys; from reproducibility.storage.orbax import stored_digests; "
     "print(json.dumps(stored_digests(pathlib.Path(sys.argv[1]))))"
@@ -67,7 +66,7 @@ def contents_of(paths: Iterable[Path], own: Sequence[str]) -> dict[str, Contents
             name, number = f"{name.partition(' (')[0]} ({number})", number + 1
         try:
             parts = _contents(path, own)
-        except (OSError, ValueError, KeyError, EOFError, struct.error):  # not what its name says
+        except (OSError, ValueError):  # not what its name says
             parts = {"": _digest_of_bytes(path)}
         found[name] = Contents(parts, shown)
     return found
@@ -110,14 +109,8 @@ def _files(path: Path) -> list[Path]:
 def _contents(path: Path, own: Sequence[str]) -> Digests:
     if path.is_dir():
         return _orbax(path)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: _digest_of_array(arrays[name]) for name in arrays.files}
-    if path.suffix == ".npy":
-        return {"": _digest_of_array(np.load(path, allow_pickle=False))}
-    if path.suffix == ".safetensors":
-        with open(path, "rb") as file:
-            return _safetensors(file)
+    if path.suffix in ARRAY_FILES:
+        return {name: _digest_of_array(array) for name, array in arrays_in(path)}
     if path.suffix in TEXTS:
         digest = hashlib.sha256()
         for line in masked_lines(path, own):
@@ -129,7 +122,7 @@ def _contents(path: Path, own: Sequence[str]) -> Digests:
 
 
 def _digest_of_array(array: np.ndarray) -> str:
-    facts = f"{array.dtype.str} {array.shape}".encode()
+    facts = f"{array.dtype.str} {array.dtype.name} {array.shape}".encode()
     return hashlib.sha256(facts + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
@@ -138,22 +131,6 @@ def _digest_of_bytes(path: Path) -> str:
         return PASSES
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _safetensors(file: IO[bytes]) -> Digests:
-    """Read the arrays by their places; what else the file says of itself does not count."""
-    (size,) = struct.unpack("<Q", file.read(8))
-    if size > os.fstat(file.fileno()).st_size:
-        raise ValueError("no header")
-    header = json.loads(file.read(size))
-    found = {}
-    for name, facts in header.items():
-        if name != "__metadata__":
-            begin, end = facts["data_offsets"]
-            file.seek(8 + size + begin)
-            data = f"{facts['dtype']} {facts['shape']}".encode() + file.read(end - begin)
-            found[name] = hashlib.sha256(data).hexdigest()
-    return found
 
 
 def _orbax(folder: Path) -> Digests:

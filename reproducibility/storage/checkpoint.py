@@ -59,7 +59,7 @@ from reproducibility.storage.orbax import (
     encoded,
     refuse_arrays_of_one_process,
 )
-from reproducibility.storage.restoring import agreed, read_leaves, read_tree, verified
+from reproducibility.storage.restoring import agreed, plain, read_leaves, read_tree, verified
 from reproducibility.storage.seal import (
     Seal,
     SealedState,
@@ -277,7 +277,8 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
 
         def read() -> PyTree:
             if wanted is None:
-                return read_leaves(self.arrays, folder, seal)
+                leaves = read_leaves(self.arrays, folder, seal)
+                return {name: plain(leaf) for name, leaf in leaves.items()}
             return read_tree(self.arrays, folder, seal, like, wanted, static=static, part=part)
 
         return agreed(step, read, lambda tree: "its leaves")

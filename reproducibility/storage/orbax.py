@@ -27,9 +27,9 @@ from reproducibility.errors import LeafError
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import NamedLeaves, is_numpy, path_string
 from reproducibility.storage.files import files_below
+from reproducibility.storage.found import ARRAYS
 from reproducibility.storage.seal import SealedLeaf
 
-ARRAYS = "arrays"  # the directory of them in that of the checkpoint
 _NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
 
 
@@ -140,22 +140,38 @@ def _may_wait(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def stored_tree(folder: Path) -> Any:
+    """Return the tree that Orbax stored in a folder, whoever wrote it, with arrays of NumPy.
+
+    Whatever fails in Orbax, TensorStore or XLA is raised.
+
+    Args:
+        folder: that of the arrays, with the file `_METADATA`.
+    """
+    folder = folder.absolute()  # Orbax refuses relative paths
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        found: Any = handler.metadata(folder)
+        wanted = jax.tree.map(_how_to_read, getattr(found, "tree", found))
+        return handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted))
+    finally:
+        handler.close()
+
+
+def _how_to_read(leaf: Any) -> Any:
+    """Have an array read as one of NumPy, wherever its shards were; a text stays a text."""
+    text = getattr(leaf, "dtype", None) is None
+    return ocp.RestoreArgs() if text else ocp.RestoreArgs(restore_type=np.ndarray)
+
+
 def stored_digests(folder: Path) -> dict[str, str]:
     """Return a digest of each array that Orbax stored in a folder, whoever wrote it, by its name.
 
     Args:
         folder: that of the arrays, with the file `_METADATA`.
     """
-    handler = ocp.PyTreeCheckpointHandler()
-    try:
-        found: Any = handler.metadata(folder)
-        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)  # wherever the shards were
-        wanted = jax.tree.map(lambda leaf: as_numpy, getattr(found, "tree", found))
-        tree = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted))
-    finally:
-        handler.close()
     digests: dict[str, str] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(stored_tree(folder)):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         (digests[name],) = leaf_digests({"leaf": np.asarray(leaf)}).values()
     return digests

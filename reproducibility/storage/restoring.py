@@ -144,8 +144,8 @@ def read_tree(
     return _as_it_was_sealed(folder, seal, read)
 
 
-def read_leaves(arrays: ArrayFiles, folder: Path, seal: Seal) -> dict[str, np.ndarray[Any, Any]]:
-    """Read all leaves as plain arrays of NumPy from files that are intact, and check them.
+def read_leaves(arrays: ArrayFiles, folder: Path, seal: Seal) -> dict[str, Any]:
+    """Read all leaves from files that are intact, without a tree, and check what was read.
 
     Args:
         arrays: what reads them.
@@ -153,7 +153,7 @@ def read_leaves(arrays: ArrayFiles, folder: Path, seal: Seal) -> dict[str, np.nd
         seal: what it was sealed with.
 
     Returns:
-        Arrays by name; of typed keys their key data.
+        Arrays of NumPy and typed keys by name.
     """
 
     def read() -> tuple[dict[str, Any], Mapping[str, str]]:
@@ -162,8 +162,16 @@ def read_leaves(arrays: ArrayFiles, folder: Path, seal: Seal) -> dict[str, np.nd
         digests = leaf_digests(list(values.values())).values()  # in this order
         return values, dict(zip(values, digests, strict=True))
 
-    found = _as_it_was_sealed(folder, seal, read)
-    return {name: _plain(leaf) for name, leaf in found.items()}
+    return _as_it_was_sealed(folder, seal, read)
+
+
+def plain(leaf: Any) -> np.ndarray[Any, Any]:
+    """Return a leaf as a plain array of NumPy: typed keys as their key data.
+
+    Args:
+        leaf: an array of NumPy, or typed keys.
+    """
+    return leaf if is_numpy(leaf) else np.array(key_data_or_leaf(leaf))
 
 
 def _as_it_was_sealed[T](
@@ -191,10 +199,6 @@ def _described(leaf: SealedLeaf) -> Any:
     key = jax.eval_shape(lambda: jax.random.key(0, impl=leaf.prng))
     struct: Any = jax.ShapeDtypeStruct  # without types in JAX's own stubs
     return struct(leaf.shape, key.dtype)
-
-
-def _plain(leaf: Any) -> np.ndarray[Any, Any]:
-    return leaf if is_numpy(leaf) else np.array(key_data_or_leaf(leaf))
 
 
 def _part_of(seal: Seal, wanted: Mapping[str, Any], like: PyTree) -> Seal:

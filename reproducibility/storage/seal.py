@@ -44,9 +44,9 @@ from reproducibility.storage.files import (
     readable_json,
     with_digest,
 )
+from reproducibility.storage.found import SEAL
 
 SEAL_FORMAT = 1
-SEAL = "seal.json"
 # What the system says of a file that is not there any more, or of a disk that has lost it.
 _LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO)
 

@@ -93,9 +93,13 @@ def test_a_comparison_that_cannot_be_told(call: Call, tmp_path: Path) -> None:
         (
             "compare run missing",
             2,
-            "Cannot compare missing: expected a run directory, a record of a",
+            "Cannot compare missing: expected a run, a record, a ledger, a result",
         ),
-        ("compare run missing.jsonl", 2, "or a result file, got no such path. Check its name."),
+        (
+            "compare run missing.jsonl",
+            2,
+            "or something with arrays in it, got no such path. Check its name.",
+        ),
         ("compare missing missing", 2, "Cannot compare missing: "),
         ("compare run run --html .", 2, "Cannot use --html at .: expected a file in a directory"),
         ("compare run run --html missing/page.html", 2, "got no such directory"),
@@ -165,7 +169,7 @@ def test_digest_of_what_is_no_run(call: Call, tmp_path: Path) -> None:
     for path in ("missing", "file", "."):
         code, out, err = call("digest", path)
         assert (code, out) == (2, "")
-        assert "expected a run directory with run.json" in one_sentence(err)
+        assert "expected a run directory, a store of checkpoints" in one_sentence(err)
     assert "0 or more, got -1" in call("digest", "missing", "--step", -1)[2]
 
 

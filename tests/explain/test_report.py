@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import reproducibility
 from reproducibility import Distance, Recorder, RunSaveError, compare
-from reproducibility.explain.compare import Comparison, Recomputed
+from reproducibility.explain.comparison import Comparison, Recomputed
 from reproducibility.explain.report import (
     BOTTOM,
     EQUAL,

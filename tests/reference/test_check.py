@@ -22,9 +22,9 @@ from reproducibility import (
     train,
     write_result,
 )
-from reproducibility.reference.check import Report
 from reproducibility.reference.run import locked
 from reproducibility.storage.files import canonical_json, chained, with_digest
+from reproducibility.storage.whole import Report
 from tests.conftest import SMALL
 from tests.replaying import another, rewrite_ledger
 
@@ -316,12 +316,12 @@ def test_a_result_without_any_checkpoint_is_damage(run: Path) -> None:
     assert found(check(run)) == [("damaged", "checkpoints")]
 
 
-def test_checkpoints_alone_are_no_run(tmp_path: Path) -> None:
-    """Someone's own checkpoints are refused with the way to verify them, which is in Python."""
+def test_checkpoints_alone_are_checked(tmp_path: Path) -> None:
+    """Someone's own checkpoints are verified, without a run."""
     with CheckpointStore(tmp_path) as store:
         store.save(1, {"w": np.zeros(1)})
-    with pytest.raises(RunError, match=r"got checkpoints alone\. Verify them in Python"):
-        check(tmp_path)
+    found = check(tmp_path)
+    assert (found.run, found.checkpoints, found.exit_code) == (None, (1,), 0)
 
 
 def test_a_report_is_json(run: Path) -> None:

@@ -1,0 +1,98 @@
+"""Files of arrays that others write, such as `.npz` and `.safetensors`, read array by array.
+
+The rule: the libraries of their formats read them; nothing in them is executed, and no pickle is
+opened. JAX is not needed.
+Chapter: docs/reference/cli.md
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+type Array = np.ndarray[Any, Any]
+
+
+class ChecksumError(ValueError):
+    """An array of a file does not have the checksum that was written with it."""
+
+
+# What `safe_open` does not hand out as arrays of NumPy, by the names that the format has for it.
+_OF_ML_DTYPES = {
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+}
+
+
+def arrays_in(path: Path) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of a file by their names; the one of a `.npy` has the name "".
+
+    **Same bits:** those in the file.
+
+    Args:
+        path: a file that ends in `.npz`, `.npy` or `.safetensors`.
+
+    Raises:
+        ValueError: it is no such file, or an array of it is of a kind that only a pickle can hold.
+        ChecksumError: an array of a `.npz` does not have its CRC-32; no other file has checksums.
+        OSError: it cannot be read.
+    """
+    readers = {".npz": _npz, ".npy": _npy, ".safetensors": _safetensors}
+    try:
+        yield from readers[path.suffix](path)
+    except zipfile.BadZipFile as error:
+        kind = ChecksumError if "CRC" in f"{error}" else ValueError
+        raise kind(f"{error}") from error
+    except (zlib.error, EOFError, KeyError, struct.error) as error:
+        raise ValueError(f"{error}") from error
+    except AttributeError as error:  # of a dtype that is no number of NumPy, or less than a byte
+        raise ValueError(f"{error}") from error
+
+
+def _npz(path: Path) -> Iterator[tuple[str, Array]]:
+    if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle
+        raise ValueError("no zip archive")
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            yield name, np.asarray(arrays[name])
+
+
+def _npy(path: Path) -> Iterator[tuple[str, Array]]:
+    with open(path, "rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError("more bytes than its header says")
+    yield "", array
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Array]]:
+    """Read one array at a time; those of eight bits are in no library but in all their bytes."""
+    import safetensors
+
+    try:
+        opened = safetensors.safe_open(path, framework="np")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{error}".removeprefix("Error while deserializing header: ")) from error
+    with opened as file:
+        names = sorted(file.keys())
+        kinds = {name: file.get_slice(name).get_dtype() for name in names}
+        raw = {}
+        if set(kinds.values()) & _OF_ML_DTYPES.keys():
+            deserialize: Any = safetensors.deserialize  # without types in its stubs
+            raw = dict(deserialize(path.read_bytes()))
+        for name in names:
+            if name in raw and kinds[name] in _OF_ML_DTYPES:
+                array = np.frombuffer(raw[name]["data"], _OF_ML_DTYPES[kinds[name]])
+                yield name, array.reshape(raw[name]["shape"])
+            else:
+                yield name, np.asarray(file.get_tensor(name))
