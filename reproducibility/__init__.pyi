@@ -23,10 +23,10 @@ from .errors import RunError as RunError
 from .errors import RunLockedError as RunLockedError
 from .errors import RunSaveError as RunSaveError
 from .errors import SetAsideWarning as SetAsideWarning
+from .explain.aligned import first_divergence as first_divergence
 from .explain.compare import compare as compare
 from .explain.replay import replay as replay
 from .explain.trace import Trace as Trace
-from .explain.trace import first_divergence as first_divergence
 from .explain.trace import trace as trace
 from .keys import check_ambient_settings as check_ambient_settings
 from .keys import index_key as index_key

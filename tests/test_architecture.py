@@ -67,7 +67,9 @@ HOUSE = {
         "comparison",
         "checkpoints",
         "compare",
+        "on_devices",
         "trace",
+        "aligned",
         "origin",
         "page",
         "report",
@@ -320,6 +322,8 @@ def test_processes_are_joined_through_their_door() -> None:
 
 # What is seen through another file only is tested there.
 TESTED_WITH = {
+    "explain.on_devices": "explain.trace",
+    "explain.aligned": "explain.trace",
     "recording.losses": "recording.recorder",
     "recording.new_lines": "recording.recorder",
     "storage.found": "storage.stored",

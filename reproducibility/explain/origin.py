@@ -25,7 +25,8 @@ from reproducibility.reference.run import Run
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
-    from reproducibility.explain.trace import Trace, TraceDivergence
+    from reproducibility.explain.aligned import TraceDivergence
+    from reproducibility.explain.trace import Trace
     from reproducibility.reference.step import Plan, TrainState
 
 
@@ -115,7 +116,7 @@ def trace_steps(
     if len(traces) == 1:
         reason = f"{len(traces[0].operations)} operations in step {step}."
         return Origin("same", reason, None, traces, notes)
-    from reproducibility.explain.trace import first_divergence
+    from reproducibility.explain.aligned import first_divergence
 
     divergence = first_divergence(*traces)
     return Origin(*_judge(divergence, opened, step), divergence, traces, notes)

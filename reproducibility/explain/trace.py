@@ -1,7 +1,6 @@
-"""Which operation, on which source line, first made the difference.
+"""What one call of a function did: every operation with its source line and its values.
 
-The rule: the first operation whose inputs agree and whose outputs differ is the cause; what
-differs behind it is inherited.
+The rule: every value has a digest, taken when it came to be; what an operation holds is run inside.
 Chapter: docs/guide/trace.md
 
 JAX turns a function into a *jaxpr*, a list of operations with a source line each. `trace` runs that
@@ -16,9 +15,8 @@ import functools
 import json
 import re
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +24,8 @@ import numpy as np
 from jax.extend import core, source_info_util
 from jaxtyping import PyTree
 
-from reproducibility.errors import LeafError, and_more, first_line
+from reproducibility.errors import LeafError, first_line
+from reproducibility.explain.on_devices import TYPES_ONLY, Devices
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import kind_text, leaves_by_name
 
@@ -85,6 +84,9 @@ class Trace:
     """Every operation that ran, in every iteration of a loop and in the branch that was taken."""
     outputs: dict[str, str]
     """The digest of each leaf of what the function returned."""
+    derived: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Digests of what a value was taken out of or put together from, as a row of what a loop runs
+    over; by the digest of the value."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the trace as JSON values, for another process.
@@ -108,28 +110,8 @@ class Trace:
             Operation(**{**fields, **{name: tuple(fields[name]) for name in lists}})
             for fields in value["operations"]
         ]
-        return cls(value["inputs"], tuple(operations), value["outputs"])
-
-
-Kind = Literal["none", "inputs", "operation", "program"]
-
-
-@dataclasses.dataclass(frozen=True)
-class TraceDivergence:
-    """Where two traces diverge."""
-
-    kind: Kind
-    """What comes first: nothing, the arguments, an operation, or that the programs are two."""
-    number: int | None
-    """Which operation it is, counted from 0."""
-    a: Operation | None
-    """That operation in the first trace."""
-    b: Operation | None
-    """And in the second."""
-    reason: str
-    """One sentence: what, where."""
-    differing: int
-    """Operations with other outputs in all, up to where the two run different operations."""
+        derived = {name: tuple(parts) for name, parts in value.get("derived", {}).items()}
+        return cls(value["inputs"], tuple(operations), value["outputs"], derived)
 
 
 def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
@@ -189,66 +171,8 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
         returned = runner.run(program, values, _Place("", "?"))
     digests = jax.tree.unflatten(jax.tree.structure(result), [value.digest for value in returned])
     shortened = {path: digest[:DIGEST_DIGITS] for path, digest in inputs.items()}
-    return Trace(shortened, tuple(runner.operations), leaves_by_name(digests))
-
-
-def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
-    """Find what first made the difference between two traces.
-
-    An operation with the same inputs and other outputs is a cause, even where the arguments differ
-    too. Without one, it is the arguments, or the programs: other operations, or another constant.
-
-    **Same bits:** everywhere; it compares text. Source lines are reported and not compared.
-
-    Args:
-        a: a trace.
-        b: another one, of the same function, as a rule.
-
-    Returns:
-        The cause, in one sentence, and the two operations.
-
-    Examples:
-        >>> a, b = (trace(lambda x, c=c: jnp.exp(x) * c, jnp.ones(3)) for c in (2.0, 3.0))
-        >>> found = first_divergence(a, b)
-        >>> found.kind, found.a.name, found.differing
-        ('program', 'mul', 1)
-    """
-    side_by_side = zip(a.operations, b.operations, strict=False)
-    pairs = list(takewhile(lambda pair: _same_program(*pair), side_by_side))
-    end = len(pairs)  # from here on the two run different operations, or none
-    arguments = _unequal(a.inputs, b.inputs)
-    cause = _first(pairs, lambda x, y: x.inputs == y.inputs and x.outputs != y.outputs)
-    # Where the arguments agree, nothing differs before the first operation that gets other inputs:
-    # what it got can only be a constant.
-    constant = end if arguments else _first(pairs, lambda x, y: x.inputs != y.inputs)
-
-    def divergence(kind: Kind, number: int | None, reason: str) -> TraceDivergence:
-        differing = sum(x.outputs != y.outputs for x, y in pairs)
-        both = (_operation_at(a, number), _operation_at(b, number))
-        return TraceDivergence(kind, number, *both, reason, differing)
-
-    if constant < cause:
-        what = f"{a.operations[constant]} gets another input, and nothing before it differs"
-        return divergence("program", constant, f"A constant of the program differs: {what}.")
-    if cause < end:
-        what = f"operation {cause}, {a.operations[cause]}"
-        return divergence("operation", cause, f"The same inputs give other outputs in {what}.")
-    x, y = _operation_at(a, end), _operation_at(b, end)
-    # The same place and another operation: another program. Another place: a loop went on or a
-    # branch was taken, and where the arguments differ, their values decided that.
-    same_place = (x.path if x else "") == (y.path if y else "")
-    if (x or y) and (same_place or not arguments):
-        too = f"; the arguments differ too: {and_more(arguments)}" if arguments else ""
-        what = f"operation {end} is {x or 'missing'} in one, {y or 'missing'} in the other"
-        return divergence("program", end, f"The programs differ: {what}{too}.")
-    if arguments:
-        what = f"{and_more(arguments)}; no operation gives other outputs for the same inputs"
-        return divergence("inputs", None, f"The arguments differ: {what}.")
-    results = _unequal(a.outputs, b.outputs)
-    if results:
-        what = f"{and_more(results)}; they are constants, or have another structure"
-        return divergence("program", None, f"The results differ, no operation does: {what}.")
-    return divergence("none", None, f"All {end} operations agree, and so do the results.")
+    derived = {digest: tuple(sources) for digest, sources in runner.derived.items()}
+    return Trace(shortened, tuple(runner.operations), leaves_by_name(digests), derived)
 
 
 class _Value(NamedTuple):
@@ -273,15 +197,17 @@ class _Runner:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.derived: dict[str, dict[str, None]] = {}
+        self.devices: Devices | None = None  # inside of a `shard_map`
 
     def run(self, program: Any, inputs: Sequence[_Value], place: _Place) -> list[_Value]:
         # Up to JAX 0.11 a jaxpr with constants is an object around one without.
         jaxpr = getattr(program, "jaxpr", program)
-        constants = [_digested(array) for array in getattr(program, "consts", ())]
+        constants = [self.constant(array) for array in getattr(program, "consts", ())]
         known: dict[Any, _Value] = {}
 
         def read(atom: Any) -> _Value:
-            return _literal(atom) if isinstance(atom, core.Literal) else known[atom]
+            return self.literal(atom) if isinstance(atom, core.Literal) else known[atom]
 
         known.update(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
         for equation in jaxpr.eqns:
@@ -298,13 +224,54 @@ class _Runner:
             return self.scan(equation, inputs, place)
         if name == "while":
             return self.loop(params, inputs, place)
+        if name == "cond" and self.devices and len(set(np.asarray(inputs[0].array).tolist())) > 1:
+            return self.apply(equation, inputs, place)  # the devices take several branches
         if name == "cond":
-            which = int(inputs[0].array)
+            which = int(np.asarray(inputs[0].array).reshape(-1)[0])
             return self.run(params["branches"][which], inputs[1:], place.inside(f"cond[{which}]"))
+        mutable = any(isinstance(value.array, jax.Ref) for value in inputs)
+        if name == "shard_map" and not (self.devices or mutable) and Devices.can(params):
+            return self.on_devices(params, inputs, place.inside("shard_map"))
+        if self.devices and name in TYPES_ONLY:
+            return inputs
         if name in CALLS:
             called = next(params[key] for key in CALLED if key in params)
             return self.run(called, inputs, place)
         return self.apply(equation, inputs, place)
+
+    def on_devices(
+        self, params: dict[str, Any], inputs: list[_Value], place: _Place
+    ) -> list[_Value]:
+        self.devices = Devices(params)
+        try:
+            parts = self.devices.parts([jnp.asarray(value.array) for value in inputs])
+            values = [self.derive(*pair) for pair in zip(parts, inputs, strict=True)]
+            results = self.run(params["jaxpr"], values, place)
+            whole = self.devices.whole([value.array for value in results])
+        finally:
+            self.devices = None
+        return [self.derive(*pair) for pair in zip(whole, results, strict=True)]
+
+    def value(self, array: Any) -> _Value:
+        if self.devices and not isinstance(array, jax.Ref):
+            return _Value(array, _digest(self.devices.joined(array)))
+        return _digested(array)
+
+    def derive(self, array: Any, *sources: _Value) -> _Value:
+        made = self.value(array)
+        known = self.derived.setdefault(made.digest, {})
+        known.update(dict.fromkeys(source.digest for source in sources))
+        return made
+
+    def constant(self, array: Any) -> _Value:
+        digest = _digest(array)
+        return _Value(self.devices.everywhere(array) if self.devices else array, digest)
+
+    def literal(self, atom: Any) -> _Value:
+        # A number written in the program: its type is that of its place.
+        value = np.asarray(atom.val, atom.aval.dtype)
+        array = self.devices.everywhere(value) if self.devices else atom.val
+        return _Value(array, _digest(value))
 
     def scan(self, equation: Any, inputs: list[_Value], place: _Place) -> list[_Value]:
         body, length = equation.params["jaxpr"], equation.params["length"]
@@ -316,14 +283,19 @@ class _Runner:
         split = len(inputs) - sliced
         constants, carry = inputs[: split - carried], inputs[split - carried : split]
         rows: list[list[_Value]] = [[]] * length
+        axis = 1 if self.devices else 0
         for i in reversed(range(length)) if equation.params["reverse"] else range(length):
             row = [
-                _digested(jax.lax.index_in_dim(x.array, i, keepdims=False)) for x in inputs[split:]
+                self.derive(jax.lax.index_in_dim(x.array, i, axis, keepdims=False), x)
+                for x in inputs[split:]
             ]
             results = self.run(body, [*constants, *carry, *row], place.inside(f"scan[{i}]"))
             carry, rows[i] = results[:carried], results[carried:]
-        columns = zip(*([value.array for value in row] for row in rows), strict=True)
-        return [*carry, *(_digested(jnp.stack(column)) for column in columns)]
+        columns = [
+            self.derive(jnp.stack([value.array for value in column], axis), *column)
+            for column in zip(*rows, strict=True)
+        ]
+        return [*carry, *columns]
 
     def loop(self, params: dict[str, Any], inputs: list[_Value], place: _Place) -> list[_Value]:
         test, both = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
@@ -335,26 +307,42 @@ class _Runner:
             if not np.any(going.array):
                 return carry
             results = self.run(params["body_jaxpr"], [*inputs[test:both], *carry], turn)
-            carry, i = _where_going(going.array, results, carry), i + 1
+            carry, i = self.where_going(going.array, results, carry), i + 1
+
+    def where_going(self, going: Any, new: list[_Value], old: list[_Value]) -> list[_Value]:
+        """Keep what has come to its end: under `vmap` a loop goes on until the last of them has."""
+        if not going.shape:
+            return new
+
+        def select(x: Any, y: Any) -> Any:
+            return jnp.where(going.reshape(going.shape + (1,) * (x.ndim - going.ndim)), x, y)
+
+        pairs = zip(new, old, strict=True)
+        return [self.derive(select(x.array, y.array), x, y) for x, y in pairs]
 
     def apply(self, equation: Any, inputs: list[_Value], place: _Place) -> list[_Value]:
-        primitive = equation.primitive
-        bind = functools.partial(primitive.bind, **primitive.get_bind_params(equation.params))
-        arrays = [value.array for value in inputs]
+        primitive, arrays = equation.primitive, [value.array for value in inputs]
         mutable = [array for array in arrays if isinstance(array, jax.Ref)]
         before = [_digest(x) if isinstance(x, jax.Ref) else d for x, d in inputs]
-        with equation.ctx.manager:
-            try:
-                results = bind(*arrays)
-            except NotImplementedError:  # by itself; it may have a compiled form only
-                results = jax.jit(bind)(*arrays)
-        outputs = [_digested(x) for x in (results if primitive.multiple_results else [results])]
+        results = self.devices.call(equation, arrays) if self.devices else _call(equation, arrays)
+        outputs = [self.value(result) for result in results]
         after = [*(x.digest for x in outputs), *map(_digest, mutable)]
         shapes = tuple(_shape(variable.aval) for variable in equation.outvars)
         opaque = _holds_a_program(primitive.name, equation.params)
         known = (primitive.name, place.where, place.path, tuple(before), tuple(after), shapes)
         self.operations.append(Operation(*known, opaque, _parameters(equation.params)))
         return outputs
+
+
+def _call(equation: Any, arrays: list[Any]) -> list[Any]:
+    primitive = equation.primitive
+    bind = functools.partial(primitive.bind, **primitive.get_bind_params(equation.params))
+    with equation.ctx.manager:
+        try:
+            results = bind(*arrays)
+        except NotImplementedError:  # by itself; it may have a compiled form only
+            results = jax.jit(bind)(*arrays)
+    return list(results) if primitive.multiple_results else [results]
 
 
 def _arrays(tree: Any, name: str, expected: str, do: str) -> Any:
@@ -374,11 +362,6 @@ def _digested(array: Any) -> _Value:
     return _Value(array, _digest(array))
 
 
-def _literal(atom: Any) -> _Value:
-    # A number written in the program: its type is that of its place.
-    return _Value(atom.val, _digest(np.asarray(atom.val, atom.aval.dtype)))
-
-
 def _digest(array: Any) -> str:
     content = array[...] if isinstance(array, jax.Ref) else array
     try:
@@ -392,17 +375,6 @@ def _more_outside(outside: Sequence[Any], inside: Sequence[Any]) -> int:
     """Count the values that have another rank outside of a loop than in its body."""
     pairs = zip(outside, inside, strict=True)
     return sum(len(x.aval.shape) > len(y.aval.shape) for x, y in pairs)
-
-
-def _where_going(going: Any, new: list[_Value], old: list[_Value]) -> list[_Value]:
-    """Keep what has come to its end: under `vmap` a loop goes on until the last of them has."""
-    if not going.shape:
-        return new
-
-    def select(x: Any, y: Any) -> Any:
-        return jnp.where(going.reshape(going.shape + (1,) * (x.ndim - going.ndim)), x, y)
-
-    return [_digested(select(x.array, y.array)) for x, y in zip(new, old, strict=True)]
 
 
 def _source(info: Any) -> str:
@@ -442,23 +414,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str | np.dtype | enum.Enum)
-
-
-def _same_program(x: Operation, y: Operation) -> bool:
-    common = x.parameters.keys() & y.parameters.keys()  # a version of JAX may add a parameter
-    same = (x.name, x.path, x.shapes, len(x.inputs)) == (y.name, y.path, y.shapes, len(y.inputs))
-    return same and all(x.parameters[name] == y.parameters[name] for name in common)
-
-
-def _first(
-    pairs: Sequence[tuple[Operation, Operation]], found: Callable[[Operation, Operation], bool]
-) -> int:
-    return next((i for i, pair in enumerate(pairs) if found(*pair)), len(pairs))
-
-
-def _operation_at(traced: Trace, number: int | None) -> Operation | None:
-    return None if number is None or number >= len(traced.operations) else traced.operations[number]
-
-
-def _unequal(a: dict[str, str], b: dict[str, str]) -> list[str]:
-    return [path for path in {**a, **b} if a.get(path) != b.get(path)]

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -387,7 +388,7 @@ def test_a_fault_is_found_where_it_is(case: str) -> None:
     assert first_divergence(good, again).kind == "none"
 
 
-def inherit(found: Trace, number: int, output: int) -> Trace:
+def inherit(found: Trace, number: int, output: int, *, results: bool = False) -> Trace:
     """Return a trace as it were if one output of one operation were wrong, and nothing else."""
     old = found.operations[number].outputs[output]
     wrong = "f" * 16
@@ -398,7 +399,8 @@ def inherit(found: Trace, number: int, output: int) -> Trace:
     outputs = operations[number].outputs
     outputs = (*outputs[:output], wrong, *outputs[output + 1 :])
     operations[number] = dataclasses.replace(operations[number], outputs=outputs)
-    return dataclasses.replace(found, operations=tuple(operations))
+    returned = dict.fromkeys(found.outputs, wrong) if results else found.outputs
+    return dataclasses.replace(found, operations=tuple(operations), outputs=returned)
 
 
 def test_every_operation_can_be_found() -> None:
@@ -498,12 +500,6 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int | None, str]]
         0,
         "operation 0 is dot_general",
     ),
-    "place": (
-        lambda x: lax.scan(lambda c, _: (jnp.sin(c), None), x, length=1)[0],
-        jnp.sin,
-        0,
-        r"operation 0 is sin at .*, in scan\[0\] in one, sin at",
-    ),
     "parameter": (lambda x: x.sum(0), lambda x: x.T.T.sum(1)[:1], 0, "reduce_sum .* transpose"),
     "parameter alone": (
         lambda x: lax.cumsum(x, 0),
@@ -516,7 +512,7 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int | None, str]]
     "iterations": (
         lambda x: lax.fori_loop(0, 2, lambda i, c: c * 2, x),
         lambda x: lax.fori_loop(0, 3, lambda i, c: c * 2, x),
-        4,
+        5,
         r"missing in one, .* in scan\[2\] in the other",
     ),
     "literal": (
@@ -555,6 +551,73 @@ def test_two_programs_are_not_blamed_on_an_operation(case: str) -> None:
     assert (found.kind, found.number) == ("program", number)
     with pytest.raises(ValueError, match=reason):
         raise ValueError(found.reason)
+
+
+def normalised(x: jax.Array, epsilon: float = 1e-5, shift: float | None = None) -> jax.Array:
+    """Normalise what a layer gives; perhaps with an operation more."""
+    x = x if shift is None else x + shift
+    h = jnp.tanh(x @ X.T)
+    h = h - h.mean(-1, keepdims=True)
+    return h / jnp.sqrt((h**2).mean(-1, keepdims=True) + epsilon)
+
+
+@pytest.mark.parametrize("shift", [None, 0.0])
+def test_an_added_operation_hides_nothing(shift: float | None) -> None:
+    """Behind a harmless operation that only one program has, the real change is named."""
+    found = first_divergence(trace(normalised, X), trace(lambda x: normalised(x, 2e-5, shift), X))
+    assert (found.kind, found.a.name, found.b.name) == ("program", "add", "add")
+    assert found.reason.startswith("A constant of the program differs: add at tests/explain/")
+    assert found.alone == ((0, 0) if shift is None else (0, 1))
+    assert not found.results_equal
+
+
+EQUAL: dict[str, tuple[Callable[..., Any], str]] = {
+    "one more": (lambda x: normalised(x, shift=0.0), "only the second has add at"),
+    "in a loop": (
+        lambda x: lax.map(normalised, x[None])[0],
+        r"only the first has dot_general at .* more; only the second has broadcast",
+    ),
+    "not used": (lambda x: (normalised(x), jnp.sin(x))[0], "only the second has sin at"),
+}
+
+
+@pytest.mark.parametrize("case", EQUAL)
+def test_two_programs_with_equal_results(case: str) -> None:
+    """Where all results are equal that is said, beside what only one program does."""
+    other, said = EQUAL[case]
+    found = first_divergence(trace(normalised, X), trace(other, X))
+    assert (found.kind, found.number, found.results_equal) == ("none", None, True)
+    assert found.reason.startswith("The results are equal. The programs are two: ")
+    assert re.search(said, found.reason)
+
+
+CHANGED: dict[str, tuple[Callable[..., Any], str]] = {
+    "an operation that changes": (
+        lambda x: normalised(x, shift=1.0),
+        "operation 0 is missing in one, add at",
+    ),
+    "one that is left out": (
+        lambda x: jnp.tanh(x @ X.T),
+        r"operation \d+ is (reduce_sum|div|sub) at .* in one, missing in the other",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_an_operation_that_changes_results_is_named(case: str) -> None:
+    """The control: an operation that only one program has, and that counts, is the cause."""
+    other, said = CHANGED[case]
+    found = first_divergence(trace(normalised, X), trace(other, X))
+    assert (found.kind, found.results_equal) == ("program", False)
+    assert re.search(said, found.reason)
+
+
+def test_the_same_fault_behind_another_program() -> None:
+    """An operation that computes otherwise is the cause, though the programs are two."""
+    a, b = trace(normalised, X), trace(lambda x: normalised(x, shift=0.0), X)
+    number = next(n for n, operation in enumerate(b.operations) if operation.name == "tanh")
+    found = first_divergence(a, inherit(b, number, 0, results=True))
+    assert (found.kind, found.a.name) == ("operation", "tanh")
 
 
 def test_another_program_is_said_though_the_arguments_differ() -> None:
@@ -601,16 +664,86 @@ def test_an_unknown_operation_is_one_operation(primitive: core.Primitive) -> Non
     assert found.operations[0].outputs == (leaf_digests(jnp.sin(ROW) * 2)["."][:16],)
 
 
-def test_a_program_for_several_devices_is_one_operation() -> None:
-    """A `shard_map` is opaque: what it does is a matter of all its devices."""
+def cut_up(fn: Callable[..., Any], mesh: Any = MESH) -> Callable[..., Any]:
+    """Run a function on several devices, each with its part of the argument."""
+    [axis] = mesh.axis_names
+    spec = PartitionSpec(axis)
+    return jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec)
 
-    def fn(x: jax.Array) -> jax.Array:
-        spec = PartitionSpec("i")
-        return jax.shard_map(lambda x: x * 2, mesh=MESH, in_specs=spec, out_specs=spec)(x) + 1
 
-    found = trace(fn, X)
-    assert [(o.name, o.opaque) for o in found.operations] == [("shard_map", True), ("add", False)]
+def test_a_program_for_several_devices_is_looked_into() -> None:
+    """What stands in a `shard_map` is traced, each operation with its place."""
+    found = trace(lambda x: cut_up(lambda x: x * 2.0)(x) + 1, X)
+    last = [(o.name, o.path, o.opaque) for o in found.operations[-2:]]
+    assert last == [("mul", "shard_map", False), ("add", "", False)]
+    assert not any(operation.opaque for operation in found.operations)
     assert found.outputs == {".": leaf_digests(X * 2 + 1)["."][:16]}
+
+
+DEVICES = """
+import json
+import jax, jax.numpy as jnp
+from jax import lax
+from reproducibility import first_divergence, leaf_digests, trace
+from tests.explain.test_trace import cut_up
+mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+x = jnp.arange(24.0).reshape(8, 3) % 7
+
+def exchanged(x):
+    total, place = lax.psum(x, "d"), lax.axis_index("d")
+    other = lax.ppermute(x, "d", [(i, (i + 1) % 4) for i in range(4)])
+    return total * place + other + lax.all_gather(x, "d").sum(0)
+
+def looped(x):
+    def body(c, row):
+        c = c + lax.psum(row, "d")
+        return lax.cond(c.sum() > 0, lambda c: c * 2, lambda c: c - 1, c), row + c
+    carry, rows = lax.scan(body, lax.pcast(jnp.zeros(3), "d", to="varying"), x)
+    return lax.while_loop(lambda c: c.sum() < 900, lambda c: c + 1, carry) + rows
+
+def keyed(x):
+    key = jax.random.fold_in(jax.random.key(1), lax.axis_index("d"))
+    return jax.random.bits(key, x.shape)
+
+for fn in (exchanged, looped, keyed):
+    whole = cut_up(fn, mesh)
+    found, right = trace(whole, x), leaf_digests(jax.jit(whole)(x))["."][:16]
+    opaque = [o.name for o in found.operations if o.opaque]
+    print(json.dumps([len(found.operations) > 4, opaque, found.outputs["."] == right]))
+gradient = jax.vmap(lambda row: jax.grad(lambda w: w @ row)(jnp.ones(3)))
+cause = first_divergence(trace(gradient, x), trace(cut_up(gradient, mesh), x))
+print(json.dumps([cause.kind, cause.b.name, cause.b.path]))
+mean = jax.pmap(lambda x, c: lax.pmean(x, "d") + c, axis_name="d", in_axes=(0, None))
+cause = first_divergence(trace(mean, x[:4], 1.0), trace(mean, x[:4], 1.0))
+print(json.dumps([cause.kind, cause.results_equal]))
+double = lambda x: jnp.sin(x) * jnp.cos(x)
+cause = first_divergence(trace(double, x), trace(cut_up(double, mesh), x))
+print(json.dumps([cause.kind, cause.results_equal, cause.alone]))
+"""
+
+
+@pytest.mark.long
+def test_several_devices_operation_by_operation() -> None:
+    """On four devices a trace has the results of the program: exchanged, in loops, with keys.
+
+    Against the same function on one device, what only several devices do is named: here the sum of
+    the gradients. Without such a thing the two are lined up, value by value.
+    """
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        *[[True, [], True]] * 3,
+        ["program", "psum_invariant", "shard_map"],
+        ["none", True],
+        ["none", True, [0, 0]],
+    ]
 
 
 def test_a_sum_is_not_opaque() -> None:
