@@ -20,10 +20,10 @@ from reproducibility.cli.terminal import (
     patient_progress,
     print_aligned,
     print_comparison,
+    print_findings,
     print_operations,
     print_origin,
     print_outcome,
-    print_recomputed,
     print_report,
     print_resumption,
     print_script_report,
@@ -250,10 +250,10 @@ class CheckCommand:
 
     Also of a store of checkpoints, or of one. An Orbax checkpoint and a file of arrays are read,
     and as they have no seal, nothing can be told; a .npz has checksums. Of a record of a script it
-    also says what `record --again` has found.
+    also says what `record --again` and `record --keys` have found.
 
-    Exit code: 0 intact, 1 damaged, or a call came to something else the second time, 2 not a run, 3
-    cannot be told, or no call was computed a second time, 4 a process is at work on it.
+    Exit code: 0 intact, 1 damaged, or something was found, 2 not a run, 3 cannot be told, 4 a
+    process is at work on it.
 
     Example: reproducibility check runs/first
     """
@@ -277,14 +277,14 @@ class CheckCommand:
 
     def _record(self) -> int:
         """Check a record of a script."""
-        from reproducibility.script.recomputed import recomputed
+        from reproducibility.script.findings import findings_of
 
         if self.repair:
             do = "Record the script again."
             raise ConfigError("use", "--repair", expected="a run of ours", got="a record", do=do)
-        found = recomputed(self.run)
+        found = findings_of(self.run)
         reasons = [found.reason] if found.exit_code else []
-        return print_outcome(found, print_recomputed, reasons, as_json=self.json)
+        return print_outcome(found, print_findings, reasons, as_json=self.json)
 
     def _reasons(self, found: Report) -> list[str]:
         """Say what is damaged, and what to do about the first."""

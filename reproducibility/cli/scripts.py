@@ -22,7 +22,7 @@ from reproducibility.cli.terminal import (
     print_sweep,
     say_on_stderr,
 )
-from reproducibility.errors import ConfigError, ReproducibilityError
+from reproducibility.errors import ConfigError
 
 if TYPE_CHECKING:
     from reproducibility.script.resumption import Resumption
@@ -237,8 +237,9 @@ class RecordCommand:
 
     After `--` comes the command, as you would type it. What it prints and its exit code are passed
     on. Two records are compared with `reproducibility compare DIR_A DIR_B`. With --again calls are
-    computed a second time, from the same inputs; what came of it is said on stderr at the end, and
-    by `reproducibility check DIR`, which exits with 1 if one came to something else.
+    computed a second time, from the same inputs; with --keys keys are looked for that are drawn
+    from twice. What came of it is said on stderr at the end, and by `reproducibility check DIR`,
+    which exits with 1 if anything was found.
 
     Exit code: that of the command; 2 refused.
 
@@ -249,6 +250,8 @@ class RecordCommand:
     """A new or empty directory for the record."""
     again: Annotated[int, named("again", "N")] = 0
     """Compute one of N calls of each function a second time, and compare the results by bits."""
+    keys: bool = False
+    """Name draws that use one PRNG key twice, between programs and inside of one."""
 
     def __call__(self, command: list[str]) -> int:
         """Run it, pass its exit code on."""
@@ -256,25 +259,24 @@ class RecordCommand:
 
         if self.again < 0:
             raise ConfigError("use", "--again", expected="0 or more", got=self.again, do="Try 16.")
-        variables = {"REPRODUCIBILITY_AGAIN": str(self.again) if self.again else None}
+        variables = {
+            "REPRODUCIBILITY_AGAIN": str(self.again) if self.again else None,
+            "REPRODUCIBILITY_KEYS": "1" if self.keys else None,
+        }
         finished = start(command, record=self.directory, variables=variables)
         if not any(self.directory.glob("process-*")):
             say_on_stderr(
                 "Nothing was recorded: the command starts no Python, or one with -E, -I or -S."
             )
-        elif self.again:
+        elif self.again or self.keys:
             self._say_what_was_found()
         return finished.code if finished.code >= 0 else 128 - finished.code
 
     def _say_what_was_found(self) -> None:
         """Say it on stderr; the exit code is the command's, whatever it is."""
-        from reproducibility.script.recomputed import recomputed
+        from reproducibility.script.findings import said_of
 
-        try:
-            lines = recomputed(self.directory).lines()
-        except ReproducibilityError as error:
-            lines = [str(error)]
-        for line in lines:
+        for line in said_of(self.directory):
             say_on_stderr(line)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reproducibility.reference.doctor import Diagnosis
     from reproducibility.reference.loop import TrainResult
     from reproducibility.script.diverging import Alignment
-    from reproducibility.script.recomputed import ComputedTwice
+    from reproducibility.script.findings import Findings
     from reproducibility.script.resumption import Resumption
     from reproducibility.script.sides import AlignedRecords
     from reproducibility.script.swept import Sweep
@@ -166,9 +166,9 @@ def print_aligned(found: AlignedRecords) -> None:
     print("\n".join(filter(None, (found.verdict, report_of_aligned(found)))))
 
 
-def print_recomputed(found: ComputedTwice) -> None:
+def print_findings(found: Findings) -> None:
     """Print what a record says of itself."""
-    intact = f"intact: the record of {found.calls:,} calls is as it was written"
+    intact = f"intact: the record of {found.again.calls:,} calls is as it was written"
     print("\n".join([intact, *found.lines()]))
 
 

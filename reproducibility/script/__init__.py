@@ -10,11 +10,13 @@ compares calls whose order is chance, `align` finds where two records diverge, `
 grow, `inherited` what the first leaves for the second, `printed` what they print, `written` what
 files they write. `dataflow` reads which lines may be behind a call, `cause` confirms why, `repeat`
 executes a call again, `twice` runs the command and puts it together, and `report` says it.
-`recomputed` reads which calls did not repeat in one run, and `record` records a part of a notebook.
-For records of different commands, `values` looks up every argument, `graph` makes a graph of it,
-`updates` finds the updates in it, `matched` puts calls together, `descent` goes back to where a
-difference begins, `sides` is what comes of it, `left_over` counts what one side has alone, `beside`
-looks at what is no update, `aligned` does it all, and `aligned_report` says it.
+`recomputed` reads which calls did not repeat in one run, `values` looks up every argument, `reused`
+reads which keys were drawn from twice, `findings` puts both together, and `record` records a part
+of a notebook.
+For records of different commands, `graph` makes a graph of it, `updates` finds the updates in it,
+`matched` puts calls together, `descent` goes back to where a difference begins, `sides` is what
+comes of it, `left_over` counts what one side has alone, `beside` looks at what is no update,
+`aligned` does it all, and `aligned_report` says it.
 For a run that was stopped and resumed, `inputs` where another run
 had it, `moments` says when it is stopped, `steps` finds its steps, `backwards` looks at what comes
 before the first, `onwards` walks along two runs from one step on, `ends` compares where that cannot

@@ -25,6 +25,7 @@ from reproducibility.script.sealed import (
     without_seals,
 )
 from reproducibility.watch.callbacks import CALLBACKS
+from reproducibility.watch.consumed import KEYS
 from reproducibility.watch.second import SECOND
 from reproducibility.watch.texts import PROGRAMS
 from reproducibility.watch.writing import ENDED, FORMAT, PARTIAL
@@ -322,7 +323,8 @@ def _process(folder: Path) -> Process:
             threads.append(Thread(path, header["thread"], *kind))
     host = folder / "host.txt"
     hosts = sealed_size(host, digests.get(host.name)) if host.exists() else 0
-    more = [folder / name for name in (PROGRAMS, CALLBACKS, SECOND) if (folder / name).exists()]
+    names = (PROGRAMS, CALLBACKS, SECOND, KEYS)
+    more = [folder / name for name in names if (folder / name).exists()]
     sizes = {path.name: sealed_size(path, digests.get(path.name)) for path in more}
     files = {path.name for path in (*paths, host, *more) if path.exists()}
     if end and files != set(digests):

@@ -11,15 +11,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reproducibility.errors import ConfigError, ReproducibilityError
-from reproducibility.script.recomputed import recomputed
+from reproducibility.errors import ConfigError
+from reproducibility.script.findings import said_of
 from reproducibility.script.start import new_directory
 from reproducibility.watch import hook
 from reproducibility.watch.begin import Session
 
 
 @contextlib.contextmanager
-def record(directory: str | Path, *, again: int = 0) -> Iterator[None]:
+def record(directory: str | Path, *, again: int = 0, keys: bool = False) -> Iterator[None]:
     """Record every compiled call of JAX that is made meanwhile, in this process.
 
     Calls of functions that were compiled before are seen too, and nothing is compiled again. What
@@ -31,6 +31,8 @@ def record(directory: str | Path, *, again: int = 0) -> Iterator[None]:
         directory: a new or empty directory.
         again: compute one of so many calls a second time, from the same inputs, and compare the
             results by bits; what came of it is said on stderr. 0 is none.
+        keys: look for keys that are drawn from twice, in programs that are compiled meanwhile;
+            what was found is said on stderr.
 
     Raises:
         ConfigError: the directory holds something, this process is being recorded already, or
@@ -58,20 +60,11 @@ def record(directory: str | Path, *, again: int = 0) -> Iterator[None]:
     if again < 0:
         raise ConfigError("use", "again", expected="0 or more", got=again, do="Try 16.")
     new_directory(Path(directory))
-    session = Session(str(directory), again=again)
+    session = Session(str(directory), again=again, keys=keys)
     session.install()
     try:
         yield
     finally:
         session.end()
-        if again:
-            _say_what_was_found(Path(directory))
-
-
-def _say_what_was_found(directory: Path) -> None:
-    """Say it on stderr, whatever else is being raised."""
-    try:
-        lines = recomputed(directory).lines()
-    except ReproducibilityError as error:
-        lines = [str(error)]
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
+        if again or keys:
+            sys.stderr.write("".join(f"{line}\n" for line in said_of(Path(directory))))

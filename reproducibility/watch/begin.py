@@ -22,8 +22,10 @@ from time import time as _now  # itself, which nobody holds or watches
 from typing import Any, NoReturn
 
 from . import execution, hook
+from .asides import Asides
 from .calls import Calls
 from .compiled import Compiled
+from .consumed import Consumed
 from .elsewhere import CHANGES, change
 from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
@@ -55,13 +57,17 @@ WAIT_AT_OS_EXIT = 20  # seconds that `os._exit` waits for the record
 class Session:
     """One process being watched."""
 
-    def __init__(self, directory: str, *, again: int = 0) -> None:
+    def __init__(self, directory: str, *, again: int = 0, keys: bool = False) -> None:
+        keys = keys or bool(os.environ.get("REPRODUCIBILITY_KEYS"))
         self._again = again or int(os.environ.get("REPRODUCIBILITY_AGAIN") or 0)
-        self.writing = Writing(Path(directory), {**_facts(), "again": self._again})
+        self.writing = Writing(Path(directory), {**_facts(), "again": self._again, "keys": keys})
         self._began, self._script = _now(), ""
         self.calls = Calls(self.writing)
-        if self._again:
-            self.calls.second = Second(self._again, self.writing, self.calls.shared.arrays)
+        second = Second(self._again, self.writing, self.calls.shared.arrays)
+        self._second = second if self._again else None
+        self._consumed = Consumed(self.writing) if keys else None
+        if self._again or keys:
+            self.calls.asides = Asides(self._second, self._consumed)
         self.host = Host(self.writing, self.calls, _may_tell)
         self._values = Values(self.host.left)
         self._tested = self._ended = False
@@ -89,6 +95,7 @@ class Session:
                     self.calls.borrowed,
                     self.calls.describe,
                     may_be_fast=self.calls.keeping is None and self._step is None,
+                    lowering=self._consumed.lowering if self._consumed else None,
                 )
             )
             if self.calls.keeping is not None:
@@ -174,8 +181,10 @@ class Session:
             "undone": _undone(),
             "sources": _versions_of_script(self._script, self._began),
         }
-        if self.calls.second is not None:
-            facts["not again"] = self.calls.second.not_computed
+        if self._second is not None:
+            facts["not again"] = self._second.not_computed
+        if self._consumed is not None:
+            facts["keys not seen"] = self._consumed.not_seen
         self.writing.end(**facts)
 
 

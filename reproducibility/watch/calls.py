@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import hook, prints
+from .asides import Asides
 from .callbacks import Callbacks
 from .compiled import Compiled, digest_of, effects_in, without_constants
 from .keeping import Keeping
 from .late import np
 from .lines import ArrayOrigin, CallLine, Given
-from .second import Inputs, Second
 from .shared import SharedMemory, memory_of
 from .source import is_of_a_signal
 from .texts import PROGRAMS, line_of_text
@@ -44,7 +44,7 @@ class Calls:
         self._shared = self.shared.arrays
         self.stopped = False
         self.keeping: Keeping | None = None
-        self.second: Second | None = None
+        self.asides: Asides | None = None
 
     @property
     def number(self) -> int:
@@ -109,8 +109,9 @@ class Calls:
             if not likely:
                 return Given(arguments)
             given = self._look(arguments)
-            if self.second is not None:
-                given.second = self._inputs_of(function, arguments, outer)
+            if self.asides is not None:
+                waited = self._files.is_of_function()
+                given.aside = self.asides.before(function, arguments, outer, is_waited_for=waited)
             return given
         except Exception as error:  # they are traced, or not JAX's; else, `after` says so
             if is_of_a_signal(error):
@@ -128,13 +129,13 @@ class Calls:
             if given is None or len(given.arguments) + len(way.constants) != way.arguments:
                 raise LookupError("JAX called it with arguments that were not seen")
             given = given if given.looked else self._look(given.arguments)
-            second = given.second
+            aside, arguments = given.aside, given.arguments
             if way.constants:
                 given = self._look(way.constants).followed_by(given)
             line = self._begin(way.program, given.only(way.program.kept), 2)
             self._end(line, results)
-            if second is not None and self.second is not None:
-                self.second.after(second, line, given.arguments, results, way.constants)
+            if aside is not None:
+                aside.after(line, arguments, results, way.constants)
         except Exception as error:
             self._failed(f"the call of {way.program.name}", error)
 
@@ -147,15 +148,16 @@ class Calls:
         if self._files.mine() is None:
             self._writing.count(UNKNOWN_THREAD)
             return execute(*arguments)
-        line = second = None
+        line = aside = None
         try:
             with hook.unseen():
                 taken = arguments if program.kept is None else [arguments[i] for i in program.kept]
                 line = self._begin(program, self._look(taken, program.mutable), 2)
                 if self.keeping is not None:
                     self.keeping.before(line, execute, arguments)
-                if self.second is not None:
-                    second = self._inputs_of(program.text, arguments, hook.given_now())
+                if self.asides is not None:
+                    around, waited = hook.given_now(), self._files.is_of_function()
+                    aside = self.asides.before(program, arguments, around, is_waited_for=waited)
         except Exception as error:
             self._failed(f"the arguments of {program.name}", error)
         try:
@@ -170,21 +172,11 @@ class Calls:
                     if self.keeping is not None:
                         self.keeping.after(line, results)
                     self._end(line, results)
-                    if second is not None and self.second is not None:
-                        self.second.after(second, line, arguments, results)
+                    if aside is not None:
+                        aside.after(line, arguments, results)
         except Exception as error:
             self._failed(f"the results of {program.name}", error)
         return results
-
-    def _inputs_of(
-        self, called: object, arguments: Sequence[Any], outer: Given | None
-    ) -> Inputs | None:
-        """Return what a call is given if it is computed twice; not while a program waits for it."""
-        if self.second is None or self._files.is_of_function():
-            return None
-        decided = outer is not None and outer.looked
-        is_turn = outer is not None and outer.second is not None
-        return self.second.before(called, arguments, is_turn if decided else None)
 
     def _failed(self, what: str, error: Exception) -> None:
         self.stopped = True  # a record with a hole is none

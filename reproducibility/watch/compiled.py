@@ -17,7 +17,7 @@ class Compiled:
 
     __slots__ = (
         *("arguments", "constants", "kept", "mutable", "name", "plan", "results", "shapes"),
-        *("effects", "execution", "heard", "loaded", "text", "where"),
+        *("draws", "effects", "execution", "heard", "loaded", "text", "where"),
     )
 
     def __init__(self, name: str) -> None:
@@ -31,6 +31,7 @@ class Compiled:
         self.plan: Any = None  # how its results are fingerprinted
         self.loaded: Any = None  # what XLA made of it
         self.execution: Any = None  # what executes that in JAX
+        self.draws: Any = None  # what it draws, if someone looked
         self.effects: str | None = None  # what it does besides computing, if that is known
         # Makes the host's functions that it calls ones that are heard.
         self.heard: Callable[[Any], Any] | None = None

@@ -66,6 +66,8 @@ class Watch(NamedTuple):
     # Return what is known of a program that is being compiled.
     describe: Callable[[Any, str], Compiled]
     may_be_fast: bool = True
+    # Put something around what lowers a program, so that it leaves what it draws from there.
+    lowering: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
 
 
 _watch: Watch | None = None  # one in a process
@@ -109,6 +111,9 @@ def install(watch: Watch) -> None:
     executable, replicated = pxla.MeshExecutable, pxla.ExecuteReplicated
     _replace(loading, "from_hlo", staticmethod(_describing(loading.from_hlo)))
     _replace(pxla.MeshComputation, "compile", _described_late(pxla.MeshComputation.compile))
+    if watch.lowering is not None:
+        lower = pxla.lower_sharding_computation
+        _replace(pxla, "lower_sharding_computation", watch.lowering(lower))
     _replace(executable, "unsafe_call", property(_learning_names(executable.unsafe_call.fget)))
     _replace(replicated, "__call__", _executing(replicated.__call__))
     _replace(pxla, "MeshExecutableFastpathData", _seen_path(pxla.MeshExecutableFastpathData))
@@ -187,6 +192,8 @@ def _describing(from_hlo: Callable[..., Any]) -> Callable[..., Any]:
         program = _watch.describe(hlo, name) if _watch is not None else None
         if program is not None and program.heard and more.get("host_callbacks"):
             more["host_callbacks"] = program.heard(more["host_callbacks"])
+        if program is not None:
+            program.draws = getattr(_busy, "draws", None)
         found = from_hlo(name, hlo, *rest, **more)
         loaded = getattr(found, "xla_executable", None)
         if loaded is not None and program is not None:
@@ -200,7 +207,11 @@ def _described_late(compile: Callable[..., Any]) -> Callable[..., Any]:
     """Describe programs that were compiled before anyone watched: JAX has kept their text."""
 
     def compiled(self: Any, *arguments: Any, **named: Any) -> Any:
-        found = compile(self, *arguments, **named)
+        _busy.draws = getattr(self, "recorded_draws", None)
+        try:
+            found = compile(self, *arguments, **named)
+        finally:
+            _busy.draws = None
         loaded = getattr(found, "xla_executable", None)
         if loaded is not None and id(loaded) not in _by_executable and _watch is not None:
             _remember(loaded, _watch.describe(self._hlo, self._name))

@@ -25,11 +25,11 @@ ArrayOrigin = tuple[object, int, int, int]
 class Given:
     """The arguments of a call, as far as they were looked at."""
 
-    __slots__ = ("arguments", "fresh", "looked", "origins", "pending", "second", "tokens")
+    __slots__ = ("arguments", "aside", "fresh", "looked", "origins", "pending", "tokens")
 
     def __init__(self, arguments: Sequence[Any]) -> None:
         self.arguments = arguments
-        self.second: Any = None  # copies of them, if the call is computed twice
+        self.aside: Any = None  # what is done beside the record of the call
         self.looked = False
         self.origins: list[str | ArrayOrigin] = []  # or the kind of what no recorded call made
         self.tokens: dict[int, Any] = {}  # of numbers of Python and small arrays of NumPy

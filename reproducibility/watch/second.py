@@ -118,7 +118,7 @@ class Second:
         """Compute a call again that has been executed, and begin to compare."""
         try:
             program = line.program
-            why = self._why_not(inputs, program, arguments[len(constants) :])
+            why = self._why_not(inputs, program, arguments)
             if why:
                 self._not(why)
                 return

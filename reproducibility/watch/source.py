@@ -46,7 +46,7 @@ def owner_of(code: Any) -> str:
     """Return whose a code object is."""
     known = _owners.get(id(code))
     if known is None:
-        known = _owners[id(code)] = (_owner(code.co_filename), code)
+        known = _owners[id(code)] = (owner_of_file(code.co_filename), code)
     return known[0]
 
 
@@ -75,7 +75,8 @@ def place_of(frame: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _owner(name: str) -> str:
+def owner_of_file(name: str) -> str:
+    """Return whose a file is."""
     parts = name.replace("\\", "/").split("/")
     installed = "site-packages" in parts or "dist-packages" in parts
     if name.startswith(_OURS) or (installed and {"jax", "jaxlib"} & set(parts[:-1])):
@@ -83,6 +84,25 @@ def _owner(name: str) -> str:
     if installed:
         return LIBRARY
     return PYTHON if name.startswith(("<frozen", _PYTHON)) else SCRIPT
+
+
+def line_of_trace(trace: Any) -> tuple[str, int, str] | None:
+    """Return the innermost line of the script, or else of a library, that an operation is from."""
+    library = None
+    for frame in trace.frames if trace is not None else ():
+        owner = owner_of_file(frame.file_name)
+        line = (frame.file_name, int(frame.line_num), frame.function_name)
+        if owner == SCRIPT:
+            return line
+        if owner == LIBRARY and library is None:
+            library = line
+    return library
+
+
+def is_of_library(about: str) -> bool:
+    """Whether a function is JAX's or a library's, by what JAX says of it: `name at file:line`."""
+    file = about.rpartition(" at ")[2].rpartition(":")[0]
+    return bool(file) and owner_of_file(file) != SCRIPT
 
 
 def is_of_a_signal(error: BaseException) -> bool:

@@ -1,0 +1,162 @@
+"""Keys of a program without their values: each is what it was derived from, and how.
+
+The rule: two keys with one number are equal whatever the inputs are; of two with other numbers
+nothing is known.
+Chapter: docs/fundamentals/jax_prng_tutorial.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .late import np
+
+MOST_KEYS = 4096  # keys of an array that are told apart
+Ids = Any  # an array of numbers, or None if nothing is known of it
+
+
+class Derived:
+    """Numbers for keys, words and integers; what is derived alike has the same one."""
+
+    def __init__(self) -> None:
+        self.terms: list[tuple[Any, ...]] = []
+        self._numbers: dict[tuple[Any, ...], int] = {}
+
+    def number(self, *term: Any) -> int:
+        """Return the number of a term: a word, and what it is of."""
+        found = self._numbers.get(term)
+        if found is None:
+            found = self._numbers[term] = len(self.terms)
+            self.terms.append(term)
+        return found
+
+    def unknown(self) -> int:
+        """Return a number of its own."""
+        return self.number("unknown", len(self.terms))
+
+    def constant(self, value: Any) -> int:
+        """Return the number of an integer."""
+        return self.number("constant", int(value))
+
+    def of_input(self, place: int, shape: Sequence[int], keys: str) -> Ids:
+        """Return the numbers of an argument: of the keys in it, or of its words."""
+        size = int(np.prod(shape, dtype=int))
+        if size > MOST_KEYS:
+            return None
+        found = [self.number("input", place, i, keys) for i in range(size)]
+        return np.array(found, dtype=int).reshape(shape)
+
+    def of_constant(self, value: Any) -> Ids:
+        """Return the numbers of integers that are known, if they are few."""
+        value = np.asarray(value)
+        if value.size > MOST_KEYS or value.dtype.kind not in "iub":
+            return None
+        found = [self.constant(each) for each in value.ravel().tolist()]
+        return np.array(found, dtype=int).reshape(value.shape)
+
+    def leaves(self, number: int, seen: dict[int, set[int]]) -> set[int]:
+        """Return the terms that a term is made of, but for numbers."""
+        known = seen.get(number)
+        if known is None:
+            parts = inner(self.terms[number])
+            is_leaf = not parts and self.terms[number][0] != "constant"
+            known = {number} if is_leaf else set()
+            for each in parts:
+                known = known | self.leaves(each, seen)
+            seen[number] = known
+        return known
+
+    def replaced(self, number: int, by: dict[int, int]) -> int:
+        """Return a term with others in place of some of those that it is made of."""
+        if number in by:
+            return by[number]
+        term = self.terms[number]
+        parts = inner(term)
+        if not parts:
+            return number
+        new = [self.replaced(each, by) for each in parts]
+        return self.apply(term[0], new, term[1 + len(parts) :])
+
+    def apply(self, word: str, parts: Sequence[int], rest: Sequence[Any] = ()) -> int:
+        """Return the term of some others; integers that are known are computed."""
+        known = [self.terms[each] for each in parts]
+        if word in _OF_INTEGERS and all(each[0] == "constant" for each in known):
+            return self.constant(_OF_INTEGERS[word](*(each[1] for each in known)))
+        return self.number(word, *parts, *rest)
+
+    def key_of_words(self, words: Sequence[int], kind: str) -> int:
+        """Return the key that has these words."""
+        terms = [self.terms[each] for each in words]
+        are_words = all(each[0] == "word" and each[2] == i for i, each in enumerate(terms))
+        if are_words and len({each[1] for each in terms}) == 1:
+            return int(terms[0][1])
+        return self.number("key", *words, kind)
+
+    def to_json(self, numbers: Sequence[int]) -> tuple[list[list[Any]], dict[int, int]]:
+        """Return the terms that some are made of, innermost first, and where each of them is."""
+        found: list[list[Any]] = []
+        places: dict[int, int] = {}
+
+        def add(number: int) -> None:
+            if number not in places:
+                term = self.terms[number]
+                parts = inner(term)
+                for each in parts:
+                    add(each)
+                places[number] = len(found)
+                inside = [places[each] for each in parts]
+                found.append([term[0], inside, *term[1 + len(parts) :]])
+
+        for each in numbers:
+            add(each)
+        return found, places
+
+
+_OF_INTEGERS: dict[str, Callable[..., int]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "lt": lambda a, b: int(a < b),
+    "select_n": lambda which, *cases: cases[which],
+}
+_OF = {  # how many terms a term is made of
+    **{"fold": 2, "split": 1, "word": 1, "seed": 1},
+    **{"add": 2, "sub": 2, "mul": 2, "lt": 2, "select_n": 3},
+}
+
+
+def inner(term: Sequence[Any]) -> Sequence[int]:
+    """Return the terms that a term is made of."""
+    if term[0] in ("key", "pick"):
+        return term[1:-1]
+    return term[1 : 1 + _OF.get(term[0], 0)]
+
+
+def moved(name: str, params: dict[str, Any], ids: list[Ids]) -> Any:
+    """Return what an operation makes that only moves what it is given."""
+    one: Any = ids[0] if ids else None
+    if name == "reshape":
+        return one.reshape(params["new_sizes"])
+    if name == "squeeze":
+        return np.squeeze(one, tuple(params["dimensions"]))
+    if name == "expand_dims":
+        return np.expand_dims(one, tuple(params["dimensions"]))
+    if name == "slice":
+        strides = params["strides"] or [1] * one.ndim
+        bounds = zip(params["start_indices"], params["limit_indices"], strides)  # noqa: B905
+        return one[tuple(slice(*each) for each in bounds)]
+    if name == "unstack":
+        return list(np.moveaxis(one, params["axis"], 0))
+    if name == "broadcast_in_dim":
+        shape = [1] * len(params["shape"])
+        for size, axis in zip(one.shape, params["broadcast_dimensions"]):  # noqa: B905
+            shape[axis] = size
+        return np.broadcast_to(one.reshape(shape), params["shape"])
+    if name == "concatenate":
+        return np.concatenate(ids, params["dimension"])
+    if name == "transpose":
+        return np.transpose(one, params["permutation"])
+    if name == "convert_element_type" and np.dtype(params["new_dtype"]).kind in "iu":
+        return one
+    return None
