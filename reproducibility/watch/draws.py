@@ -100,7 +100,7 @@ class Draws:
         if base is None:
             return self.derived.of_constant(value)
         words = self.derived.of_constant(np.asarray(base))
-        kind = _kind(value.dtype)
+        kind = _kind_of_keys(value.dtype)
         rows = words.reshape(-1, words.shape[-1])
         keys = [self.derived.key_of_words(row.tolist(), kind) for row in rows]
         return np.array(keys, int).reshape(value.shape)
@@ -334,10 +334,10 @@ def _about(jaxpr: Any) -> str:
 
 def _keys(var: Any) -> str:
     """Return the kind of the keys of a variable; nothing if it has plain numbers."""
-    return _kind(var.aval.dtype) if str(var.aval.dtype).startswith("key<") else ""
+    return _kind_of_keys(var.aval.dtype) if str(var.aval.dtype).startswith("key<") else ""
 
 
-def _kind(dtype: Any) -> str:
+def _kind_of_keys(dtype: Any) -> str:
     return str(dtype._impl.name)
 
 
@@ -351,4 +351,4 @@ def _may_be_key(var: Any) -> bool:
 def _has_simple_splits(dtype: Any) -> bool:
     """Whether key i of those that a key is split into is `fold_in(key, i)`."""
     jax: Any = sys.modules["jax"]
-    return _kind(dtype) == "threefry2x32" and bool(jax.config.jax_threefry_partitionable)
+    return _kind_of_keys(dtype) == "threefry2x32" and bool(jax.config.jax_threefry_partitionable)
