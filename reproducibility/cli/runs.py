@@ -129,9 +129,10 @@ class CompareCommand:
 
     def _resumed(self) -> int:
         """Compare the record of a resumed run with that of a whole one."""
+        from reproducibility.script.lost import with_sentences
         from reproducibility.script.parts import compare_resumed
 
-        found = compare_resumed(self.a, self.b)
+        found = with_sentences(compare_resumed(self.a, self.b))
         reasons = [found.reason] if found.exit_code else []
         return print_outcome(found, print_resumption, reasons, as_json=self.json)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from reproducibility.errors import ConfigError
 from reproducibility.script.growing import CountedCalls
 from reproducibility.script.inherited import WRITES, files_left
+from reproducibility.script.lost import with_sentences
 from reproducibility.script.moments import Interruptions, moments
 from reproducibility.script.parts import compare_parts
 from reproducibility.script.reading import Event, processes_of
@@ -91,7 +92,7 @@ def interrupt(
         found = _all_runs(runs, asked, (stops, resumes), number, step_function)
         if strict_output and found.verdict == "same" and found.remark:
             found.difference = f"All calls agree, and {found.remark}."
-        return found
+        return with_sentences(found)
 
 
 def _all_runs(

@@ -45,15 +45,27 @@ def report_of_resumption(found: Resumption) -> str:
     return "\n".join(lines)
 
 
+def with_sentences(found: Resumption) -> Resumption:
+    """Give an answer the sentences of its report, for who reads it as JSON.
+
+    Args:
+        found: what came of a comparison; it is changed.
+    """
+    found.follows = sentences(found, rows_of(found.inputs)) if found.difference else []
+    return found
+
+
 def _program(found: Resumption) -> list[str]:
     """Say what differs in a program whose inputs agree."""
     if found.why is None:
         return []
     texts = [line_and_text(line) for line in found.why.lines]
+    what = found.why.what.replace(" in one run", " in the whole run")
+    what = what.replace(" in the other", " in the resumed run")
     if len(set(texts)) == 1:
-        return [found.why.what, f"    at {texts[0]}"]
+        return [what, f"    at {texts[0]}"]
     runs = zip(("whole", "resumed"), texts, strict=False)
-    return [found.why.what, *(f"    in the {run} run: {text}" for run, text in runs)]
+    return [what, *(f"    in the {run} run: {text}" for run, text in runs)]
 
 
 def _further(found: Resumption) -> list[str]:
@@ -105,6 +117,7 @@ def sentences(found: Resumption, rows: Sequence[InputRow]) -> list[str]:
     """
     inputs = [each for each in found.inputs if each.kind != "every"]
     state = [each for each in inputs if each.carried]
+    usual = found.values.usual(found.inputs) if found.values else 0
     started = [row for row in rows if row.calls == (1,)]
     others = [row for row in rows if row not in started]
     lines = [*_swapped(found), *_not_restored(started, state, alone=not others)]
@@ -112,7 +125,8 @@ def sentences(found: Resumption, rows: Sequence[InputRow]) -> list[str]:
         lines += _behind(found, others, _of_state(state))
     lines += _were_one(found)
     lines += found.rounded
-    usual = found.values.usual(found.inputs) if found.values else 0
+    if usual > 1 and found.beside is None:
+        lines += _as_before_the_first(others, usual)
     for row in others:
         if row.inputs[0].kind == "unseen":
             lines += _where_it_was_made(found, row)
@@ -152,6 +166,18 @@ def _not_restored(
         names = _names([row.name for row in fed])
         lines.append(f"{names}: as in step 1 again")
     return lines
+
+
+def _as_before_the_first(rows: Sequence[InputRow], usual: int) -> list[str]:
+    """Say which part of the state is as it was before step 1, and before others that are alike."""
+    found = []
+    for row in rows:
+        if row.calls[:1] == (1,) and usual not in row.calls and any(e.carried for e in row.inputs):
+            found.append(
+                f"{row.name} is not that of call {usual:,}, but as before step 1: not restored, or "
+                "of a later step that begins with this value"
+            )
+    return found
 
 
 def _behind(found: Resumption, rows: Sequence[InputRow], of_state: int) -> list[str]:

@@ -61,6 +61,7 @@ class Resumption:
     remark: str = ""  # what the runs print or write otherwise
     of_processes: tuple[str, str] = ("", "")  # their folders in the two records
     rounded: list[str] = field(default_factory=list)  # how values follow from those that belonged
+    follows: list[str] = field(default_factory=list)  # from the inputs, for certain, in sentences
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -112,6 +113,7 @@ class Resumption:
             "passed_on": self.passed_on,
             "program_differs": self.why and self.why.to_json(),
             "rounded": self.rounded,
+            "follows": self.follows,
             "remark": self.remark or None,
             "problems": self.problems,
             "notes": self.notes,

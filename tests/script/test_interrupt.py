@@ -17,7 +17,7 @@ import pytest
 from reproducibility import record
 from reproducibility.cli.commands import main
 from reproducibility.errors import ConfigError
-from reproducibility.script.lost import report_of_resumption
+from reproducibility.script.lost import report_of_resumption, with_sentences
 from reproducibility.script.moments import Interruptions
 from reproducibility.script.parts import compare_resumed
 from reproducibility.script.reading import CalledProgram, Process, SourceLine
@@ -758,6 +758,28 @@ def test_a_part_was_restored_wrongly_or_used_otherwise(loaded: str, words: str) 
     )
     assert found.verdict == "different"
     assert words in report_of_resumption(found)
+
+
+def test_a_part_that_begins_again_every_few_steps() -> None:
+    """What is zero in steps 1, 4 and 7 is not that of step 6, and may not have been restored."""
+
+    def loop(begin: int, first: str) -> list[tuple[Any, ...]]:
+        return [
+            (
+                "step",
+                6,
+                [f"p{i}", f"m{i}", first if i == begin else f"a{i % 3}"],
+                [f"p{i + 1}", f"m{i + 1}", f"a{(i + 1) % 3}"],
+                0,
+                [ResultOf(0, i - begin, place) for place in range(3)],
+            )
+            for i in range(begin, 9)
+        ]
+
+    found = compare_process(made_run(loop(0, "a0")), made_run(loop(5, "a0"), process=2), Before())
+    words = "c is not that of call 6, but as before step 1: not restored, or of a later step"
+    assert words in report_of_resumption(found)
+    assert any(words in line for line in with_sentences(found).to_json()["follows"])
 
 
 def test_the_sentence_that_decides_is_in_the_report() -> None:
