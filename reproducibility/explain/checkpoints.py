@@ -227,6 +227,8 @@ def _step_of_other(store: FoundArrays, other: FoundArrays) -> int:
 def _not_known(one: Stored, other: Stored) -> tuple[str, ...]:
     """Say what is not known of two sets of arrays."""
     notes = []
+    if one.seal and other.seal and one.seal.step != other.seal.step:
+        notes.append(f"a is step {one.seal.step}, and b is step {other.seal.step}.")
     for side in (one, other):
         if not side.seal:
             notes.append(f"{side.path} has no seal: nothing says whether it is as it was written.")

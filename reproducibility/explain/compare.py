@@ -11,63 +11,21 @@ again, or to restore two states.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reproducibility.errors import LedgerError, ReplayError, RunError, and_more
+from reproducibility.errors import ReplayError, RunError, and_more
 from reproducibility.explain.comparison import Comparison, Recomputed, distances_of
-from reproducibility.machine.environment import Difference, Environment, environment_differences
-from reproducibility.recording.ledger import LEDGER, Ledger
+from reproducibility.explain.sides import Side, reach_of, side_at, what_may_explain
 from reproducibility.recording.lines import FIELDS, differing
 from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
-from reproducibility.reference.run import (
-    IDENTITY,
-    AttemptEnd,
-    AttemptStart,
-    Result,
-    Run,
-    attempts_of,
-    read_result,
-)
-from reproducibility.storage.files import saved_steps
-from reproducibility.storage.found import FoundArrays, arrays_at, path_words
 
 if TYPE_CHECKING:
     from reproducibility.explain.replay import Replay
     from reproducibility.same.distance import Distance
-
-
-@dataclasses.dataclass(frozen=True)
-class _Side:
-    """One of the two things to compare: a run directory, a ledger, a result file, or arrays."""
-
-    path: Path
-    run: Run | None = None
-    result: Result | None = None
-    ledger: Ledger | None = None
-    arrays: FoundArrays | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """What it is."""
-        if self.run or self.ledger or self.result:
-            return "a run" if self.run else "a ledger" if self.ledger else "a result"
-        return self.arrays.words if self.arrays else "nothing"
-
-    @property
-    def alone(self) -> bool:
-        """Whether there are arrays and nothing that says how they came about."""
-        return bool(self.arrays) and not (self.run or self.ledger)
-
-    @property
-    def steps(self) -> set[int]:
-        """Steps of which a state is on disk."""
-        return set(saved_steps(self.run.checkpoints)) if self.run else set()
 
 
 def compare(
@@ -112,14 +70,14 @@ def compare(
         >>> found.verdict, found.step, found.stage, found.settings
         ('different', 1, 'params', {'learning_rate': (0.001, 0.002)})
     """
-    left, right = _open(Path(a)), _open(Path(b))
+    left, right = side_at(Path(a)), side_at(Path(b))
     if left.alone or right.alone:
         return _by_arrays(left, right, progress)
     walked = walk_together(left.ledger, right.ledger) if left.ledger and right.ledger else None
     found = _by_ledger(left, right, walked) if walked and walked.divergence else None
     if walked and found and replay:
         found = _recompute(found, left, right, walked, progress)
-    settings, environment = _what_may_explain(left, right)
+    settings, environment = what_may_explain(left, right)
     found = found or _by_checkpoints(left, right, walked, progress)
     return dataclasses.replace(
         found,
@@ -130,35 +88,7 @@ def compare(
     )
 
 
-def _open(path: Path) -> _Side:
-    """See what there is at a path."""
-    file = path / LEDGER if path.is_dir() else path
-    found = arrays_at(path)
-    if found and not (path / IDENTITY).exists() and (path.is_file() or not file.is_file()):
-        return _Side(path, arrays=found)
-    if path.is_dir() and not (path / IDENTITY).exists() and not file.is_file():
-        expected, got = (
-            "a run, a ledger, a result, or something with arrays in it",
-            path_words(path),
-        )
-        raise RunError("compare", str(path), expected=expected, got=got, do="Check the path.")
-    if (path / IDENTITY).exists():
-        run, ledger, notes = Run.read(path), None, []
-        try:
-            ledger = Ledger(file, run.name)
-        except LedgerError as error:
-            notes.append(f"The ledger of {path} tells nothing: {error.got}.")
-        arrays = arrays_at(run.checkpoints)
-        return _Side(path, run, run.result(), ledger, arrays, tuple(notes))
-    try:
-        return _Side(path, ledger=Ledger(file), arrays=found)
-    except LedgerError as error:
-        if file.suffix == ".jsonl" or error.got.startswith("format"):
-            raise
-    return _Side(path, result=read_result(path))
-
-
-def _by_arrays(left: _Side, right: _Side, progress: Callable[[str], None] | None) -> Comparison:
+def _by_arrays(left: Side, right: Side, progress: Callable[[str], None] | None) -> Comparison:
     """Compare arrays, where one side has nothing else."""
     if not (left.arrays and right.arrays):
         side, other = (left, right) if right.alone else (right, left)
@@ -173,7 +103,7 @@ def _by_arrays(left: _Side, right: _Side, progress: Callable[[str], None] | None
 
 
 def _by_checkpoints(
-    left: _Side, right: _Side, walked: Walk | None, progress: Callable[[str], None] | None
+    left: Side, right: Side, walked: Walk | None, progress: Callable[[str], None] | None
 ) -> Comparison:
     """Compare checkpoints where no ledger tells where the two diverge."""
     runs = left.run and right.run
@@ -183,13 +113,15 @@ def _by_checkpoints(
     from reproducibility.explain.checkpoints import compare_stored
 
     stored = compare_stored(left.arrays, right.arrays, progress)  # type: ignore[arg-type]
-    if stored.verdict == "cannot be told" and not found:
+    if found:
+        return stored if stored.verdict == "different" else found
+    if stored.step is None and not (left.arrays.steps.keys() & right.arrays.steps.keys()):  # type: ignore[union-attr]
         by_ledger = _by_state(left, right, walked)
         return dataclasses.replace(by_ledger, notes=(*stored.notes, stored.reason))
     return stored
 
 
-def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
+def _by_ledger(left: Side, right: Side, walked: Walk) -> Comparison:
     """Say where two ledgers diverge."""
     divergence: LedgerDivergence = walked.divergence  # type: ignore[assignment]
     when = f"step {divergence.step}" if divergence.step else "the start"
@@ -213,8 +145,8 @@ def _by_ledger(left: _Side, right: _Side, walked: Walk) -> Comparison:
 
 def _recompute(
     found: Comparison,
-    left: _Side,
-    right: _Side,
+    left: Side,
+    right: Side,
     walked: Walk,
     progress: Callable[[str], None] | None,
 ) -> Comparison:
@@ -288,10 +220,22 @@ def _withdistances_of(
     )
 
 
-def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
+def _by_state(left: Side, right: Side, walked: Walk | None) -> Comparison:
     """Compare digests; where there are none in common, ledgers that agree are the answer."""
     step, digests, leaves, distances = _common_state(left, right)
+    one, other = left.result, right.result
     if step is not None and digests[0] == digests[1]:
+        if one and other and one.steps == other.steps and one.digest != other.digest:
+            reason = f"The results differ after {one.steps} updates; the states agree at {step}."
+            ends = one.digest, other.digest
+            return Comparison("different", reason, one.steps, digests=ends, since=step)
+        agreed = max(step, walked.last) if walked and not any(walked.problems) else step
+        if agreed < (reach := min(reach_of(left), reach_of(right))):
+            reason = (
+                f"Every bit of both states agrees after {step} updates; both went on to step "
+                f"{reach}, of which no common record tells."
+            )
+            return Comparison("cannot be told", reason, step, digests=digests)
         recorded = all(side.result and side.result.steps == step for side in (left, right))
         by = ", by their results" if recorded else ""
         reason = f"Every bit of both states agrees after {step} updates{by}."
@@ -305,7 +249,7 @@ def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
     if walked and not set.intersection(*_stages(left, right)):
         reason = "The two ledgers have no stage in common."
         return Comparison("cannot be told", reason, None, digests=digests)
-    reach = min(_reach(left), _reach(right))
+    reach = min(reach_of(left), reach_of(right))
     if walked and 0 <= walked.last < max(reach, 1) and not any(walked.problems):
         reason = (
             f"What both recorded agrees, up to step {walked.last}; both went on to step {reach}, "
@@ -322,18 +266,8 @@ def _by_state(left: _Side, right: _Side, walked: Walk | None) -> Comparison:
     return Comparison("cannot be told", reason, None, digests=digests)
 
 
-def _reach(side: _Side) -> int:
-    """Return the last step that one side is known to have computed."""
-    steps = [0, *side.steps]
-    steps += [side.ledger.last] if side.ledger and side.ledger.last else []
-    steps += [side.result.steps] if side.result else []
-    ends = attempts_of(side.run) if side.run else []
-    steps += [line.to_step or 0 for line in ends if isinstance(line, AttemptEnd)]
-    return max(steps)
-
-
 def _common_state(
-    left: _Side, right: _Side
+    left: Side, right: Side
 ) -> tuple[int | None, tuple[str | None, str | None], tuple[str, ...], dict[str, Distance]]:
     """Find the newest step whose states both sides know; compare there."""
     a, b = left.result, right.result
@@ -361,7 +295,7 @@ def _common_state(
     )
 
 
-def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
+def _problems(left: Side, right: Side, walked: Walk | None) -> list[str]:
     """Say up to where a ledger was used that is not intact, and what only one of the two has."""
     if not walked:
         return []
@@ -377,36 +311,10 @@ def _problems(left: _Side, right: _Side, walked: Walk | None) -> list[str]:
     return notes
 
 
-def _stages(left: _Side, right: _Side) -> tuple[set[str], set[str]]:
+def _stages(left: Side, right: Side) -> tuple[set[str], set[str]]:
     """Return what is recorded in each of two ledgers that were read."""
     one, other = (set(side.ledger.header.leaves) for side in (left, right) if side.ledger)
     return one, other
-
-
-def _what_may_explain(
-    left: _Side, right: _Side
-) -> tuple[dict[str, tuple[Any, Any]], tuple[Difference, ...]]:
-    """List the settings and the recorded environments that differ."""
-    if not (left.run and right.run):
-        return {}, ()
-    a, b = left.run.identity, right.run.identity
-    names = sorted(a.keys() | b.keys())
-    settings = {n: (a.get(n), b.get(n)) for n in names if a.get(n) != b.get(n)}
-    found = [
-        difference
-        for one, other in itertools.product(_environments(left.run), _environments(right.run))
-        for difference in environment_differences(one, other)
-    ]
-    return settings, tuple(dict.fromkeys(found))
-
-
-def _environments(run: Run) -> list[Environment]:
-    """Return what is recorded about each attempt on a run, without repeats."""
-    unique: list[Environment] = []
-    for line in attempts_of(run):
-        if isinstance(line, AttemptStart) and line.facts not in unique:
-            unique.append(line.facts)
-    return unique
 
 
 def _stage_leaves(leaves: tuple[str, ...]) -> str:

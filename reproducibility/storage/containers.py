@@ -63,6 +63,8 @@ def _npz(path: Path) -> Iterator[tuple[str, Array]]:
     if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle
         raise ValueError("no zip archive")
     with np.load(path, allow_pickle=False) as arrays:
+        if len(set(arrays.files)) < len(arrays.files):
+            raise ValueError("two arrays of one name")
         for name in arrays.files:
             yield name, np.asarray(arrays[name])
 

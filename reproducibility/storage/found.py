@@ -92,7 +92,8 @@ def orbax_items(path: Path) -> dict[str, Path]:
     if not path.is_dir() or not (marked or _OF_ORBAX.fullmatch(path.name)):
         return {}
     entries = sorted(path.iterdir())
-    return {entry.name: entry for entry in entries if (entry / ORBAX).is_file()}
+    real = [entry for entry in entries if not entry.is_symlink()]
+    return {entry.name: entry for entry in real if (entry / ORBAX).is_file()}
 
 
 def is_step(name: str) -> bool:
