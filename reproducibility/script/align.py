@@ -67,7 +67,7 @@ def compare_records(a: str | Path, b: str | Path, *, texts: bool = True) -> Alig
             processes.remove(process)
             what_was_not_seen(found, process, run)
     workers = [workers_of(map(SideOfRecord, pool)) for pool in pools]
-    ended = all(_came_to_its_end(each) for pool in pools for each in pool)
+    ended = all(came_to_its_end(each) for pool in pools for each in pool)
     _compare_unordered(found, UnorderedCalls(*workers, texts=texts), A_POOL, ended=ended)
     for one, other in pairs_of(ones, others):
         ones.remove(one)
@@ -172,7 +172,7 @@ def _align_processes(found: Alignment, a: Process, b: Process) -> None:
         what_was_not_seen(found, process, run)
     found.notes += [note for note in unlike(a, b) if note not in found.notes]
     # A run that was ended at a call might have made more.
-    ended = (_came_to_its_end(a), _came_to_its_end(b))
+    ended = (came_to_its_end(a), came_to_its_end(b))
     sides = (SideOfRecord(a), SideOfRecord(b))
     # Which worker of a pool does a task is chance; so is which of several threads has which name.
     pools = [{each.name for each in side.threads.values() if each.pool} for side in sides]
@@ -209,7 +209,12 @@ def _other_way(one: CalledProgram, other: CalledProgram) -> str:
     return f"{name} is {shapes[0]} in one run, {shapes[1]} in the other"
 
 
-def _came_to_its_end(process: Process) -> bool:
+def came_to_its_end(process: Process) -> bool:
+    """Whether a process ended by itself, and not at a call that was asked for.
+
+    Args:
+        process: one of a record.
+    """
     return process.end is not None and "ended_at" not in process.end
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reproducibility.script.align import compare_records, what_was_not_seen
+from reproducibility.script.align import came_to_its_end, compare_records, what_was_not_seen
 from reproducibility.script.beside import Beside
 from reproducibility.script.descent import (
     Beginning,
@@ -34,6 +34,8 @@ from reproducibility.script.pairs import (
 from reproducibility.script.reading import Process, first_process, processes_of
 from reproducibility.script.sides import AlignedRecords, FirstUpdate
 from reproducibility.script.updates import updates_of_both
+
+POOLS = "what the workers of a pool computed is compared by number only"
 
 
 def are_of_one_command(a: str | Path, b: str | Path) -> bool:
@@ -97,8 +99,13 @@ def _align(found: AlignedRecords, ones: list[Process], others: list[Process]) ->
     for processes, run in zip((ones, others), RUNS, strict=True):
         for each in processes:
             what_was_not_seen(found, each, run)
-    pairs = pairs_of(ones, others)
-    for one, other in pairs:
+    for processes in (ones, others):
+        pool = [each for each in processes if each.pool]
+        for each in pool:  # which worker did what is chance
+            processes.remove(each)
+        if pool and POOLS not in found.problems:
+            found.problems.append(POOLS)
+    for one, other in pairs_of(ones, others):
         ones.remove(one)
         others.remove(other)
         notes = [note for note in unlike(one, other) if not note.startswith(OTHER_SCRIPTS)]
@@ -176,12 +183,21 @@ class _Alignment:
         mine, theirs = self._m.loose
         for here, there, one, two in self._pairs_of_updates():
             types = [sorted(map(shown_type, each.results)) for each in (one, two)]
-            other = types[0] == types[1] and sorted(one.results) != sorted(two.results)
+            stacked = self._m.turns != (1, 1)
+            other = (
+                not stacked and types[0] == types[1] and sorted(one.results) != sorted(two.results)
+            )
             if other or (one.index in mine and two.index in theirs):
                 return here, there, one, two
         return None
 
     def _note_first(self, here: int, there: int, one: CallNode, two: CallNode) -> None:
+        counts = [len(side.calls) for side in self._m.sides]
+        if one.name != two.name and counts[0] != counts[1]:  # their inputs are of other moments
+            self._found.first = FirstUpdate((here, there), one, two, (), ())
+            what = f"{counts[0]:,} calls of {one.name} in A, {counts[1]:,} of {two.name} in B"
+            self._found.beginnings.append(Beginning("function", one, two, (), what))
+            return
         inputs = tuple(
             (pair, self._origin(0, one, pair[0]), self._origin(1, two, pair[1]))
             for pair in differing_inputs(one, two)
@@ -237,9 +253,20 @@ class _Alignment:
     def _ends(self) -> None:
         """Say if one side makes more updates."""
         counts = [len(side.calls) for side in self._m.sides]
+        if self._m.turns != (1, 1):
+            sides = "AB" if self._m.turns[0] == 1 else "BA"
+            what = (
+                f"an update of {sides[0]} does {max(self._m.turns)} of {sides[1]}: what they return"
+            )
+            self._found.notes.append(f"{what} besides what the next one takes is not compared")
+            return
         if counts[0] == counts[1] or not min(counts) or self._found.beginnings:
             return
         side = int(counts[1] > counts[0])
+        if not came_to_its_end(self._m.sides[1 - side].graph.process):
+            what = f"{'BA'[side]} was ended before its end, after {min(counts):,} updates"
+            self._found.notes.append(what)
+            return
         paired = {pair[side] for pair in self._m.updates}
         number = next(n for n in range(1, counts[side] + 1) if n not in paired)
         node = self._nodes[side][self._m.sides[side].calls[number - 1]]

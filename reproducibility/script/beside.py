@@ -70,6 +70,7 @@ class Beside:
 
     def _without_counterpart(self) -> None:
         """Look at what begins beside the updates, and that the other side cannot have."""
+        self._other_numbers()
         begin = [self._beginning_of_loose(side) for side in (0, 1)]
         waiting: dict[object, list[CallNode]] = {}
         for node in begin[1]:
@@ -87,6 +88,23 @@ class Beside:
             self.problems.append(
                 f"each side makes calls of what the other never has: {texts[0]}, {texts[1]}"
             )
+
+    def _other_numbers(self) -> None:
+        """Find calls that take equal arrays of other calls, and something else from the host."""
+        where: dict[object, list[CallNode]] = {}
+        for side in (1, 0):
+            for index in sorted(self._m.loose[side].keys() - self._m.sides[side].core):
+                node = self._nodes[side][index]
+                made = tuple(
+                    array if parent else None
+                    for array, parent in zip(node.inputs, node.parents, strict=True)
+                )
+                if not any(made) or None not in made:
+                    continue
+                if side:
+                    where.setdefault((node.name, made), []).append(node)
+                elif same := where.get((node.name, made)):
+                    self._add(self._descent.beginnings(node, same.pop(0)))
 
     def _beginning_of_loose(self, side: int) -> list[CallNode]:
         """Return calls that are loose, beside the updates, and given what the other never has."""

@@ -126,7 +126,7 @@ def graphs_of(one: Process, other: Process) -> tuple[CallGraph, CallGraph]:
     calls = [valued_calls(each) for each in (one, other)]
     types = [_Types(ProgramsOfProcess(each)) for each in (one, other)]
     typed = all(
-        kinds.are_known(program)
+        kinds.has_text_of(program)
         for kinds, made in zip(types, calls, strict=True)
         for program in {each.program for each in made}
     )
@@ -165,10 +165,9 @@ class _Types:
             self._known[program.text] = self._read(program)
         return self._known[program.text]
 
-    def are_known(self, program: CalledProgram) -> bool:
-        """Whether the types of all that a program takes and returns are known."""
-        numbers = [len(each) for each in self.of(program)]
-        return numbers == [len(program.arguments), len(program.results)]
+    def has_text_of(self, program: CalledProgram) -> bool:
+        """Whether what a program takes and returns can be read."""
+        return any(self.of(program))
 
     def _read(self, program: CalledProgram) -> tuple[list[str], list[str]]:
         text = self._programs.text(program)

@@ -7,12 +7,14 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reproducibility.script.graph import CallGraph, CallNode, Content, is_slight
 from reproducibility.script.updates import Updates
 from reproducibility.script.values import NO_VALUE
+
+type _Windows = dict[int, list[int]]  # of one side: which of the other stand beside each
 
 
 @dataclass
@@ -20,13 +22,16 @@ class Matched:
     """What two processes have in common.
 
     `pairs` are calls with equal inputs and results, by index; `updates` are pairs of updates that
-    stand beside each other, equal or not. `loose` holds for each side the calls of which a result
-    is not found in the other, unless all that takes it is found.
+    stand beside each other, equal or not. `turns` says how many updates of one side do what one of
+    the other does, as in a loop that is one program: then only what the next one takes is compared,
+    for what each returns besides is stacked. `loose` holds for each side the calls of which a
+    result is not found in the other, unless all that takes it is found.
     """
 
     sides: tuple[Updates, Updates]
     pairs: dict[int, int] = field(default_factory=dict)
     updates: list[tuple[int, int]] = field(default_factory=list)  # numbers from 1
+    turns: tuple[int, int] = (1, 1)
     loose: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
     arrays: tuple[set[str], set[str]] = (set(), set())  # all that were given or returned
 
@@ -57,6 +62,7 @@ def match(one: Updates, other: Updates, pairs: dict[int, int]) -> Matched:
         pairs: calls with equal inputs and results.
     """
     found = Matched((one, other), pairs)
+    found.turns = _turns(one, other)
     found.updates = _beside_each_other(found)
     found.arrays = tuple(_arrays_of(side.graph) for side in (one, other))  # type: ignore[assignment]
     windows = [_arrays_by_window(side) for side in (one, other)]
@@ -66,6 +72,7 @@ def match(one: Updates, other: Updates, pairs: dict[int, int]) -> Matched:
             found.sides[side],
             _Found(found.arrays[1 - side], windows[1 - side], of_other[side]),
             found.paired(side),
+            None if found.turns == (1, 1) else _carried(found.sides[side]),
         )
         for side in (0, 1)
     )
@@ -103,6 +110,9 @@ def pairs_of_calls(one: CallGraph, other: CallGraph) -> dict[int, int]:
 def _beside_each_other(found: Matched) -> list[tuple[int, int]]:
     """Pair the numbers of updates: those that are equal, and what is left in its order."""
     one, other = found.sides
+    if found.turns != (1, 1):
+        last = (range(by, len(side.calls) + 1, by) for side, by in _with_turns(found))
+        return list(zip(*last, strict=True))
     numbers = {index: number for number, index in enumerate(other.calls, 1)}
     equal = {
         number: numbers[found.pairs[index]]
@@ -115,10 +125,35 @@ def _beside_each_other(found: Matched) -> list[tuple[int, int]]:
     return sorted([*equal.items(), *zip(mine, theirs, strict=False)])
 
 
-def _windows_of_other(found: Matched) -> tuple[dict[int, int], dict[int, int]]:
-    """Return which window of one side is beside which of the other: 0 is before all updates."""
-    mine = {0: 0, **dict(found.updates)}
-    return mine, {there: here for here, there in mine.items()}
+def _with_turns(found: Matched) -> Iterator[tuple[Updates, int]]:
+    return zip(found.sides, found.turns, strict=True)
+
+
+def _turns(one: Updates, other: Updates) -> tuple[int, int]:
+    """Return how many updates of one side do what one of the other does."""
+    sizes = len(one.calls), len(other.calls)
+    if not min(sizes) or sizes[0] == sizes[1] or max(sizes) % min(sizes):
+        return 1, 1
+    by = max(sizes) // min(sizes)
+    fine, coarse = (one, other) if sizes[0] > sizes[1] else (other, one)
+    whole = set(coarse.graph.nodes[coarse.calls[0]].results)
+    first, last = (set(fine.graph.nodes[fine.calls[number]].results) for number in (0, by - 1))
+    if not (whole & last) - first - {NO_VALUE}:
+        return 1, 1
+    return (by, 1) if fine is one else (1, by)
+
+
+def _windows_of_other(found: Matched) -> tuple[_Windows, _Windows]:
+    """Return which windows of one side are beside which of the other: 0 is before all updates."""
+    ways: tuple[_Windows, _Windows] = ({0: [0]}, {0: [0]})
+    for here, there in found.updates:
+        mine, theirs = (
+            range(number - by + 1, number + 1)
+            for number, by in zip((here, there), found.turns, strict=True)
+        )
+        ways[0].update({each: [*theirs] for each in mine})
+        ways[1].update({each: [*mine] for each in theirs})
+    return ways
 
 
 def _arrays_of(graph: CallGraph) -> set[str]:
@@ -154,21 +189,22 @@ class _Found:
 
     anywhere: set[str]
     windows: dict[int | None, _OfWindow]
-    beside: dict[int, int]
+    beside: _Windows
 
     def has(self, array: str, window: int | None, *, strict: bool, returned: bool) -> bool:
         """Whether it has an array: where it belongs, or as a result, if that is asked for."""
         if not strict or window is None:
             return array in self.anywhere
-        there = self.beside.get(window)
-        own = self.windows.get(there, _OfWindow()) if there is not None else _OfWindow()
-        others = self.windows.get(None, _OfWindow())
-        if array in own.results or array in others.results:
+        places = [*self.beside.get(window, ()), None]
+        own = [self.windows[each] for each in places if each in self.windows]
+        if any(array in each.results for each in own):
             return True
-        return not returned and (array in own.host or array in others.host)
+        return not returned and any(array in each.host for each in own)
 
 
-def _loose(side: Updates, there: _Found, paired: Container[int]) -> dict[int, list[int]]:
+def _loose(
+    side: Updates, there: _Found, paired: Container[int], carried: Container[int] | None
+) -> dict[int, list[int]]:
     """Return calls with results that are not found, unless all that takes them is found."""
     nodes = side.graph.nodes
     lacking: dict[int, list[int]] = {}
@@ -178,7 +214,8 @@ def _loose(side: Updates, there: _Found, paired: Container[int]) -> dict[int, li
         places = [
             place
             for place, array in enumerate(node.results)
-            if not there.has(
+            if not (node.index in updates and carried is not None and place not in carried)
+            and not there.has(
                 array,
                 window,
                 strict=in_core or is_slight(array),
@@ -202,6 +239,17 @@ def _loose(side: Updates, there: _Found, paired: Container[int]) -> dict[int, li
         ):  # of a call that returns nothing, its inputs are all there is
             loose[index] = kept
     return loose
+
+
+def _carried(updates: Updates) -> set[int]:
+    """Return which results of the updates the next one takes.
+
+    Of a single update nothing is known of that: all that the other side carries on is in it.
+    """
+    takers = updates.graph.takers
+    return {
+        place for each in updates.calls for taker, place in takers[each] if taker in updates.core
+    }
 
 
 def _from_the_last(graph: CallGraph, calls: Iterable[int]) -> list[int]:

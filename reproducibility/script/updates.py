@@ -11,9 +11,10 @@ from bisect import bisect_right
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from reproducibility.script.graph import CallGraph, CallNode
+from reproducibility.script.graph import CallGraph, CallNode, is_slight
 from reproducibility.script.values import sizes_of_programs
 
+FEW_TURNS = 4  # calls of a library's function that make no loop
 CANDIDATES = 12  # functions that are tried, the largest first
 
 type FunctionKind = tuple[str, int, str]  # its name, its arguments, and of a library's its line
@@ -92,7 +93,11 @@ def updates_of(graph: CallGraph, named: str = "", like: Container[int] = ()) -> 
         unlike = not any(each in like for each in groups[kind])
         return node.makes_keys, unlike, node.name != named, not node.is_of_user, -size
 
-    several = [kind for kind, calls in groups.items() if len(calls) > 1]
+    several = [
+        kind
+        for kind, calls in groups.items()
+        if len(calls) >= (2 if graph.nodes[calls[0]].is_of_user else FEW_TURNS)
+    ]
     for kind in sorted(several, key=rank)[:CANDIDATES]:
         if graph.nodes[groups[kind][0]].makes_keys:
             break
@@ -104,7 +109,8 @@ def updates_of(graph: CallGraph, named: str = "", like: Container[int] = ()) -> 
 def _updates_beside(graph: CallGraph, other: Updates) -> Updates:
     """Find the updates of a process whose updates do not build on each other, by those of another.
 
-    So it is where weights go through the host: the functions have a name or a result in common.
+    So it is where weights go through the host, and where the whole loop is one program: the
+    functions have a name or a result in common.
 
     Args:
         graph: the calls of the process.
@@ -113,8 +119,11 @@ def _updates_beside(graph: CallGraph, other: Updates) -> Updates:
     theirs = other.graph.nodes
     results = {array for each in other.calls[:1] for array in theirs[each].results}
     first = [node for node in graph.nodes if results and results <= {*node.results}]
+    ends = {array for each in other.calls[-1:] for array in theirs[each].results}
+    ends = {array for array in ends if array and not is_slight(array)}
+    whole = [node for node in graph.nodes if ends.intersection(node.results)]
     named = [node for node in graph.nodes if node.name == other.name]
-    like = next(iter(first or named), None)
+    like = next(iter(first or named or whole), None)
     if like is None:
         return Updates(graph, [], set())
     calls = [
@@ -131,7 +140,7 @@ def function_kind(node: CallNode) -> FunctionKind:
     Args:
         node: a call.
     """
-    line = node.line
+    line = node.line or next(iter(node.call.site), None)
     where = "" if node.is_of_user or line is None else f"{line.file}:{line.line}"
     return node.name, len(node.inputs), where
 
