@@ -35,7 +35,7 @@ from reproducibility.script.reading import Process, first_process, processes_of
 from reproducibility.script.sides import AlignedRecords, FirstUpdate
 from reproducibility.script.updates import updates_of_both
 
-POOLS = "what the workers of a pool computed is compared by number only"
+NOT_OF_POOLS = "what the workers of a pool computed is compared by number only"
 
 
 def are_of_one_command(a: str | Path, b: str | Path) -> bool:
@@ -103,8 +103,8 @@ def _align(found: AlignedRecords, ones: list[Process], others: list[Process]) ->
         pool = [each for each in processes if each.pool]
         for each in pool:  # which worker did what is chance
             processes.remove(each)
-        if pool and POOLS not in found.problems:
-            found.problems.append(POOLS)
+        if pool and NOT_OF_POOLS not in found.problems:
+            found.problems.append(NOT_OF_POOLS)
     for one, other in pairs_of(ones, others):
         ones.remove(one)
         others.remove(other)
