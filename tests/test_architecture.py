@@ -46,6 +46,7 @@ HOUSE = {
         "step_words",
         "losses",
         "new_lines",
+        "surroundings",
         "recorder",
     ),
     "reference": (

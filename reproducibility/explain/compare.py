@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from reproducibility.errors import ReplayError, RunError, and_more
 from reproducibility.explain.comparison import Comparison, Recomputed, distances_of
-from reproducibility.explain.sides import Side, reach_of, side_at, what_may_explain
+from reproducibility.explain.sides import Side, environments_of, reach_of, side_at, what_may_explain
 from reproducibility.recording.lines import FIELDS, differing
 from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
 
@@ -308,6 +308,14 @@ def _problems(left: Side, right: Side, walked: Walk | None) -> list[str]:
     alone = [name for name in FIELDS if name in one ^ other | walked.alone]
     if alone and not any(walked.problems):
         notes.append(f"Only one of the two ledgers has {', '.join(alone)}.")
+    divergence = walked.divergence
+    if walked.missing:
+        *some, last_one = walked.missing
+        before = f"{', '.join(some)} and {last_one} were" if some else f"{last_one} was"
+        notes.append(f"Of that step, {before} not recorded: it may have begun there.")
+    known = [side.path for side in (left, right) if not environments_of(side)]
+    if divergence and len(known) == 1:
+        notes.append(f"No environment is recorded of {known[0]}.")
     return notes
 
 

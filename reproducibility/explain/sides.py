@@ -14,6 +14,7 @@ from typing import Any
 from reproducibility.errors import LedgerError, RunError
 from reproducibility.machine.environment import Difference, Environment, environment_differences
 from reproducibility.recording.ledger import LEDGER, Ledger
+from reproducibility.recording.surroundings import environments_beside
 from reproducibility.reference.run import (
     IDENTITY,
     AttemptEnd,
@@ -114,23 +115,29 @@ def what_may_explain(
         left: one side.
         right: the other.
     """
-    if not (left.run and right.run):
-        return {}, ()
-    a, b = left.run.identity, right.run.identity
-    names = sorted(a.keys() | b.keys())
-    settings = {n: (a.get(n), b.get(n)) for n in names if a.get(n) != b.get(n)}
+    settings: dict[str, tuple[Any, Any]] = {}
+    if left.run and right.run:
+        a, b = left.run.identity, right.run.identity
+        names = sorted(a.keys() | b.keys())
+        settings = {n: (a.get(n), b.get(n)) for n in names if a.get(n) != b.get(n)}
     found = [
         difference
-        for one, other in itertools.product(_environments(left.run), _environments(right.run))
+        for one, other in itertools.product(environments_of(left), environments_of(right))
         for difference in environment_differences(one, other)
     ]
     return settings, tuple(dict.fromkeys(found))
 
 
-def _environments(run: Run) -> list[Environment]:
-    """Return what is recorded about each attempt on a run, without repeats."""
+def environments_of(side: Side) -> list[Environment]:
+    """Return what is recorded about each attempt on a run or a ledger, without repeats.
+
+    Args:
+        side: one side.
+    """
+    if not side.run:
+        return environments_beside(side.ledger.path) if side.ledger else []
     unique: list[Environment] = []
-    for line in attempts_of(run):
+    for line in attempts_of(side.run):
         if isinstance(line, AttemptStart) and line.facts not in unique:
             unique.append(line.facts)
     return unique

@@ -37,6 +37,7 @@ from reproducibility.recording.step_words import (
     step_program,
     traced_refusal,
 )
+from reproducibility.recording.surroundings import note_surroundings, surroundings
 from reproducibility.recording.writer import Writer
 from reproducibility.same.leaves import check_copies, named_leaves
 
@@ -75,6 +76,8 @@ class Recorder(AbstractContextManager["Recorder"]):
             under `vmap` over seeds: each has a ledger of its own, `0.jsonl` and so on in the
             folder `path`, as if it had been alone.
         shared: names, of what `record` is given, of what all members have in common.
+        environment: whether to write what is known of the environment beside the ledger, for
+            `compare` to explain a difference with.
 
     Raises:
         ConfigError: a setting is not one of the above.
@@ -106,6 +109,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         view: View | None = None,
         members: int | None = None,
         shared: Sequence[str] = (),
+        environment: bool = True,
     ) -> None:
         _check_choice(level, every, members, shared)
         self.every, self._view = every, view
@@ -124,6 +128,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._lines = NewLines(level, every, members or 1)
         self._steps: list[Recorded] = []
         self._computed = 0
+        self._environment = environment  # still to be noted
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
         self._closed = False
@@ -250,6 +255,11 @@ class Recorder(AbstractContextManager["Recorder"]):
             )
 
     def _put(self, steps: tuple[int, ...], losses: Any, found: StepFingerprints) -> None:
+        if self._environment:
+            self._environment = False
+            facts = surroundings()  # of this thread, not of the one that writes
+            for writer in self._writers:
+                self._thread.submit(note_surroundings, writer.path, steps[0], facts)
         self._steps.append(Recorded(steps, losses, found))
         self._last = steps[-1]
         if len(self._steps) >= STEPS_AT_ONCE or len(steps) > 1:

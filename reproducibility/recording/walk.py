@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from reproducibility.recording.ledger import Ledger
-from reproducibility.recording.lines import LOSS, Entry, differing, json_object, read_entry
+from reproducibility.recording.lines import LOSS, STAGES, Entry, differing, json_object, read_entry
 from reproducibility.storage.files import BYTES_AT_ONCE, in_common
 
 _EMPTY_LINE = b'{"step":'  # so begins one that tells nothing: all fields come before the step
@@ -58,6 +58,8 @@ class Walk:
     """What is wrong with the first line that cannot be trusted, on either side."""
     alone: frozenset[str] = frozenset()
     """What only one side holds of a step that both record, up to where they diverge."""
+    missing: tuple[str, ...] = ()
+    """Stages before the first that differs of which not both sides tell in that step."""
 
 
 def walk_together(a: Ledger, b: Ledger) -> Walk:
@@ -75,6 +77,7 @@ def walk_together(a: Ledger, b: Ledger) -> Walk:
     recent: deque[tuple[int, bytes, bytes]] = deque(maxlen=RECENT)
     later: Losses = []
     alone: set[str] = set()
+    missing: tuple[str, ...] = ()
     divergence, last, gap = None, -1, 1
     for step, one, other in _steps_of_both(a, b):
         compared = not one.startswith(_EMPTY_LINE)
@@ -85,12 +88,13 @@ def walk_together(a: Ledger, b: Ledger) -> Walk:
                 alone |= entries[0].keys() ^ entries[1].keys()
                 compared = not entries[0].keys().isdisjoint(entries[1])
                 divergence = _divergence(step, last, *entries)
+                missing = _missing(divergence, *entries)
         elif step - divergence.step >= gap:
             gap = max(gap + 1, int(gap * GROWTH))
             later.append((step, _loss(one), _loss(other)))
         last = step if compared else last  # nothing was where they hold nothing in common
     before = [(step, _loss(one), _loss(other)) for step, one, other in recent]
-    return Walk(divergence, last, before + later, (a.problem, b.problem), frozenset(alone))
+    return Walk(divergence, last, before + later, (a.problem, b.problem), frozenset(alone), missing)
 
 
 def _steps_of_both(a: Ledger, b: Ledger) -> Iterator[tuple[int, bytes, bytes]]:
@@ -128,6 +132,15 @@ def _divergence(step: int, since: int, a: Entry, b: Entry) -> LedgerDivergence |
         return None
     first = next(iter(stages))
     return LedgerDivergence(step, since, first, tuple(stages), stages[first])
+
+
+def _missing(divergence: LedgerDivergence | None, a: Entry, b: Entry) -> tuple[str, ...]:
+    """Return the stages that stand before the first that differs, and that not both record."""
+    if divergence is None or divergence.step == 0:  # the state before any step has no more
+        return ()
+    first = divergence.stage
+    before = STAGES[: STAGES.index(first)] if first in STAGES else STAGES
+    return tuple(stage for stage in before if not (stage in a and stage in b))
 
 
 def _loss(body: bytes) -> str | None:

@@ -276,6 +276,7 @@ def _recorder(config: TrainConfig, run: Run | None, done: int) -> Recorder | Non
         every=config.record_every,
         first=done + 1 if done else 0,
         view=Programs.stages,
+        environment=False,  # each attempt has it
     )
 
 
