@@ -113,7 +113,7 @@ class ComputedTwice:
             found = [f"{self.computed:,} of {self.calls:,} calls were computed twice; {what}"]
         found += _unlike_lines(self.unlike)
         for why, calls in self.not_computed.most_common():
-            found.append(f"computed once: {calls:,} calls, because {why}")
+            found.append(f"computed once: {calls:,} call{'s' * (calls > 1)}, because {why}")
         return found
 
 

@@ -116,7 +116,7 @@ class DrawnKeys:
         """Return what is to be said of it: nothing if it was not asked for."""
         if not self.asked:
             return []
-        found = [f"no key is drawn from twice: {self.draws:,} draws were compared"]
+        found = [f"no key is drawn from twice, in {_amount(self.draws, 'draw')}"]
         if self.reused:
             many = sum(each.times for each in self.reused)
             found = [f"keys are drawn from twice: {many:,} of {self.draws:,} draws repeat another"]
@@ -125,14 +125,19 @@ class DrawnKeys:
         if len(self.reused) > PLACES_SHOWN:
             found.append(f"and on {len(self.reused) - PLACES_SHOWN} more pairs of lines")
         if self.repeating:
-            what = "draws of calls that repeat an earlier one, for the same use"
-            found.append(f"not counted: {self.repeating:,} {what}")
+            what = "of calls that repeat an earlier one, for the same use"
+            found.append(f"not counted: {_amount(self.repeating, 'draw')} {what}")
         if self.not_compared:
-            found.append(f"not compared: {self.not_compared:,} draws whose keys are not known")
+            what = _amount(self.not_compared, "draw")
+            found.append(f"not compared: {what} whose keys are not known")
         if self.not_seen:
-            calls = sum(self.not_seen.values())
-            found.append(f"not looked into: {calls:,} calls of programs that were compiled before")
+            what = _amount(sum(self.not_seen.values()), "call")
+            found.append(f"not looked into: {what} of programs that were compiled before")
         return found
+
+
+def _amount(many: int, what: str) -> str:
+    return f"{many:,} {what}{'s' * (many != 1)}"
 
 
 def drawn_keys(record: Path) -> DrawnKeys:
