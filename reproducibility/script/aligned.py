@@ -163,8 +163,12 @@ class _Alignment:
         if equal >= found.equal:
             found.updates, found.equal = counts, equal  # type: ignore[assignment]
             found.names = (m.sides[0].name, m.sides[1].name)
+        differing = (first[2], first[3]) if first is not None else None
+        for each in found.beginnings[:1]:
+            if differing is None and each.one and each.two:
+                differing = each.one, each.two
         for side in (0, 1):
-            found.only[side].extend(only_of(m, side, first and (first[2], first[3])))
+            found.only[side].extend(only_of(m, side, differing))
         found.renamed += renamed_in(m)
         self._untold()
 
@@ -244,11 +248,11 @@ class _Alignment:
     def _first_alike(self, loose: Sequence[Sequence[int]]) -> tuple[CallNode, CallNode]:
         """Return the first calls of both sides that are of one function, or else the first."""
         mine, theirs = (in_their_order(self._nodes[side], loose[side]) for side in (0, 1))
-        for one in mine:
-            for two in theirs:
-                if (one.name, len(one.inputs)) == (two.name, len(two.inputs)):
-                    return one, two
-        return mine[0], theirs[0]
+        first: dict[tuple[str, int], CallNode] = {}
+        for two in theirs:
+            first.setdefault((two.name, len(two.inputs)), two)
+        alike = ((one, first.get((one.name, len(one.inputs)))) for one in mine)
+        return next(((one, two) for one, two in alike if two), (mine[0], theirs[0]))
 
     def _ends(self) -> None:
         """Say if one side makes more updates."""

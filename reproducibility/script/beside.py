@@ -7,8 +7,6 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from reproducibility.script.descent import Beginning, Descent
 from reproducibility.script.graph import CallNode, shown_type
 from reproducibility.script.matched import Matched
@@ -40,7 +38,7 @@ class Beside:
             same = where.get((one.name, one.inputs)) if one.is_known else None
             two = same.pop(0) if same else None
             if two is not None and self._is_difference(one, two):
-                self._add(self._descent.beginnings(one, two))
+                self._add(one, two)
         self._renamed_and_changed()
         self._without_counterpart()
 
@@ -57,7 +55,7 @@ class Beside:
                 if side:
                     where.setdefault(key, []).append(node)
                 elif same := where.get(key):
-                    self._add(self._descent.beginnings(node, same.pop(0)))
+                    self._add(node, same.pop(0))
 
     def _is_difference(self, one: CallNode, two: CallNode) -> bool:
         """Whether two calls of one name and equal inputs, with other results, are a difference."""
@@ -81,7 +79,7 @@ class Beside:
             if not same:
                 unpaired.append(one)
                 continue
-            self._add(self._descent.beginnings(one, same.pop(0)))
+            self._add(one, same.pop(0))
         rest = [each for nodes in waiting.values() for each in nodes]
         if unpaired and rest and not self.beginnings:
             texts = [f"{each[0].name} ({each[0].line})" for each in (unpaired, rest)]
@@ -104,7 +102,7 @@ class Beside:
                 if side:
                     where.setdefault((node.name, made), []).append(node)
                 elif same := where.get((node.name, made)):
-                    self._add(self._descent.beginnings(node, same.pop(0)))
+                    self._add(node, same.pop(0))
 
     def _beginning_of_loose(self, side: int) -> list[CallNode]:
         """Return calls that are loose, beside the updates, and given what the other never has."""
@@ -125,19 +123,25 @@ class Beside:
     def _is_idle(self, side: int, index: int) -> bool:
         """Whether only keys come of it, of which nothing is drawn."""
         graph = self._m.sides[side].graph
-        if all(graph.nodes[each].makes_keys for each in graph.descendants([index])):
-            line = graph.nodes[index].line
+        node = graph.nodes[index]
+        if not (node.makes_keys or node.makes_a_number):
+            return False
+        after = graph.descendants([index]) - ({index} if node.makes_a_number else set())
+        if after and all(graph.nodes[each].makes_keys for each in after):
+            line = node.line
             note = f"a key is made at {line}, and nothing is drawn from it"
             if note not in self.notes:
                 self.notes.append(note)
             return True
         return False
 
-    def _add(self, beginnings: Sequence[Beginning]) -> None:
+    def _add(self, one: CallNode, two: CallNode) -> None:
+        """Note where the difference of two calls begins, if that is no more than can be read."""
+        if len(self.beginnings) >= MOST_BEGINNINGS:
+            return
         known = {(each.kind, each.one and each.one.index) for each in self.beginnings}
-        for each in beginnings:
-            key = each.kind, each.one and each.one.index
-            if key not in known and len(self.beginnings) < MOST_BEGINNINGS:
+        for each in self._descent.beginnings(one, two):
+            if (each.kind, each.one and each.one.index) not in known:
                 self.beginnings.append(each)
 
     def untold(self) -> None:

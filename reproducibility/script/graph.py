@@ -19,6 +19,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ARGUMENT = re.compile(r"%arg\d+: (?:!stablehlo\.ref<)?tensor<([^<>]*(?:<[^<>]*>)?[^<>]*)>")
 _RESULT = re.compile(r"tensor<([^<>]*(?:<[^<>]*>)?[^<>]*)>")
 _KEY = re.compile(r"(?:\d+x)*[24]xui32")  # the words of keys
+_NUMBERS = ("i32", "ui32", "i64", "ui64")
 FEW = 8  # elements of an array that may be equal to another by chance
 
 type Content = tuple[tuple[str, ...], tuple[str, ...], str]
@@ -67,6 +68,11 @@ class CallNode:
         """Whether all that it returns are words of random keys, or nothing."""
         types = [_type_of(each) for each in self.results]
         return bool(types) and all(_KEY.fullmatch(each) for each in types)
+
+    @property
+    def makes_a_number(self) -> bool:
+        """Whether it returns one whole number, such as a seed that is put on the device."""
+        return [_type_of(each) in _NUMBERS for each in self.results] == [True]
 
 
 @dataclass

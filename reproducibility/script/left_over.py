@@ -47,7 +47,16 @@ def only_of(
 
 def _counted(matched: Matched, side: int) -> Counter[tuple[str, SourceLine | None]]:
     nodes = matched.sides[side].graph.nodes
-    return Counter((nodes[each].name, nodes[each].line) for each in matched.left(side))
+    beside = _updates_of_one_name(matched, side)
+    left = [nodes[each] for each in matched.left(side) if each not in beside]
+    return Counter((each.name, each.line) for each in left)
+
+
+def _updates_of_one_name(matched: Matched, side: int) -> set[int]:
+    """Return the updates of a side that have one of their name beside them, equal or not."""
+    if matched.sides[0].name != matched.sides[1].name or matched.turns != (1, 1):
+        return set()
+    return {matched.sides[side].calls[pair[side] - 1] for pair in matched.updates}
 
 
 def renamed_in(matched: Matched) -> list[tuple[str, str]]:

@@ -168,6 +168,61 @@ def test_evaluations_that_differ(aligned: Aligned) -> None:
     assert (found.beginnings[0].kind, found.equal) == ("program", 6)
 
 
+@jax.jit
+def three(w: Any, batches: Any) -> Any:
+    """Make three updates in one program."""
+    return jax.lax.scan(lambda w, x: step(w, x), w, batches)
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(1, "same"), (2, "different")])
+def test_updates_in_one_program(aligned: Aligned, by: int, verdict: str) -> None:
+    """An update that does three of the other run is beside the third; all it carries on counts."""
+
+    def compiled() -> None:
+        w = jax.device_put(np.ones(10, np.float32))
+        for i in (0, 3):
+            w, _ = three(w, by * BATCHES[i : i + 3])
+
+    assert aligned(train, compiled).verdict == verdict
+
+
+scaled = as_user(lambda w, by: by * jnp.max(w), "scaled")
+
+
+def test_numbers_from_the_host(aligned: Aligned) -> None:
+    """An evaluation that takes another number is a difference, also if both runs know both."""
+    numbers = ([2.0, 3.0], [3.0, 2.0])
+
+    def run(first: int) -> None:
+        w = train()
+        for by in numbers[first]:
+            scaled(w if by == numbers[first][0] else w + 1, by)
+
+    found = aligned(lambda: run(0), lambda: run(1))
+    assert (found.verdict, found.first) == ("different", None)
+    assert {each.names for each in found.beginnings} == {("by",)}
+
+
+def test_a_key_without_use(aligned: Aligned) -> None:
+    """A seed of which only a key is made is none, and said; one that is drawn from is."""
+    seeds = iter((71, 82, 71, 82))
+
+    def idle_key() -> None:
+        jax.random.split(jax.random.key(next(seeds)))
+        train()
+
+    def used_key() -> None:
+        key = jax.random.key(next(seeds))
+        train()
+        jax.random.uniform(key, (3,))
+
+    jax.clear_caches()  # whose types are known only if they are compiled in the record
+    idle_keys = aligned(idle_key, lambda: (jax.clear_caches(), idle_key()))
+    assert idle_keys.verdict == "same"
+    assert "nothing is drawn from it" in idle_keys.notes[0]
+    assert aligned(used_key, used_key).verdict == "different"
+
+
 def test_nothing_in_common(aligned: Aligned) -> None:
     """Two records of unlike scripts are never the same."""
 
