@@ -1,6 +1,5 @@
 """Promises of `reproducibility.explain.checkpoints`: "same" only of bits that both sides have."""
 
-import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +17,9 @@ from reproducibility import (
     CheckpointError,
     CheckpointStore,
     Recorder,
-    Run,
     RunError,
-    TrainConfig,
     compare,
-    train,
 )
-from reproducibility.reference.run import write_result
-from tests.conftest import SMALL
 from tests.same.test_state import Train
 from tests.storage.test_checkpoint import alter, largest
 
@@ -159,29 +153,6 @@ def test_same_is_not_said_of_what_was_not_read(one: Path, tmp_path: Path) -> Non
         assert (found.verdict, found.step) == ("cannot be told", last), name
         assert said in found.reason
     assert compare(one, stored(tmp_path / "shorter", (1, 2))).verdict == "same"
-
-
-def test_runs_without_ledgers_are_no_more_the_same_than_their_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where results differ, equal checkpoints before them are not the answer; where two runs went
-    on and kept nothing common of it, nothing is told."""
-    monkeypatch.chdir(tmp_path)
-    config = TrainConfig(seed=7, steps=4, checkpoint_every=1, record="off", **SMALL)
-    train(config, run_dir=tmp_path / "a")
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert compare("a", "b").verdict == "same"
-    shutil.rmtree(tmp_path / "b/checkpoints/00000004")
-    result = Run.read("b").result()
-    assert result
-    (tmp_path / "b/result.json").unlink()
-    found = compare("a", "b")
-    assert (found.verdict, found.exit_code, found.step) == ("cannot be told", 3, 3)
-    assert "both went on to step 4, of which no common record tells." in found.reason
-    write_result(tmp_path / "b/result.json", dataclasses.replace(result, digest="0" * 64))
-    found = compare("a", "b")
-    assert (found.verdict, found.step, found.since) == ("different", 4, 3)
-    assert found.reason == "The results differ after 4 updates; the states agree at 3."
 
 
 def test_a_checkpoint_is_compared_with_its_step(one: Path, tmp_path: Path) -> None:

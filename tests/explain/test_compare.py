@@ -29,6 +29,7 @@ from reproducibility import (
     train,
 )
 from reproducibility.explain.comparison import loss_of
+from reproducibility.reference.run import write_result
 from reproducibility.storage.files import chained
 from tests.conftest import SMALL
 from tests.replaying import (
@@ -125,6 +126,28 @@ def test_two_seeds_part_at_the_start(small: Small, tmp_path: Path) -> None:
     assert found.distances["params.layers.output.kernel"].differing > 0
     nothing = "tells nothing: No such file or directory."
     assert found.notes == tuple(f"The ledger of {tmp_path / s} {nothing}" for s in ("7", "8"))
+
+
+def test_runs_without_ledgers_are_no_more_the_same_than_their_results(
+    trained: Path, tmp_path: Path
+) -> None:
+    """Where results differ, equal checkpoints before them are not the answer; where two runs went
+    on and kept nothing common of it, nothing is told."""
+    for name in "ab":
+        shutil.copytree(trained / "a", tmp_path / name)
+        (tmp_path / name / "ledger.jsonl").unlink()
+    assert compare(tmp_path / "a", tmp_path / "b").verdict == "same"
+    shutil.rmtree(tmp_path / "b/checkpoints/00000012")
+    result = Run.read(tmp_path / "b").result()
+    assert result
+    (tmp_path / "b/result.json").unlink()
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert (found.verdict, found.exit_code, found.step) == ("cannot be told", 3, 8)
+    assert "both went on to step 12, of which no common record tells." in found.reason
+    write_result(tmp_path / "b/result.json", dataclasses.replace(result, digest="0" * 64))
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert (found.verdict, found.step, found.since) == ("different", 12, 8)
+    assert found.reason == "The results differ after 12 updates; the states agree at 8."
 
 
 def test_one_bit_is_found_and_named(small: Small, tmp_path: Path) -> None:

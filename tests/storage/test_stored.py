@@ -190,6 +190,10 @@ def test_damage_is_found_and_repaired(written: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointDamagedError, match=r"and with it params\.w"):
         read(tmp_path / "mine")
     assert read(tmp_path / "mine", 1).seal
+    (store / "00000001/arrays/more").touch()  # changes no leaf
+    with pytest.raises(CheckpointDamagedError, match="arrays/more altered"):
+        read(tmp_path / "mine", 1)
+    (store / "00000001/arrays/more").unlink()
     found = check(store, repair=True)
     assert (found.exit_code, [finding.path for finding in found.repaired]) == (0, ["00000020"])
     assert sorted(p.name for p in store.iterdir()) == sorted(
