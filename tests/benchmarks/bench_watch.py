@@ -30,7 +30,7 @@ from reproducibility import compare_records, record
 
 LONG = 1_000_000  # calls of each record that is compared
 DIVERGES = 600_000  # where the second one begins to differ
-AGAIN = 8  # of so many calls one is computed twice
+AGAIN = 4  # of so many calls one is computed twice
 
 Loop = Callable[[int], None]  # so many turns, until their results are there
 
@@ -129,17 +129,19 @@ def more(loop: Loop, turns: int, folder: Path, repetitions: int = 9) -> float:
     return statistics.median((a - b) / turns * 1e6 for a, b in found)
 
 
-def twice_as_often(loop: Loop, folder: Path, repetitions: int = 5) -> float:
-    """Return the ratio of a recorded loop one of `AGAIN` of whose calls is computed twice."""
+def twice_as_often(loop: Loop, folder: Path, repetitions: int = 3) -> float:
+    """Return the ratio of a recorded loop one of `AGAIN` of whose calls is computed twice.
+
+    What is compiled for that is compiled in the first turns. Of each `AGAIN` that follow one is
+    computed twice; of the last ones that are timed it is the first, so that none is left over.
+    """
     found = []
     for _ in range(repetitions):
         took = []
         for again in (0, AGAIN):
             with contextlib.redirect_stderr(io.StringIO()), record(folder / "a", again=again):
-                # What is compiled for it is compiled here. The first call is made in Python; after
-                # that one of each `AGAIN` is computed twice, so that what is timed has one.
                 loop(AGAIN + 1)
-                took.append(seconds(loop, AGAIN))
+                took.append(seconds(loop, 4 * AGAIN))
             shutil.rmtree(folder / "a")
         found.append(took[1] / took[0])
     return statistics.median(found)
