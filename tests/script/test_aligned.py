@@ -48,7 +48,14 @@ score = as_user(lambda w: jnp.max(w), "score")
 other_score = as_user(lambda w: jnp.min(w), "score")
 doubled = as_user(lambda w: 2 * w, "doubled")
 moved = as_user(lambda w, g: w - 0.1 * g, "moved")
-gradients = as_user(lambda w, x: jnp.sin(w) * x, "gradients")
+gradients = as_user(lambda w, x: jnp.sin(w) * x + jnp.tanh(w - x) * jnp.cos(w), "gradients")
+keeps = as_user(lambda w, x: (w * 0.9 + x, w), "step")  # it returns the old weights as well
+keeps_only = as_user(lambda w, x: (w + 0 * x, w), "step")
+large = as_user(
+    lambda w, x: (jnp.tanh(w * 0.9 + x) * jnp.cos(w) + jnp.sin(x), jnp.sum(w * x)), "large"
+)
+probe = as_user(lambda p, w: jnp.cos(p) + w, "probe")
+other_probe = as_user(lambda p, w: jnp.sin(p) + w, "other_probe")
 BATCHES = np.arange(60, dtype=np.float32).reshape(6, 10) / 7
 
 
@@ -120,6 +127,9 @@ def test_another_program(aligned: Aligned, update: Any, name: str) -> None:
 def test_an_update_without_effect_is_not_the_same(aligned: Aligned) -> None:
     """What the last update was given is not what it returns: that both have it says nothing."""
     assert aligned(train, lambda: train(last=idle)).verdict == "different"
+    assert aligned(lambda: train(keeps), lambda: train(keeps, last=keeps_only)).verdict == (
+        "different"
+    )
 
 
 def test_updates_that_are_not_made(aligned: Aligned) -> None:
@@ -174,14 +184,16 @@ def three(w: Any, batches: Any) -> Any:
     return jax.lax.scan(lambda w, x: step(w, x), w, batches)
 
 
-@pytest.mark.parametrize(("by", "verdict"), [(1, "same"), (2, "different")])
-def test_updates_in_one_program(aligned: Aligned, by: int, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("by", "verdict"), [((1, 1), "same"), ((2, 2), "different"), ((1, 2), "different")]
+)
+def test_updates_in_one_program(aligned: Aligned, by: tuple[int, int], verdict: str) -> None:
     """An update that does three of the other run is beside the third; all it carries on counts."""
 
     def compiled() -> None:
         w = jax.device_put(np.ones(10, np.float32))
-        for i in (0, 3):
-            w, _ = three(w, by * BATCHES[i : i + 3])
+        for i in (0, 1):
+            w, _ = three(w, by[i] * BATCHES[3 * i : 3 * i + 3])
 
     assert aligned(train, compiled).verdict == verdict
 
@@ -221,6 +233,22 @@ def test_a_key_without_use(aligned: Aligned) -> None:
     assert idle_keys.verdict == "same"
     assert "nothing is drawn from it" in idle_keys.notes[0]
     assert aligned(used_key, used_key).verdict == "different"
+
+
+def test_another_loop_beside_it(aligned: Aligned) -> None:
+    """A second loop leaves it open if each run has another one, and not if only one has it."""
+
+    def run(function: Any, begins: int) -> None:
+        weights: list[Any] = []
+        train(large, each=lambda i, w: weights.append(w))
+        p = weights[begins]
+        for w in weights:
+            p = function(p, w)
+
+    found = aligned(lambda: run(probe, 1), lambda: run(other_probe, 2))
+    assert found.verdict == "cannot be told"
+    assert "build on each other" in found.problems[0]
+    assert aligned(lambda: train(large), lambda: run(probe, 1)).verdict == "same"
 
 
 def test_nothing_in_common(aligned: Aligned) -> None:
