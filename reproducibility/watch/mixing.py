@@ -90,11 +90,11 @@ def of_shard(array: Any, start: Any, strides: Any) -> Any:
     for number, plane in enumerate(planes):
         where = place * jnp.uint32(len(planes)) + jnp.uint32(number)
         lanes = _lanes(plane, where, jnp.uint32)
-        total = total + jnp.stack([_folded_sum(lane) for lane in lanes])
+        total = total + jnp.stack([folded_sum(lane) for lane in lanes])
     return total
 
 
-def _folded_sum(words: Any) -> Any:
+def folded_sum(words: Any) -> Any:
     """Add up modulo 2**32: `ROWS_AT_ONCE` rows at a time first, and then what is left of them.
 
     XLA's CPU compiler turns the mixing and that first addition into one vectorised loop.
@@ -106,7 +106,7 @@ def _folded_sum(words: Any) -> Any:
         return jnp.sum(words, dtype=jnp.uint32)
     if words.ndim == 1:
         words, rest = _whole_and_rest(words, 0, ROW_LENGTH)
-        return _folded_sum(words.reshape(-1, ROW_LENGTH)) + jnp.sum(rest, dtype=jnp.uint32)
+        return folded_sum(words.reshape(-1, ROW_LENGTH)) + jnp.sum(rest, dtype=jnp.uint32)
     axis = next((axis for axis, size in enumerate(words.shape[:-1]) if size >= ROWS_AT_ONCE), None)
     if axis is None:
         return jnp.sum(words, dtype=jnp.uint32)

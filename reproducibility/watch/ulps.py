@@ -12,7 +12,7 @@ from typing import Any
 
 from . import hook
 from .late import np
-from .mixing import NARROW
+from .mixing import NARROW, folded_sum
 from .settings import plain_settings
 
 COMPARED_ON_HOST = 4096  # bytes of an array that is there: a device takes longer to begin
@@ -106,8 +106,7 @@ def _comparison_of(arrays: Sequence[Any]) -> Any:
 
     def look(*arrays: Any) -> Any:
         pairs = zip(arrays[::2], arrays[1::2])  # noqa: B905 (Python 3.10)
-        rows = [_apart(jnp, _bits_of_jax(a), _bits_of_jax(b), a.dtype) for a, b in pairs]
-        return jnp.stack([jnp.stack([each.astype(jnp.uint64) for each in row]) for row in rows])
+        return jnp.stack([_apart_on_device(a, b) for a, b in pairs])
 
     described: Any = jax.ShapeDtypeStruct
     shapes = [described(each.shape, each.dtype, sharding=each.sharding) for each in arrays]
@@ -156,6 +155,19 @@ def _bits_of_jax(array: Any) -> Any:
         return array.astype(jnp.uint8) & jnp.uint8((1 << bits) - 1)
     whole = jax.lax.bitcast_convert_type(array, f"uint{bits}")
     return whole.astype(jnp.uint8) if bits < 8 else whole
+
+
+def _apart_on_device(a: Any, b: Any) -> Any:
+    """Return what `_apart` does; how far apart numbers are is computed where any differ."""
+    import jax
+    import jax.numpy as jnp
+
+    def look(a: Any, b: Any) -> Any:
+        found = _apart(jnp, _bits_of_jax(a), _bits_of_jax(b), a.dtype)
+        return jnp.stack([each.astype(jnp.uint64) for each in found])
+
+    differing = folded_sum((_bits_of_jax(a) != _bits_of_jax(b)).astype(jnp.uint32))
+    return jax.lax.cond(differing != 0, look, lambda *_: jnp.zeros(2, jnp.uint64), a, b)
 
 
 def _apart(xp: Any, one: Any, other: Any, dtype: Any) -> tuple[Any, Any]:
