@@ -494,6 +494,10 @@ tell(here=tree_digest(here) == tree_digest(alone),
      local=[leaf.devices() == {jax.local_devices()[0]} for leaf in jax.tree.leaves(here)])
 tell(save_alone=error(lambda: store.save(3, alone)))
 tell(numpy=store.restore({**like, "w": np.zeros(4096, np.float32)})["w"].tolist()[-1])
+plain = store.restore()
+part = store.restore({"w": like["w"]}, part=True)["w"]
+tell(plain=[type(leaf).__name__ for leaf in plain.values()], last=plain["w"].tolist()[-1],
+     part=part.is_fully_replicated and part.sharding.device_set == set(jax.devices()))
 first = SingleDeviceSharding(jax.devices()[0])
 w = jax.ShapeDtypeStruct((4096,), jnp.float32, sharding=first)
 tell(elsewhere=error(lambda: store.resume({**like, "w": w})))
@@ -537,6 +541,7 @@ def test_processes_restore_together(tmp_path: Path) -> None:
         assert (told["shapes"], told["again"], told["here"], told["resumed"]) == (True,) * 4
         assert told["everywhere"] == told["local"] == [True] * 4
         assert told["numpy"] == 4095
+        assert (told["plain"], told["last"], told["part"]) == (["ndarray"] * 4, 4095, True)
         kind, said = told["save_alone"]
         assert kind == "LeafError"
         assert (
