@@ -30,7 +30,7 @@ from reproducibility import compare_records, record
 
 LONG = 1_000_000  # calls of each record that is compared
 DIVERGES = 600_000  # where the second one begins to differ
-AGAIN = 4  # of so many calls one is computed twice
+AGAIN = 8  # of so many calls one is computed twice
 
 Loop = Callable[[int], None]  # so many turns, until their results are there
 
