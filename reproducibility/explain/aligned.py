@@ -66,6 +66,8 @@ def first_divergence(a: Trace, b: Trace) -> TraceDivergence:
         The cause, in one sentence, and the two operations.
 
     Examples:
+        >>> import jax.numpy as jnp
+        >>> from reproducibility import trace
         >>> a, b = (trace(lambda x, c=c: jnp.exp(x) * c, jnp.ones(3)) for c in (2.0, 3.0))
         >>> found = first_divergence(a, b)
         >>> found.kind, found.a.name, found.differing

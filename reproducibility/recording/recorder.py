@@ -85,6 +85,7 @@ class Recorder(AbstractContextManager["Recorder"]):
 
     Examples:
         >>> import tempfile
+        >>> import jax.numpy as jnp
         >>> from reproducibility import compare
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name, rate in {"a": 0.5, "b": 0.25}.items():

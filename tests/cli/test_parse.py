@@ -53,7 +53,7 @@ def test_help_says_that_a_command_follows(call: Call) -> None:
     assert example.splitlines()[2] == "    different"
     assert "confirmed: with" in example
     _, out, _ = call("record", "--help")
-    assert out.splitlines()[0].endswith("DIRECTORY [--again N] -- COMMAND")
+    assert out.splitlines()[0].endswith("DIRECTORY [--again N] [--keys] -- COMMAND")
     _, out, _ = call("train", "--help")
     assert "-- COMMAND" not in out
 

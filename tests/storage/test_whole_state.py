@@ -28,7 +28,7 @@ from reproducibility import (
     tree_digest,
 )
 from reproducibility.same.state import differences, map_leaves, shared_leaves, state_of
-from reproducibility.storage.restoring import verified
+from reproducibility.storage.restoring import read_tree, verified
 from tests.same.test_hashing import properties
 from tests.same.test_state import TREES, Box, Train, cyclic
 
@@ -170,7 +170,8 @@ def test_ties_of_an_old_seal(tmp_path: Path) -> None:
         with saved(tmp_path / str(number), model) as store:
             seal = verified(store.path / "00000000", 0, None)
             object.__setattr__(seal, "state", None)
-            restored = store._read(store._folder(0), tied_model(), _wanted(model), seal, True)
+            folder, like, wanted = store._folder(0), tied_model(), _wanted(model)
+            restored = read_tree(store.arrays, folder, seal, like, wanted, static=True, part=False)
         assert (restored.embed is restored.head) == (value == 1.0)
         assert restored.head[...].tolist() == [value, value]
 
