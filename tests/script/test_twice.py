@@ -99,7 +99,7 @@ PLANTED = {
     "python_random": ({"inside": "x = x * np.float32(random.random())"}, "host", "entropy"),
     "clock": ({"inside": "x = x + np.float32(time.time() % 1)"}, "host", "clock"),
     "salt": (
-        {"before": "salt = np.float32(hash('a') % 97)", "inside": "x = x + salt"},
+        {"before": "salt = np.float32(hash('a') % 2**20)", "inside": "x = x + salt"},
         "host",
         "hash",
     ),

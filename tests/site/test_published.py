@@ -252,9 +252,11 @@ def expected_in_bundle(request: str) -> bool:
 
 
 def test_the_search_index_knows_every_page(site: Path) -> None:
-    """A reader finds each page by its title, but for tables of tests, and the changelog."""
+    """A reader finds each page by its title, but for tables of tests, decisions, and changes."""
     index = json.loads((site / "search/search_index.json").read_text("utf-8"))
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}
     pages = {address(name.removeprefix("docs/")).removesuffix("index.html") for name in PAGES}
-    left_out = {f"reference/{name}/" for name in ("changelog", "planted_faults", "kinds_of_state")}
+    tables = "planted_faults", "kinds_of_state"
+    names = "changelog", "decisions", "decisions_kept", *tables
+    left_out = {f"reference/{name}/" for name in names}
     assert pages - left_out <= found  # each first visit loads the index
