@@ -1,7 +1,8 @@
 """What differs beside the updates of two records, and what only one of them has at all.
 
 The rule: equal inputs and other results are a difference; so is an input that the other run never
-has, of a function that both call. What only one run calls is no difference.
+has, of a function that both call. What only one run calls is no difference, unless the
+other calls something else of the same there.
 Chapter: docs/guide/any_script.md
 """
 
@@ -44,18 +45,34 @@ class Beside:
 
     def _renamed_and_changed(self) -> None:
         """Find functions that only one side has, with equal inputs and other results."""
-        names = [{node.name for node in nodes} for nodes in self._nodes]
+        one, two = (self._of_one_side(side) for side in (0, 1))
         where: dict[object, list[CallNode]] = {}
-        for side in (1, 0):
-            for index in sorted(self._m.loose[side].keys() - self._m.sides[side].core):
-                node = self._nodes[side][index]
-                if not (node.is_known and node.inputs) or node.name in names[1 - side]:
-                    continue
-                key = tuple(sorted(node.inputs))
-                if side:
-                    where.setdefault(key, []).append(node)
-                elif same := where.get(key):
-                    self._add(node, same.pop(0))
+        for node in two:
+            where.setdefault(tuple(sorted(node.inputs)), []).append(node)
+        for node in one:
+            if same := where.get(tuple(sorted(node.inputs))):
+                self._add(node, same.pop(0))
+        self._may_stand_for_each_other(one, two)
+
+    def _of_one_side(self, side: int) -> list[CallNode]:
+        """Return loose calls beside the updates, of functions that the other side never calls."""
+        others = {node.name for node in self._nodes[1 - side]}
+        loose = sorted(self._m.loose[side].keys() - self._m.sides[side].core)
+        nodes = [self._nodes[side][index] for index in loose]
+        return [n for n in nodes if n.is_known and n.inputs and n.name not in others]
+
+    def _may_stand_for_each_other(self, one: list[CallNode], two: list[CallNode]) -> None:
+        """Note functions of either side that take an array in common: is one made of the other?"""
+        takers = {array: node for node in two for array in _of_calls(node)}
+        for node in one:
+            other = next((takers[array] for array in _of_calls(node) if array in takers), None)
+            if other is not None and not self.beginnings:
+                texts = [f"{each.name} ({each.line})" for each in (node, other)]
+                self.problems.append(
+                    f"only A calls {texts[0]}, and only B {texts[1]}, with an array in common: one "
+                    "may stand for the other"
+                )
+                return
 
     def _is_difference(self, one: CallNode, two: CallNode) -> bool:
         """Whether two calls of one name and equal inputs, with other results, are a difference."""
@@ -161,6 +178,12 @@ class Beside:
         return bool(self._beginning_of_loose(side)) or any(
             not self._nodes[side][each].is_known for each in self._m.loose[side]
         )
+
+
+def _of_calls(node: CallNode) -> list[str]:
+    """Return the arrays that a call takes from others."""
+    pairs = zip(node.inputs, node.parents, strict=True)
+    return [array for array, parent in pairs if parent]
 
 
 def _recurring(side: Updates, loose: set[int]) -> CallNode | None:
