@@ -22,6 +22,9 @@ KEPT_AS_IT_IS = re.compile(r"(<(pre|script|style|textarea)\b.*?</\2>)", re.DOTAL
 STYLESHEET = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 ONE_STYLESHEET = "stylesheets/all.css"
 
+# Sections of which search loads the first paragraph only: it and the heading name their subject.
+SHORT = re.compile(r"(reference/api/\w*|guide/(recipes\w*|from_pytorch|seed_everything))/?#")
+
 
 def mend(html: str) -> str:
     """Give the theme's search box the name that a screen reader says."""
@@ -42,12 +45,12 @@ def slim(html: str) -> str:
 
 
 def slim_search(site: Path) -> None:
-    """Leave code, and of each API entry all but its first paragraph, out of what search loads."""
+    """Leave code, and of each `SHORT` entry all but its first paragraph, out of search."""
     path = site / "search" / "search_index.json"
     index = json.loads(path.read_text("utf-8"))
     for entry in index["docs"]:
         entry["text"] = re.sub(r"<pre.*?</pre>", "", entry["text"], flags=re.DOTALL)
-        if re.match(r"reference/api/\w*/?#", entry["location"]):
+        if SHORT.match(entry["location"]):
             entry["text"] = (re.findall(r"<p>.*?</p>", entry["text"], re.DOTALL) or [""])[0]
     path.write_text(json.dumps(index, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
