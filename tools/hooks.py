@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from jinja2 import Environment
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.nav import Navigation
@@ -80,6 +81,12 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     html = reading.explain_words(html, page.url, ROOT)
     links = downloads.links_of_page(page.file, files, config)
     return reading.with_first_line(html, page.file.src_uri, links)
+
+
+def on_env(env: Environment, config: MkDocsConfig, files: Files) -> None:
+    """Say on the home page how long each step of the learning path takes, now that all is known."""
+    home, *others = order
+    home.content = reading.with_times(home.content or "", {p.url: p.content or "" for p in others})
 
 
 def on_page_context(context: dict, page: Page, config: MkDocsConfig, nav: Navigation) -> dict:

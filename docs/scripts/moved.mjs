@@ -20,16 +20,17 @@ async function pageOf(id) {
   return new Map(Object.entries(anchors)).get(id);
 }
 
-const titleOf = (page) =>
-  [...document.querySelectorAll("a.md-nav__link")]
-    .find((link) => link.href === `${new URL(page, root)}`)
-    ?.textContent.trim() ?? page;
+async function titleOf(page) {
+  const html = await (await fetch(new URL(page, root))).text();
+  return new DOMParser().parseFromString(html, "text/html").title.split(" - ")[0]; // " - Reproducibility"
+}
 
 async function explain() {
   const visit = ++visits;
   document.querySelector(".moved")?.remove();
   const id = missing();
   const page = id && (await pageOf(id).catch(() => undefined));
+  const title = page && (await titleOf(page).catch(() => page));
   if (!id || visit !== visits) return; // all is well, or the reader has gone on
   const link = document.createElement("a");
   const text = document.createElement("p");
@@ -37,7 +38,7 @@ async function explain() {
   const known = page !== undefined;
   const words = id.replace(/[^\p{L}\p{N}]+/gu, " ");
   link.href = known ? `${new URL(page, root)}#${id}` : `?q=${encodeURIComponent(words)}`;
-  link.textContent = known ? titleOf(page) : "Search for it";
+  link.textContent = known ? title : "Search for it";
   text.append(`This page has no section “${id}”${known ? " any more. It is now here: " : ". "}`, link, ".");
   box.className = "moved admonition note";
   box.append(text);

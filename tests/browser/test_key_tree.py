@@ -530,7 +530,7 @@ def test_two_of_them_do_not_disturb_each_other(visit: Visit) -> None:
 
 def test_it_comes_with_instant_navigation_and_goes(visit: Visit) -> None:
     """Following a link to the chapter and coming back leaves a working tree on each page."""
-    page = visit("reference/glossary/")
+    page = visit("workflow/complete_flow/")
     for path in ("fundamentals/jax_prng_tutorial/", PAGE):
         page.locator(f".md-nav a[href$='{path}']").first.evaluate("(it) => it.click()")
         page.wait_for_url(f"**/{path}")

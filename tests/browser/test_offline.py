@@ -171,7 +171,7 @@ def test_a_moved_section_is_named_under_instant_navigation(
     page.route("**/sitemap.xml", lambda route: route.fulfill(body=f"<urlset>{urls}</urlset>"))
     page.reload()
     page.evaluate("window.kept = true")
-    link = page.locator(".md-nav--primary").get_by_role("link", name="Scaling out")
+    link = page.locator(".md-nav--primary").get_by_role("link", name="Hidden inputs")
     link.evaluate("link => link.hash = 'gone'")
     link.click()
     expect(page.locator(".moved")).to_contain_text("“gone”")

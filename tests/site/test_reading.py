@@ -32,6 +32,30 @@ def test_a_page_says_how_long_it_takes() -> None:
     assert both == "4 minutes to read, 1 minute for the exercises"
 
 
+def test_a_step_takes_as_long_as_its_page_says(site: Path) -> None:
+    """Each step of the home page's learning path shows the reading time that its page shows."""
+    home = BeautifulSoup((site / "index.html").read_text("utf-8"), "html.parser")
+    steps = home.select(".steps li")
+    for step in steps:
+        page = (site / str(step.a["href"]) / "index.html").read_text("utf-8")  # type: ignore[index]
+        [said] = [time.get_text() for time in step.select(".reading-time")]
+        shown = BeautifulSoup(page, "html.parser").select_one(".first-line .reading-time")
+        assert shown
+        assert shown.get_text().startswith(f"{said} to read")
+    assert len(steps) >= 16
+    assert len(home.select(".steps ol > li")) == 10
+
+
+def test_a_step_without_a_time_ends_the_build() -> None:
+    """Only links at the start of a step get a time, and a page that has none is refused."""
+    step = '<li><a href="x/">x</a> <a href="y/">y</a></li>'
+    html = f'<a href="x/">x</a><div class="steps"><ol>\n{step}</ol></div>'
+    timed = reading.with_times(html, {"x/": '<span class="reading-time">3 minutes to read</span>'})
+    assert text_of(timed) == "x x3 minutes y"
+    with pytest.raises(PluginError, match="x/, has no reading time"):
+        reading.with_times(html, {"x/": ""})
+
+
 def test_the_first_line_stands_under_the_title() -> None:
     """Under the title of a chapter stand its time and its files; a reference page has no time."""
     page = "<h1>X</h1><p>text</p>"

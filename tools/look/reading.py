@@ -11,6 +11,7 @@ from html import unescape
 from pathlib import Path
 
 from bs4 import BeautifulSoup, NavigableString, Tag
+from mkdocs.exceptions import PluginError
 from mkdocs.utils import get_relative_url
 
 WORDS_PER_MINUTE = 200
@@ -22,6 +23,10 @@ EXERCISES = "Try to break it"
 # Blocks of code count as such, and no word of them, of an output or of a drawing.
 BLOCK = re.compile(r'<div class="(?![^"]*\boutput\b)[^"]*\bhighlight\b[^"]*"')
 NOT_READ = re.compile(r"<!--.*?-->|<(pre|svg|style|script)\b.*?</\1>", re.DOTALL)
+# On the home page: lists of pages, of which each item begins with its link.
+STEP = re.compile(r'(<li>\s*(?:<p>)?<a href="([^"#]+)"[^>]*>.*?</a>)', re.DOTALL)
+STEPS = re.compile(r'(<div class="steps">.*?</div>)', re.DOTALL)
+SHOWN_TIME = re.compile(r'<span class="reading-time">(\d+ minutes?) to read')
 HTML_TAG = re.compile(r"<[^>]*>")
 
 GLOSSARY = Path("docs/reference/glossary.md")
@@ -58,6 +63,24 @@ def reading_time(html: str) -> str:
     text, title, exercises = html.partition(f">{EXERCISES}<")
     minutes = f"{_minutes(text)} to read"
     return f"{minutes}, {_minutes(exercises)} for the exercises" if title else minutes
+
+
+def with_times(html: str, pages: dict[str, str]) -> str:
+    """Put the reading time of a page behind the link to it, in each step of a learning path.
+
+    `pages` maps the address of a page, as the links name it, to its HTML: the time is the one that
+    stands on the page itself.
+    """
+
+    def timed(link: re.Match[str]) -> str:
+        time = SHOWN_TIME.search(pages[link[2]])
+        if not time:
+            raise PluginError(f"A step of the learning path, {link[2]}, has no reading time.")
+        return f'{link[1]}<span class="reading-time">{time[1]}</span><br>'
+
+    parts = STEPS.split(html)
+    parts[1::2] = [STEP.sub(timed, steps) for steps in parts[1::2]]
+    return "".join(parts)
 
 
 def _minutes(html: str) -> str:
