@@ -80,6 +80,7 @@ HOUSE = {
         "late",
         "compiled",
         "settings",
+        "surroundings",
         "source",
         "names",
         "hook",

@@ -60,6 +60,6 @@ for name in CHANGES_BITS:
 #
 # [cpu]: ../measurements/#what-changes-the-bits-on-one-cpu
 # [devices]: ../measurements/#what-changes-the-bits-across-devices
-# [gpu]: ../my_run_does_not_repeat/#different-every-time-on-a-gpu
+# [gpu]: ../two_machines_disagree/#different-every-time-on-a-gpu
 # [prng]: https://docs.jax.dev/en/latest/jax.random.html
 # [promise]: https://docs.jax.dev/en/latest/api_compatibility.html#numerics-and-randomness

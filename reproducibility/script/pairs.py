@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from difflib import SequenceMatcher
+from typing import Any
 
 from reproducibility.script.reading import Process
 
@@ -110,23 +111,44 @@ def _script_of(process: Process) -> str:
 
 
 def unlike(a: Process, b: Process) -> list[str]:
-    """Say which script, versions, and variables that may matter, the two runs had otherwise."""
-    facts = []
+    """Say which script, machine, versions, variables and settings the two runs had otherwise."""
     # The script may have set some itself; a run that was killed does not say.
     whole = all("variables" in (process.end or {}) for process in (a, b))
-    for process in (a, b):
-        python = {"Python": process.start.get("python")}
-        versions = (process.end or {}).get("versions") or {}
-        variables = ((process.end if whole else None) or process.start).get("variables") or {}
-        facts.append({**python, **versions, **variables})
-    if a.end is None or b.end is None:  # which has the versions
-        facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
-    one, other = facts
     scripts = [_script_of(process) for process in (a, b)]
     differ = f"{OTHER_SCRIPTS}: {scripts[0]} and {scripts[1]}"
-    return [differ] * (scripts[0] != scripts[1]) + [
+    machines = [_machine(process) for process in (a, b)]
+    both = machines[0].keys() & machines[1].keys()  # what a record of earlier does not say
+    machines = [{name: each[name] for name in each if name in both} for each in machines]
+    facts = [_versions_and_variables(process, whole) for process in (a, b)]
+    if a.end is None or b.end is None:  # which has the versions
+        facts = [{name: each[name] for name in each if name.isupper()} for each in facts]
+    return [differ] * (scripts[0] != scripts[1]) + _otherwise(*machines) + _otherwise(*facts)
+
+
+def _otherwise(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return [
         f"{name} is {one.get(name, 'not there')} in the first run, "
         f"{other.get(name, 'not there')} in the second"
         for name in sorted({*one, *other})
         if one.get(name) != other.get(name)
+        and (name.isupper() or name.upper() not in {*one, *other})  # a variable and its setting
     ]
+
+
+def _machine(process: Process) -> dict[str, Any]:
+    """Return the processor, its cores and the devices, as far as the record has them."""
+    told = process.start.get("processor", {})
+    names = {"architecture": "the architecture", "model": "the processor"}
+    names["instructions"] = "the instruction set"
+    found: dict[str, Any] = {label: told.get(name, "") for name, label in names.items()}
+    found["the number of cores"] = len(process.start.get("cores") or ())
+    found["the set of devices"] = " and ".join((process.end or {}).get("kinds") or ())
+    return {name: value for name, value in found.items() if value}
+
+
+def _versions_and_variables(process: Process, whole: bool) -> dict[str, Any]:
+    """Return what each is by its name; settings only of runs that came to their end."""
+    end = process.end or {}
+    found = {"Python": process.start.get("python"), **(end.get("versions") or {})}
+    found |= ((end if whole else None) or process.start).get("variables") or {}
+    return found | ((end.get("settings") or {}) if whole else {})

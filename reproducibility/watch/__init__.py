@@ -4,8 +4,8 @@ The rule: standard library, NumPy and JAX only, from Python 3.10 on; the script 
 and what goes wrong in here is written down and ends the watching, not the script.
 
 `late` is NumPy once it is needed, `compiled` is what is known of a program, `settings` are those of
-JAX under which our own programs run, `source` finds the script's line, `names` says what the user
-calls what a library numbers, and `hook` is where all pass that JAX executes, and the only file that
+JAX under which our own programs run, `surroundings` are machine and libraries, `source` finds the
+script's line, `names` says what the user calls what a library numbers, and `hook` is where all pass that JAX executes, and the only file that
 knows private names of JAX. `mixing` and `prints` turn arrays into fingerprints, `hiding` leaves
 secrets out, `writing` has the files, `texts` keeps what a program does, `lines` are those of a
 file, `threads` says whose file it is and `callbacks` what the host gave a program, `shared` looks

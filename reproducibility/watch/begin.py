@@ -33,6 +33,7 @@ from .host import WATCHED_LATE, Host
 from .keeping import Keeping
 from .second import Second
 from .settings import settings_of_script
+from .surroundings import devices_by_kind, processor, versions
 from .values import Values
 from .versions_of_files import file_of_script, versions_of_files
 from .writing import Writing
@@ -72,6 +73,7 @@ class Session:
         self._values = Values(self.host.left)
         self._tested = self._ended = False
         self._place = (0, 1)  # which process of its job, and of how many
+        self._devices: dict[str, int] = {}  # how many of each kind, as JAX leaves them at the end
         self._most = int(os.environ.get("REPRODUCIBILITY_CALLS") or sys.maxsize)
         self._until = float(os.environ.get("REPRODUCIBILITY_UNTIL") or "inf")
         wanted = os.environ.get("REPRODUCIBILITY_KEEP")
@@ -108,7 +110,7 @@ class Session:
         if not self._tested:
             self._tested = True
             self._called()
-            self._place = _place_in_job()
+            self._place, self._devices = _place_in_job(), devices_by_kind()
             try:
                 lacking = hook.self_test()
             except Exception as error:
@@ -174,10 +176,11 @@ class Session:
         hook.uninstall()
         self._values.restore()
         # Again, for the script may set some before it imports JAX.
-        facts |= {"versions": _versions(), "variables": _telling(), "place": self._place}
+        facts |= {"versions": versions(), "variables": _telling(), "place": self._place}
         facts |= {
             "settings": settings_of_script(),
-            "devices": _devices_of_script(),
+            "devices": sum(self._devices.values()),
+            "kinds": [f"{count} of {kind}" for kind, count in self._devices.items()],
             "undone": _undone(),
             "sources": _versions_of_script(self._script, self._began),
         }
@@ -295,14 +298,6 @@ def _telling() -> dict[str, str]:
     return {name: os.environ[name] for name in sorted(os.environ) if _may_tell(name)}
 
 
-def _devices_of_script() -> int:
-    """Return how many devices the script has; 0 if it has started none."""
-    try:
-        return int(sys.modules["jax"].local_device_count()) if _has_backend() else 0
-    except Exception:  # it only explains
-        return 0
-
-
 def _versions_of_script(script: str, since: float) -> dict[str, str]:
     """Return the script's own files by their digests; none if that fails, for it only explains."""
     try:
@@ -328,22 +323,12 @@ def _facts() -> dict[str, Any]:
         "command": without_secrets(sys.orig_argv),
         "folder": text_without_secrets(os.getcwd()),
         "python": sys.version.split()[0],
+        "processor": processor(),
         "pid": getpid(),
         "parent": os.getppid(),
         "variables": _telling(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
     }
-
-
-def _versions() -> dict[str, str]:
-    names: Sequence[str] = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox")
-    found = {}
-    for name in names:
-        module = sys.modules.get(name)
-        version = getattr(module, "__version__", None)
-        if version is not None:
-            found[name] = str(version)
-    return found
 
 
 def _place_in_job() -> tuple[int, int]:

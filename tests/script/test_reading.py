@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import platform
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +188,30 @@ def test_what_two_records_had_otherwise(copy: Path, whole: Path) -> None:
     compared = compare_records(whole, copy)
     assert compared.verdict == "same"
     assert compared.notes == [f"jax is {jax.__version__} in the first run, 0.6.2 in the second"]
+
+
+def test_what_two_machines_had_otherwise(copy: Path, whole: Path) -> None:
+    """Processor, cores, devices and settings are noted where both records have them."""
+    start, end = (copy / "process-1" / name for name in ("start.json", "end.json"))
+    began, ended = json.loads(start.read_text()), json.loads(end.read_text())
+    assert began["processor"]["architecture"] == platform.machine()
+    assert sum(int(kind.split()[0]) for kind in ended["kinds"]) == ended["devices"] >= 1
+    settings = {**ended["settings"], "jax_default_matmul_precision": "highest"}
+    end.write_text(json.dumps({**ended, "kinds": ["4 of TPU v4"], "settings": settings}))
+    other = {**began["processor"], "model": "a processor", "instructions": "SSE4_2"}
+    start.write_text(json.dumps({**began, "processor": other, "cores": list(range(96))}))
+    notes = "\n".join(compare_records(whole, copy).notes)
+    for name, second in (
+        ("the processor", "a processor"),
+        ("the instruction set", "SSE4_2"),
+        ("the number of cores", "96"),
+        ("the set of devices", "4 of TPU v4"),
+        ("jax_default_matmul_precision", "highest"),
+    ):
+        assert re.search(rf"^{name} is .+ in the first run, {second} in the second$", notes, re.M)
+    start.write_text(json.dumps({name: began[name] for name in began if name != "processor"}))
+    end.write_text(json.dumps({name: ended[name] for name in ended if name != "kinds"}))
+    assert compare_records(whole, copy).notes == []
 
 
 def test_records_of_different_scripts(whole: Path, copy: Path) -> None:
