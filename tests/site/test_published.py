@@ -260,3 +260,13 @@ def test_the_search_index_knows_every_page(site: Path) -> None:
     names = "changelog", "decisions", "decisions_kept", *tables
     left_out = {f"reference/{name}/" for name in names}
     assert pages - left_out <= found  # each first visit loads the index
+
+
+def test_search_leads_to_what_explains(site: Path) -> None:
+    """An exercise, a question or a summary is no result: what it is about is one."""
+    index = json.loads((site / "search/search_index.json").read_text("utf-8"))
+    found = {entry["location"].partition("#")[2] for entry in index["docs"]}
+    repeats = {"try-to-break-it", "check-yourself", "what-to-take-away", "summary"}
+    chapter = (site / "fundamentals/jax_prng_tutorial/index.html").read_text("utf-8")
+    assert all(f'id="{name}"' in chapter for name in sorted(repeats - {"summary"}))
+    assert not repeats & found

@@ -19,6 +19,9 @@ STRING_PART = re.compile(r'<span class="(?:s1|s2|si|sb|se)">')
 IN_PARTS = re.compile(r'(<span class="s">[^<]*)</span><span class="s">')
 KEPT_AS_IT_IS = re.compile(r"(<(pre|script|style|textarea)\b.*?</\2>)", re.DOTALL)
 
+# Sections that say once more, or ask about, what another section of the page says first.
+SAID_BEFORE = re.compile(r"#(?:try-to-break-it|check-yourself|what-to-take-away|summary)\b")
+
 STYLESHEET = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 ONE_STYLESHEET = "stylesheets/all.css"
 
@@ -45,9 +48,10 @@ def slim(html: str) -> str:
 
 
 def slim_search(site: Path) -> None:
-    """Leave code, and of each `SHORT` entry all but its first paragraph, out of search."""
+    """Leave out of what search loads: code, exercises, summaries, most of each `SHORT` entry."""
     path = site / "search" / "search_index.json"
     index = json.loads(path.read_text("utf-8"))
+    index["docs"] = [each for each in index["docs"] if not SAID_BEFORE.search(each["location"])]
     for entry in index["docs"]:
         entry["text"] = re.sub(r"<pre.*?</pre>", "", entry["text"], flags=re.DOTALL)
         if SHORT.match(entry["location"]):
