@@ -1,6 +1,6 @@
 """What surrounds a run and may explain its bits: processor, devices, versions of libraries.
 
-The rule: nothing is imported, no process and no backend is started, and what cannot be read is left out.
+The rule: nothing is imported, no process and no backend is started; what is not told is left out.
 Chapter: docs/guide/any_script.md
 """
 

@@ -26,7 +26,7 @@ STYLESHEET = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 ONE_STYLESHEET = "stylesheets/all.css"
 
 # Sections of which search loads the first paragraph only: it and the heading name their subject.
-SHORT = re.compile(r"(reference/api/\w*|guide/(recipes\w*|from_pytorch|seed_everything))/?#")
+SHORT = re.compile(r"reference/api/\w*/?#")
 
 
 def mend(html: str) -> str:
