@@ -165,10 +165,10 @@ class _Drawing:
         self.name = facts["name"].removeprefix("jit(").removesuffix(")")
         self.terms, self.unknown = facts["terms"], facts["unknown"]
         rows = [_Row(each[0], each[1], each[2], *each[3:]) for each in facts["draws"]]
-        drawn = {(row.term, json.dumps(row.line)) for row in rows if not row.again}
-        # What is computed again for its gradient draws what it drew before.
-        kept = [r for r in rows if not r.again or (r.term, json.dumps(r.line)) not in drawn]
-        self.rows = kept
+        # What is computed again for its gradient draws what it drew before. Its line may be other:
+        # that of the library that computes it again, or of the call of the layer.
+        drawn = {(row.term, row.kind) for row in rows if not row.again}
+        self.rows = [r for r in rows if not r.again or (r.term, r.kind) not in drawn]
 
 
 class _Row(NamedTuple):

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
@@ -60,20 +60,38 @@ def arrays_in(path: Path) -> Iterator[tuple[str, Array]]:
 
 
 def _npz(path: Path) -> Iterator[tuple[str, Array]]:
+    """Read each array to the end of its entry: only there does the archive compare its CRC-32."""
     if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle
         raise ValueError("no zip archive")
-    with np.load(path, allow_pickle=False) as arrays:
-        if len(set(arrays.files)) < len(arrays.files):
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.namelist()
+        names = [entry.removesuffix(".npy") for entry in entries]
+        if len(set(names)) < len(names):
             raise ValueError("two arrays of one name")
-        for name in arrays.files:
-            yield name, np.asarray(arrays[name])
+        for entry, name in zip(entries, names, strict=True):
+            with archive.open(entry) as file:
+                yield name, _npz_entry(file)
+
+
+def _npz_entry(file: IO[bytes]) -> Array:
+    """Return the array of an entry; what is none is its bytes, as NumPy has it."""
+    begin = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if begin != np.lib.format.MAGIC_PREFIX:
+        return np.asarray(begin + file.read())
+    file.seek(0)
+    return _whole_array(file)
+
+
+def _whole_array(file: IO[bytes]) -> Array:
+    array = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("more bytes than its header says")
+    return np.asarray(array)
 
 
 def _npy(path: Path) -> Iterator[tuple[str, Array]]:
     with open(path, "rb") as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):
-            raise ValueError("more bytes than its header says")
+        array = _whole_array(file)
     yield "", array
 
 

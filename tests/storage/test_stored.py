@@ -1,7 +1,9 @@
 """Promises of `reproducibility.storage` of what is at a path: what it is, what is in it, and if
 that is as it was written."""
 
+import io
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,12 @@ def test_damage_is_found_and_repaired(written: Path, tmp_path: Path) -> None:
     assert check(tmp_path / "w.npz").exit_code == 1
     with pytest.raises(CheckpointDamagedError, match="Bad CRC-32"):
         read(tmp_path / "w.npz")
+    array = io.BytesIO()
+    np.save(array, np.arange(9.0))
+    with zipfile.ZipFile(tmp_path / "longer.npz", "w") as archive:
+        archive.writestr("a.npy", array.getvalue() + b"more")
+    with pytest.raises(CheckpointError, match="more bytes than its header says"):
+        check(tmp_path / "longer.npz")
 
 
 def test_only_a_store_of_its_own_is_repaired(written: Path, tmp_path: Path) -> None:

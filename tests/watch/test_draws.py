@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,13 +146,20 @@ def computed_again_on_purpose(key: jax.Array) -> Any:
     return jax.grad(layer)(jnp.ones(3))
 
 
+def computed_again_by_a_library(key: jax.Array) -> Any:
+    """The line of what is computed again may be that of Flax, and not that of the layer."""
+    layer = nn.remat(nn.Dropout)(0.5, deterministic=False)
+    return jax.grad(lambda x: layer.apply({}, x, rngs={"dropout": key}).sum())(jnp.ones(3))
+
+
 def split_and_drawn(key: jax.Array) -> Any:
     """A key that is drawn from and split gives other numbers: bad style, and no reuse."""
     return jax.random.normal(key) + jax.random.normal(jax.random.split(key)[0])
 
 
 USES_ONCE = (
-    *(each_once, a_key_a_turn, one_of_two_branches, computed_again_on_purpose, split_and_drawn),
+    *(each_once, a_key_a_turn, one_of_two_branches, computed_again_on_purpose),
+    *(computed_again_by_a_library, split_and_drawn),
 )
 
 
