@@ -20,7 +20,7 @@ if str(ROOT) not in sys.path:  # the program `mkdocs` does not put it there
 
 from tools.guard.pages import mark_outputs  # noqa: E402
 from tools.labs import markup, settings  # noqa: E402
-from tools.look import addresses, cards, clone, reading, weight  # noqa: E402
+from tools.look import addresses, cards, clone, reading, searching, weight  # noqa: E402
 from tools.reuse.lab_outputs import LabsShown  # noqa: E402
 from tools.reuse.rendered import RenderedPages  # noqa: E402
 from tools.takeaway import downloads, offline, printable  # noqa: E402
@@ -108,7 +108,7 @@ def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> s
 def on_post_build(config: MkDocsConfig) -> None:
     """Write what is made of all pages together."""
     site = Path(config.site_dir)
-    weight.slim_search(site)
+    searching.write_search(site, order)
     weight.one_stylesheet(site)
     addresses.write_addresses(site, order, config)
     if not serving:  # four seconds that a writer would wait after each change

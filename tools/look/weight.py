@@ -5,7 +5,6 @@ The rule: nothing here changes a character that a reader sees or copies.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -19,14 +18,8 @@ STRING_PART = re.compile(r'<span class="(?:s1|s2|si|sb|se)">')
 IN_PARTS = re.compile(r'(<span class="s">[^<]*)</span><span class="s">')
 KEPT_AS_IT_IS = re.compile(r"(<(pre|script|style|textarea)\b.*?</\2>)", re.DOTALL)
 
-# Sections that say once more, or ask about, what another section of the page says first.
-SAID_BEFORE = re.compile(r"#(?:try-to-break-it|check-yourself|what-to-take-away|summary)\b")
-
 STYLESHEET = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 ONE_STYLESHEET = "stylesheets/all.css"
-
-# Sections of which search loads the first paragraph only: it and the heading name their subject.
-SHORT = re.compile(r"reference/api/\w*/?#")
 
 
 def mend(html: str) -> str:
@@ -45,18 +38,6 @@ def slim(html: str) -> str:
         re.sub(r"\s*\n\s*", "\n", before) + kept
         for before, kept in zip(parts[::3], [*parts[1::3], ""], strict=True)
     )
-
-
-def slim_search(site: Path) -> None:
-    """Leave out of what search loads: code, exercises, summaries, most of each `SHORT` entry."""
-    path = site / "search" / "search_index.json"
-    index = json.loads(path.read_text("utf-8"))
-    index["docs"] = [each for each in index["docs"] if not SAID_BEFORE.search(each["location"])]
-    for entry in index["docs"]:
-        entry["text"] = re.sub(r"<pre.*?</pre>", "", entry["text"], flags=re.DOTALL)
-        if SHORT.match(entry["location"]):
-            entry["text"] = (re.findall(r"<p>.*?</p>", entry["text"], re.DOTALL) or [""])[0]
-    path.write_text(json.dumps(index, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
 
 def one_stylesheet(site: Path) -> None:
