@@ -21,7 +21,7 @@ PACKAGE = ROOT / "reproducibility"
 HOUSE = {
     "errors": (),
     "keys": (),
-    "same": ("static", "leaves", "state", "hashing", "fingerprint", "distance"),
+    "same": ("static", "leaves", "state", "hashing", "fingerprint", "joined", "distance"),
     "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
     "storage": (

@@ -15,7 +15,7 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -74,8 +74,8 @@ class HandedOver:
 
     def __init__(self, computes: bool) -> None:
         self._computes = computes
-        self._own: dict[int, Any] = {}  # of arrays that were seen while they were computed
-        self._copies: dict[int, tuple[Any, Any]] = {}
+        self._own: list[Any] = []  # by place: arrays that were seen while they were computed
+        self._copies: dict[int, _Copy] = {}  # by place
         self._implementations: dict[Any, Any] = {}
 
     def take(
@@ -95,6 +95,8 @@ class HandedOver:
             LeafError: A leaf has no bits that could be recorded.
         """
         taken, ready, pending = list(leaves), [], False
+        if len(self._own) != len(leaves):
+            self._own = [None] * len(leaves)
         for number, leaf in enumerate(leaves):
             if not isinstance(leaf, jax.Array):
                 taken[number] = known = _from_host(leaf)
@@ -105,23 +107,22 @@ class HandedOver:
             array: Any = leaf
             if not isinstance(leaf.dtype, np.dtype):  # keys: `is_key` takes 20 times as long
                 taken[number] = KeyWords(array := key_words(leaf), self._implementation(leaf))
+            own = self._own[number]
             if not array.is_ready():
                 pending = True
-                self._remember(array)
-            elif id(array) not in self._own and may_share_memory(array):
+                self._own[number] = weakref.ref(array)
+            elif own is None or own() is not array:
                 ready.append((number, array))
         if not pending:  # nothing to wait for but the reader itself
-            return taken, bool(ready)
+            return taken, any(may_share_memory(array) for _, array in ready)
         for number, array in ready:
-            copy = self._copy(array)
+            if not may_share_memory(array):
+                continue
+            copy = self._copy(number, array)
             before = taken[number]
             is_words = isinstance(before, KeyWords)
             taken[number] = dataclasses.replace(before, words=copy) if is_words else copy
         return taken, False
-
-    def _remember(self, array: Any) -> None:
-        name = id(array)
-        self._own[name] = weakref.ref(array, lambda _: self._own.pop(name, None))
 
     def _implementation(self, keys: Any) -> Any:
         found = self._implementations.get(keys.dtype)
@@ -129,18 +130,38 @@ class HandedOver:
             found = self._implementations[keys.dtype] = jax.random.key_impl(keys)
         return found
 
-    def _copy(self, array: Any) -> Any:
+    def _copy(self, number: int, array: Any) -> Any:
         """Copy an array that is there; one that was copied before and is the same, not again."""
-        if is_weak(array) or array.dtype.itemsize > 4 or array.sharding.num_devices > 1:
-            return private_copies([array])[0]  # of NumPy, JAX would make something else
-        if array.nbytes < KEPT:
-            return np.array(array)
-        name, now = id(array), np.asarray(array)
-        known = self._copies.get(name)
-        if known is None or not _same_bytes(known[1], now):
-            gone = weakref.ref(array, lambda _: self._copies.pop(name, None))
-            known = self._copies[name] = gone, np.array(now)
-        return known[1]
+        # Of NumPy, JAX would make something else where a weak type or 64 bits are to be kept.
+        special = is_weak(array) or array.dtype.itemsize > 4 or array.sharding.num_devices > 1
+        if array.nbytes < KEPT or special:
+            return private_copies([array])[0] if special else np.array(array)
+        known, now = self._copies.get(number), _as_numbers(array)
+        if known is None or known.of() is not array or not (known.numbers == now).all():
+            gone = weakref.ref(array, lambda _: self._copies.pop(number, None))
+            copy = np.array(array)
+            self._copies[number] = known = _Copy(gone, copy, _as_numbers(copy))
+        elif isinstance(known.copy, np.ndarray):
+            # It comes again. A program copies an array of NumPy in each call.
+            copy = private_copies([array])[0]
+            self._copies[number] = known = _Copy(known.of, copy, _as_numbers(copy))
+        return known.copy
+
+
+class _Copy(NamedTuple):
+    """A copy of an array that was handed over."""
+
+    of: Any
+    """A weak reference to that array."""
+    copy: Any
+    """An array of NumPy or JAX."""
+    numbers: Any
+    """Its bits, to compare them."""
+
+
+def _as_numbers(array: Any) -> Any:
+    unit = np.uint64 if array.nbytes % 8 == 0 else np.uint8  # eight at once, where it is possible
+    return np.asarray(array).reshape(-1).view(unit)
 
 
 def _from_host(leaf: Any) -> Any:
@@ -183,13 +204,6 @@ def _path(number: int, tree: PyTree) -> LeafPath:
     structure: Any = jax.tree.structure(tree)
     numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
     return next(path for path, n in named_leaves(numbered) if n == number)
-
-
-def _same_bytes(one: Any, other: Any) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (one, other))
-    return bool(np.array_equal(a, b))
 
 
 def _as_numpy(number: Any) -> Any:

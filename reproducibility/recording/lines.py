@@ -111,8 +111,28 @@ def _losses(text: str) -> str:
     return " ".join(float.fromhex(part).hex() for part in text.split(" "))
 
 
-def check_line(line: dict[str, Any], header: Header, verb: str) -> None:
-    """Refuse a line that its header does not describe, or with a field that nobody compares."""
+def digits_of(header: Header) -> dict[str, int]:
+    """Return how many digits each stage of a line has under a header. Same bits: everywhere."""
+    return {stage: sum(_fingerprinted(stage, header).values()) for stage in STAGES}
+
+
+def check_line(
+    line: dict[str, Any], header: Header, verb: str, digits: dict[str, int] | None = None
+) -> None:
+    """Refuse a line that its header does not describe, or with a field that nobody compares.
+
+    Same bits: everywhere.
+
+    Args:
+        line: Without its chain.
+        header: That describes it.
+        verb: What cannot be done with it.
+        digits: What `digits_of` returns of the header, where many lines have that one.
+
+    Raises:
+        LedgerError: It is such a line.
+    """
+    digits = digits_of(header) if digits is None else digits
     if not line.keys() <= LINE_FIELDS or "step" not in line:
         got = min(line.keys() - LINE_FIELDS, default="no step")
         raise _ledger_refusal(
@@ -120,10 +140,11 @@ def check_line(line: dict[str, Any], header: Header, verb: str) -> None:
         )
     for stage in STAGES:
         if stage in line:
-            text, sizes = line[stage], _fingerprinted(stage, header).values()
-            good = isinstance(text, str) and len(text) == sum(sizes) and not text.strip(_HEX)
+            text = line[stage]
+            good = isinstance(text, str) and len(text) == digits[stage] and not text.strip(_HEX)
             if not good or stage not in header.leaves:
-                expected = f"{len(sizes)} fingerprints of {sum(sizes)} digits in all"
+                many = len(_fingerprinted(stage, header))
+                expected = f"{many} fingerprints of {digits[stage]} digits in all"
                 raise _ledger_refusal(f"the {stage} of a line", expected, repr(text), line, verb)
     if LOSS in line:
         try:

@@ -6,6 +6,7 @@ Chapter: docs/guide/flight_recorder.md
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -44,7 +45,7 @@ def losses_of(step: int, loss: Any, members: int | None) -> tuple[list[str] | No
     if isinstance(loss, jax.core.Tracer):
         raise traced_refusal("the loss")
     array = loss if isinstance(loss, jax.Array) else np.asarray(0.0 if loss is None else loss)
-    if array.dtype.name not in BITS or array.dtype.kind == "c":
+    if not _is_of_numbers(array.dtype):
         raise ValueError(f"Cannot record step {step}: expected a number as its loss, got {loss!r}.")
     if loss is None or (array is loss and isinstance(loss, jax.Array)):
         return None, loss  # its bits too: the loop may donate it before it is fetched
@@ -52,19 +53,24 @@ def losses_of(step: int, loss: Any, members: int | None) -> tuple[list[str] | No
     return [_loss_text(row.tolist()) for row in rows], None
 
 
-def loss_text_of(words: Any, kind: Any) -> str | None:
-    """Return the losses of a step as the ledger has them, from the last words of the step.
+@functools.cache
+def _is_of_numbers(dtype: Any) -> bool:
+    return dtype.name in BITS and dtype.kind != "c"
+
+
+def loss_texts_of(words: Any, kind: Any) -> list[str] | None:
+    """Return the losses of steps as the ledger has them, from the last words of each.
 
     Args:
-        words: Of the step.
-        kind: Dtype and number of the losses; or None.
+        words: Of each step.
+        kind: Dtype and number of the losses of a step; or None.
     """
     if kind is None:
         return None
     dtype, many = kind
-    content = np.ascontiguousarray(words[len(words) - many :]).view(np.uint8)
-    losses = np.ascontiguousarray(content[:, : dtype.itemsize]).view(dtype)
-    return _loss_text(losses.reshape(-1).tolist())
+    content = np.ascontiguousarray(words[:, words.shape[1] - many :]).view(np.uint8)
+    losses = np.ascontiguousarray(content[..., : dtype.itemsize]).view(dtype)
+    return [_loss_text(row) for row in losses.reshape(len(words), -1).tolist()]
 
 
 def _loss_text(losses: list[Any]) -> str:

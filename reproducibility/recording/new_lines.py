@@ -8,17 +8,22 @@ Chapter: docs/guide/flight_recorder.md
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from reproducibility.errors import LeafError
 from reproducibility.recording.lines import Header
-from reproducibility.recording.losses import LOSSES, loss_text_of
-from reproducibility.recording.step_words import LeafKinds, StepFingerprints
+from reproducibility.recording.losses import LOSSES, loss_texts_of
+from reproducibility.recording.step_words import (
+    JoinedFingerprints,
+    LeafKinds,
+    StepFingerprints,
+)
 from reproducibility.same.fingerprint import combined_words
+from reproducibility.same.leaves import may_share_memory
 
 FEW_LEAVES = 16  # leaves of the parameters, up to which "auto" records each in full
 
@@ -32,7 +37,7 @@ class Recorded:
     steps: tuple[int, ...]
     loss: Any
     """Losses that the host has, one for each member, each as a text; else None."""
-    found: StepFingerprints
+    found: StepFingerprints | JoinedFingerprints
 
 
 class NewLines:
@@ -59,39 +64,45 @@ class NewLines:
         """
         for each in recorded:
             _refuse_other_copies(each)
-        fetched = jax.device_get([each.found for each in recorded])
         if self._level == "auto":
-            self._level = _level_for(fetched[0].leaves)
+            self._level = _level_for(recorded[0].found.leaves)
         lines: list[list[tuple[Header, Line]]] = [[] for _ in range(self._members)]
-        for each, found in zip(recorded, fetched, strict=True):
-            self._add(lines, each, found)
+        for alike, words in _fetched(recorded, self._members):
+            self._add(lines, alike, words)
         return lines
 
     def _add(
-        self, lines: list[list[tuple[Header, Line]]], each: Recorded, found: StepFingerprints
+        self, lines: list[list[tuple[Header, Line]]], alike: Sequence[Recorded], words: Any
     ) -> None:
-        words = np.asarray(found.words)
-        words = words.reshape(len(lines), len(each.steps), *words.shape[-2:])
-        for member, its in enumerate(lines):
-            for number, step in enumerate(each.steps):
-                row = words[member, number]
+        """Add the lines of steps of one form, from all of their words."""
+        found = alike[0].found
+        steps = [step for each in alike for step in each.steps]
+        for member, (its, rows) in enumerate(zip(lines, words, strict=True)):
+            stages = self._texts(rows, found.leaves)
+            losses = (
+                [each.loss[member] for each in alike]
+                if alike[0].loss
+                else loss_texts_of(rows, found.loss)
+            )
+            for number, step in enumerate(steps):
                 line: Line = {"step": step}
-                loss = each.loss[member] if each.loss else loss_text_of(row, found.loss)
-                line |= {} if loss is None else {"loss": loss}
-                its.append((self._header(step, found.leaves), line | self._texts(row, found)))
+                line |= {} if losses is None else {"loss": losses[number]}
+                line |= {stage: texts[number] for stage, texts in stages.items()}
+                its.append((self._header(step, found.leaves), line))
 
-    def _texts(self, words: Any, found: StepFingerprints) -> Line:
-        """Write the fingerprints of a step as the stages of its line."""
-        line, at = {}, 0
-        for stage, leaves in found.leaves:
-            of_stage, at = words[at : at + len(leaves)], at + len(leaves)
+    def _texts(self, words: Any, kinds: LeafKinds) -> dict[str, list[str]]:
+        """Write the fingerprints of steps, by stage, one after the other."""
+        texts, at = {}, 0
+        for stage, leaves in kinds:
+            of_stage, at = words[:, at : at + len(leaves)], at + len(leaves)
             if self._level == "leaf":
-                line[stage] = of_stage.astype(">u4").tobytes().hex()
+                texts[stage] = _hexadecimal(of_stage, ">u4")
                 continue
-            line[stage] = combined_words(of_stage).astype(">u4").tobytes().hex()
+            texts[stage] = _hexadecimal(combined_words(of_stage), ">u4")
             if self._level == "brief":
-                line[stage] += (of_stage[:, 0] >> 16).astype(">u2").tobytes().hex()
-        return line
+                brief = _hexadecimal(of_stage[..., 0] >> 16, ">u2")
+                texts[stage] = [a + b for a, b in zip(texts[stage], brief, strict=True)]
+        return texts
 
     def _header(self, step: int, kinds: LeafKinds) -> Header:
         header = self._headers.get(kinds)
@@ -101,6 +112,49 @@ class NewLines:
         return header
 
 
+def _hexadecimal(words: Any, kind: str) -> list[str]:
+    """Write the words of each step as hexadecimal digits, end to end."""
+    digits = words.astype(kind).tobytes().hex()
+    size = len(digits) // len(words)
+    return [digits[at : at + size] for at in range(0, size * len(words), size or 1)] or [""] * len(
+        words
+    )
+
+
+def _fetched(
+    recorded: Sequence[Recorded], members: int
+) -> Iterator[tuple[list[Recorded], np.ndarray[Any, Any]]]:
+    """Fetch what was recorded; yield what has one form together, with the words of each member."""
+    fetched = _fetch_all([each.found.words for each in recorded])
+    pairs = zip(recorded, fetched, strict=True)
+    for _, group in itertools.groupby(pairs, key=lambda pair: _form(pair[0])):
+        alike, arrays = zip(*group, strict=True)
+        found = alike[0].found
+        if isinstance(found, JoinedFingerprints):
+            yield list(alike), found.in_order(np.stack(arrays))[None]
+            continue
+        rows = [
+            words.reshape(members, len(each.steps), *words.shape[-2:])
+            for each, words in zip(alike, arrays, strict=True)
+        ]
+        yield list(alike), np.concatenate(rows, axis=1)
+
+
+def _form(recorded: Recorded) -> Any:
+    """Return what is equal for steps whose words lie in the same order."""
+    found = recorded.found
+    columns = found.columns if isinstance(found, JoinedFingerprints) else None
+    return (found.leaves, found.loss, columns, bool(recorded.loss))
+
+
+def _fetch_all(arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """Fetch arrays: all at once, where that is quicker than one after the other."""
+    if arrays and not may_share_memory(arrays[0]):  # on a CPU they are there
+        for array in arrays:
+            array.copy_to_host_async()
+    return [np.asarray(array) for array in arrays]
+
+
 def _refuse_other_copies(recorded: Recorded) -> None:
     """Refuse a step of which the copies on several devices have other fingerprints.
 
@@ -108,7 +162,7 @@ def _refuse_other_copies(recorded: Recorded) -> None:
     """
     found = recorded.found
     kept: dict[str, Any] = {}
-    if found.words.sharding.num_devices == 1:
+    if isinstance(found, JoinedFingerprints) or found.words.sharding.num_devices == 1:
         return
     for shard in found.words.addressable_shards:
         words = np.asarray(shard.data)

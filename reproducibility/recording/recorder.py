@@ -31,6 +31,7 @@ from reproducibility.recording.lines import LEVELS
 from reproducibility.recording.losses import losses_of
 from reproducibility.recording.new_lines import NewLines, Recorded
 from reproducibility.recording.step_words import (
+    JoinedFingerprints,
     LeafKinds,
     StepFingerprints,
     View,
@@ -123,6 +124,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._writers = [Writer(p, run, first) for p in paths] if jax.process_index() == 0 else []
         last = [-1 if writer.last is None else writer.last for writer in self._writers]
         self._last = max(last, default=-1)
+        self._one_device = jax.device_count() == 1
         self._given = HandedOver(view is not None)
         self._kinds: LeafKinds = ()
         self._known: dict[tuple[str, str], str] = {}  # the dtype of each leaf of each stage
@@ -255,7 +257,9 @@ class Recorder(AbstractContextManager["Recorder"]):
                 f"Give `first={step}` to go on after those before it, or another path."
             )
 
-    def _put(self, steps: tuple[int, ...], losses: Any, found: StepFingerprints) -> None:
+    def _put(
+        self, steps: tuple[int, ...], losses: Any, found: StepFingerprints | JoinedFingerprints
+    ) -> None:
         if self._environment:
             self._environment = False
             facts = surroundings()  # of this thread, not of the one that writes
@@ -266,7 +270,9 @@ class Recorder(AbstractContextManager["Recorder"]):
         if len(self._steps) >= STEPS_AT_ONCE or len(steps) > 1:
             self._hand_over()
 
-    def _compute(self, step: int, stages: dict[str, Any], loss: Any) -> StepFingerprints:
+    def _compute(
+        self, step: int, stages: dict[str, Any], loss: Any
+    ) -> StepFingerprints | JoinedFingerprints:
         """Start computing the fingerprints of a step."""
         try:
             leaves, structure = jax.tree.flatten(stages)
@@ -284,7 +290,8 @@ class Recorder(AbstractContextManager["Recorder"]):
             [*leaves, *([] if loss is None else [loss])], stages, axes or ()
         )
         loss = None if loss is None else taken.pop()
-        found = step_program(self._view)(structure, axes, taken, loss)
+        join = axes is None and (self._one_device or all(map(_is_on_one_device, leaves)))
+        found = step_program(self._view)(structure, axes, join, taken, loss)
         if wait:
             found.words.block_until_ready()
         self._notice_drift(step, found.leaves)
@@ -345,6 +352,10 @@ class Recorder(AbstractContextManager["Recorder"]):
         if self._failed:
             raise self._failed
         return "\n".join([writer.flush() for writer in self._writers])
+
+
+def _is_on_one_device(leaf: Any) -> bool:
+    return not isinstance(leaf, jax.Array) or bool(leaf.sharding.num_devices == 1)
 
 
 def _warn_of_lost_steps(path: Path, steps: list[Recorded]) -> None:

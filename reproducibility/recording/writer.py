@@ -21,6 +21,7 @@ from reproducibility.recording.lines import (
     LEDGER_FORMAT,
     Header,
     check_line,
+    digits_of,
     json_object,
     read_header,
 )
@@ -116,6 +117,7 @@ class Writer:
     def _check(self, lines: Sequence[tuple[Header, dict[str, Any]]]) -> None:
         """Refuse what the reader would refuse, by the reader's own rules."""
         last, checked = self.last, None
+        digits: dict[str, int] = {}
         for header, line in lines:
             step = line.get("step")
             if type(step) is not int or step < 0 or (last is not None and step <= last):
@@ -131,6 +133,7 @@ class Writer:
             try:
                 if header is not checked:  # there is one for many lines
                     read_header(dataclasses.replace(header, run=self.run, first=step).body())
+                    digits = digits_of(header)
             except ValueError as error:
                 raise LedgerError(
                     "write",
@@ -141,7 +144,7 @@ class Writer:
                     expected=f"one of format {LEDGER_FORMAT}",
                     do="Put it into a stage that there is.",
                 ) from error
-            check_line(line, header, "write")
+            check_line(line, header, "write", digits)
             last, checked = step, header
 
     def _find_first(self, first: int) -> None:

@@ -5,6 +5,6 @@ Chapter: docs/components/hashing_explained.md
 
 Read in this order: `static` (the text of what is no array), `leaves` (what a leaf is, its name and
 its bits), `state` (what is part of a state beside the bits), `hashing` (a tree becomes one string),
-`fingerprint` (the same question, asked on the device in every step), `distance` (how far two arrays
-are apart).
+`fingerprint` (the same question, asked on the device in every step), `joined` (of many small leaves
+at once), `distance` (how far two arrays are apart).
 """

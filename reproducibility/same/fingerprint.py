@@ -173,9 +173,33 @@ def leaf_fingerprint(path: LeafPath, leaf: Any) -> UInt32[Array, " 2"]:
     Raises:
         LeafError: As from `fingerprint`.
     """
+    words = bit_words(key_data_or_leaf(checked_leaf(path, leaf)))
+    return words_fingerprint(path, kind_name_of(leaf), tuple(leaf.shape), words)
+
+
+def checked_leaf(path: LeafPath, leaf: Any) -> Any:
+    """Return a leaf that has a fingerprint; refuse another.
+
+    Args:
+        path: Its path.
+        leaf: As a leaf of what `fingerprint` takes.
+
+    Raises:
+        LeafError: As from `fingerprint`.
+    """
     check_on_device(path, leaf)
-    kind = f"key {key_implementation(leaf)}" if is_key(leaf) else leaf.dtype.name
-    return words_fingerprint(path, kind, tuple(leaf.shape), _words(key_data_or_leaf(leaf)))
+    return leaf
+
+
+def kind_name_of(leaf: Any) -> str:
+    """Return what the header of a fingerprint says that a leaf is made of.
+
+    **Same bits:** everywhere.
+
+    Args:
+        leaf: An array or typed keys.
+    """
+    return f"key {key_implementation(leaf)}" if is_key(leaf) else str(leaf.dtype.name)
 
 
 def words_fingerprint(
@@ -192,14 +216,50 @@ def words_fingerprint(
         planes: One array for each 32 bits of an element.
     """
     # Added up: the mixed words, and the header that says what they are.
-    header = hashlib.sha256(repr((kind, shape)).encode() + path_bytes(path)).digest()
-    total = jnp.asarray(np.frombuffer(header[:8], "<u4"))
+    total = jnp.asarray(header_words(path, kind, shape))
     for number, plane in enumerate(planes):
         # Words of one element lie side by side, as they would in memory.
-        mixed = plane ^ _mix(_positions(plane.shape) * len(planes) + number, MURMUR)
-        lanes = (_mix(mixed, MURMUR), _mix(mixed * jnp.uint32(GOLDEN), LOWBIAS))
-        total += jnp.stack([_wrapped_sum(lane) for lane in lanes])
+        mixed = plane ^ mixed_places(_positions(plane.shape) * len(planes) + number)
+        total += jnp.stack([_wrapped_sum(lane) for lane in mixed_lanes(mixed)])
     return total
+
+
+def header_words(
+    path: LeafPath, kind: str, shape: tuple[int, ...]
+) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Return the two words of a fingerprint that say what its leaf is.
+
+    **Same bits:** everywhere.
+
+    Args:
+        path: Of the leaf.
+        kind: The name of its dtype, or what else it is.
+        shape: Its shape.
+    """
+    header = hashlib.sha256(repr((kind, shape)).encode() + path_bytes(path)).digest()
+    return np.frombuffer(header[:8], "<u4").astype(np.uint32)
+
+
+def mixed_places(places: Any) -> Any:
+    """Mix the places of words, to be laid over the words with XOR.
+
+    **Same bits:** everywhere, for arrays of NumPy and JAX.
+
+    Args:
+        places: Where each word lies in its leaf, counted from 0.
+    """
+    return _mix(places, MURMUR)
+
+
+def mixed_lanes(words: Any) -> tuple[Any, Any]:
+    """Mix words that lie over their mixed places, in two ways; a word of 0 gives 0 in both.
+
+    **Same bits:** everywhere.
+
+    Args:
+        words: With their places.
+    """
+    return _mix(words, MURMUR), _mix(words * jnp.uint32(GOLDEN), LOWBIAS)
 
 
 def _wrapped_sum(words: Words) -> UInt32[Array, ""]:
@@ -237,14 +297,20 @@ def _split(words: Words, axis: int, unit: int) -> tuple[Words, Words]:
     )
 
 
-def _words(leaf: Any) -> list[Words]:
-    """Return the bits of a leaf as words: one array of its shape for each 32 bits of an element."""
+def bit_words(leaf: Any) -> list[Words]:
+    """Return the bits of a leaf as words: one array of its shape for each 32 bits of an element.
+
+    **Same bits:** everywhere.
+
+    Args:
+        leaf: An array of a dtype that has a digest; no keys.
+    """
     bits = BITS[leaf.dtype.name]
     if is_numpy(leaf):
         # By NumPy: jnp.asarray would turn float64 into float32 where x64 is off.
         return [jnp.asarray(words) for words in host_words(np.asarray(leaf), bits)]
     if leaf.dtype.kind == "c":
-        return [*_words(leaf.real), *_words(leaf.imag)]
+        return [*bit_words(leaf.real), *bit_words(leaf.imag)]
     if leaf.dtype == bool:
         return [leaf.astype(jnp.uint32)]
     if bits < 8 and jnp.issubdtype(leaf.dtype, jnp.integer):

@@ -29,6 +29,7 @@ SET_ASIDE = "damaged-"
 _CHAIN = b'"chain":'  # no text in canonical JSON looks so: there, its quotes would be escaped
 _LINK = len(_CHAIN) + 64 + len('"",')  # bytes of that entry
 BYTES_AT_ONCE = 1 << 20  # bytes of lines
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _STEP = re.compile(r"[0-9]{8}|[1-9][0-9]{8,}")  # a checkpoint's directory
 
 
@@ -51,8 +52,7 @@ def canonical_json(value: Any) -> bytes:
         >>> canonical_json({"b": [1, 0.1], "a": None})
         b'{"a":null,"b":[1,0.1]}'
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+    return _CANONICAL.encode(value).encode("ascii")
 
 
 def readable_json(value: Any) -> bytes:
@@ -358,12 +358,12 @@ def chained(head: str, body: dict[str, Any]) -> tuple[bytes, str]:
         head: the chain so far.
         body: the line, JSON values by name, some name of which sorts after "chain".
     """
-    text = canonical_json(body)
-    head = _link(head, text)
-    # Where the entry belongs among the sorted ones: the line is not encoded a second time.
     before = {name: value for name, value in body.items() if name < "chain"}
-    at = len(canonical_json(before)) if before else 1
-    return b'%b%b"%b",%b\n' % (text[:at], _CHAIN, head.encode(), text[at:]), head
+    after = {name: value for name, value in body.items() if name >= "chain"}
+    one, other = canonical_json(before)[1:-1], canonical_json(after)[1:]
+    first = b"{" + one + b"," * bool(before)  # the entry belongs behind it
+    head = _link(head, first + other)
+    return b'%b%b"%b",%b\n' % (first, _CHAIN, head.encode(), other), head
 
 
 def read_lines(path: Path, origin: str) -> tuple[list[dict[str, Any]], str | None]:
