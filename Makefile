@@ -74,7 +74,7 @@ faults: setup    ## Plant faults in scripts, see whether `twice` and `interrupt`
 versions: setup  ## Try the recorder in each version of Python and JAX that is here: an hour.
 	@. tools/index.sh && $(BIN)/python -m tests.versions $(VERSIONS)
 
-recording: setup ## Record the terminal session of the home page again, and draw it.
+recording: setup ## Record the first screen of the home page again, and draw it.
 	$(BIN)/python -m tools.session
 
 lint: setup      ## Check format, lint, types and spelling.
