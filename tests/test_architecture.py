@@ -29,6 +29,7 @@ HOUSE = {
         "found",
         "containers",
         "seal",
+        "moment",
         "orbax",
         "restoring",
         "checkpoint",

@@ -5,10 +5,11 @@ never read as if it did.
 Chapter: docs/components/checkpoint_explained.md
 
 Read in this order: `files` (atomic writing, chains, digests of files), `found` (what is at a path),
-`containers` (files of arrays that others write), `seal` (what a checkpoint is sealed with), `orbax`
-(its arrays on disk), `restoring` (how they are read back and checked), `checkpoint` (the whole
-state, saved, sealed and restored), `stored` (the arrays at a path, whoever wrote them), `whole` (is
-that as it was written). `generators` makes those of NumPy and Python a part of the state.
+`containers` (files of arrays that others write), `seal` (what a checkpoint is sealed with),
+`moment` (a copy of a state as it is at the call), `orbax` (its arrays on disk), `restoring` (how
+they are read back and checked), `checkpoint` (the whole state, saved, sealed and restored),
+`stored` (the arrays at a path, whoever wrote them), `whole` (is that as it was written).
+`generators` makes those of NumPy and Python a part of the state.
 
 What outlives a call: the stores whose last save nobody waited for. The interpreter waits for them
 before it ends and says on stderr which failed, because a script that forgets to ask would lose its

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import jax  # noqa: F401, for a part of it alone would not wait for a thread that imports it
+import jax
 from jaxtyping import PyTree
 
 from reproducibility.errors import (
@@ -39,9 +39,7 @@ from reproducibility.same.leaves import (
     check_leaves,
     described_leaves,
     is_weak,
-    on_host,
     path_string,
-    private_copies,
 )
 from reproducibility.scale.agree import on_first, ticket
 from reproducibility.scale.start import this_process
@@ -54,6 +52,7 @@ from reproducibility.storage.files import (
     saved_steps,
     set_aside,
 )
+from reproducibility.storage.moment import Copies
 from reproducibility.storage.orbax import (
     ArrayFiles,
     encoded,
@@ -120,6 +119,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         self.path = Path(path).absolute()  # Orbax refuses relative paths
         self.keep, self.run = keep, run
         self.arrays = ArrayFiles()
+        self._copies = Copies()
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-commit")
         self._pending: Future[None] | None = None
         self._saving: int | None = None
@@ -135,8 +135,8 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         113964), and Orbax needs one: there it waits for this save.
 
         What is saved is the tree as it is at the call, whatever is written afterwards into arrays
-        of NumPy or into memory that arrays of JAX share with them. One copy of it is kept until
-        the checkpoint is committed.
+        of NumPy or into memory that arrays of JAX share with them. On a CPU that takes one copy
+        of it, whose memory the store keeps for the next save, until it is closed.
 
         Same bits: every leaf is stored exactly, NaN payloads and -0.0 included.
 
@@ -164,19 +164,28 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         named = check_leaves(tree)
         refuse_arrays_of_one_process(named)
         state = SealedState.of(tree)
-        mine = private_copies([leaf for _, leaf in named])
-        copies = [(path, on_host(leaf)) for (path, _), leaf in zip(named, mine, strict=True)]
+        moment = self._copies.take([leaf for _, leaf in named])
+        copies = [(path, leaf) for (path, _), leaf in zip(named, moment.host, strict=True)]
         refuse_other_step(step, copies, final)
         weak = {path_string(path): is_weak(leaf) for path, leaf in named}
         self._saving = step
+
+        def write() -> None:
+            self.arrays.write(temporary, encoded(copies, moment.arrays()))
+
+        later = moment.copied and jax.process_count() == 1
         try:
             on_first(lambda: self._prepare(temporary))
-            self.arrays.write(temporary, encoded(copies, mine))
+            if not later:  # what lies on a device may be donated; and several wait for each other
+                write()
         except OSError as error:
+            self._copies.forget()
             raise self._save_error(error) from error
         seal = functools.partial(seal_of, self.run, step, copies, weak, state)
         commit = functools.partial(self._commit, temporary, final, seal, chain)
-        self._pending = self._commits.submit(self._finish, commit, ticket())
+        self._pending = self._commits.submit(
+            self._finish, write if later else None, commit, ticket()
+        )
         _unfinished.add(self)
         _wait_at_exit()
         if sys.version_info < THREADS_AT_EXIT:
@@ -193,12 +202,17 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         if pending is None:
             return
         _unfinished.discard(self)
+        finished = False
         try:
             pending.result()
+            finished = True
         except RunSaveError:  # of the ledger, which says so
             raise
         except Exception as error:
             raise self._save_error(error) from error
+        finally:
+            if not finished:  # interrupted, too: its copy may still be read
+                self._copies.forget()
 
     def restore(
         self,
@@ -353,6 +367,7 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         finally:
             self._commits.shutdown()
             self.arrays.close()
+            self._copies.forget()
 
     def __exit__(self, *raised: object) -> None:
         self.close()
@@ -394,8 +409,12 @@ class CheckpointStore(AbstractContextManager["CheckpointStore"]):
         for leftover in self.path.glob(f"{TEMPORARY}*"):
             discard(leftover)
 
-    def _finish(self, commit: Callable[[], None], number: int) -> None:
+    def _finish(
+        self, write: Callable[[], None] | None, commit: Callable[[], None], number: int
+    ) -> None:
         """Commit in process 0; in the others, wait until it has."""
+        if write:
+            write()
         if this_process()[0]:
             self.arrays.wait()
         on_first(commit, number=number)
