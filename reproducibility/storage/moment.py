@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from reproducibility.same.hashing import LARGE
 from reproducibility.same.leaves import (
     host_array,
     is_numpy,
@@ -26,7 +27,6 @@ from reproducibility.same.leaves import (
 )
 
 ALIGNED = 64  # bytes: what lies so, JAX takes over from NumPy without a copy
-LARGE = 1 << 20  # bytes of an array that is worth another thread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +94,10 @@ class Copies:
         large = [number for number, size in enumerate(sizes) if size >= LARGE]
         large = large if len(large) > 1 else []
         for number in sorted({*range(len(leaves))} - {*large}):
-            _copy(views[number], leaves[number])
+            _copy_into(views[number], leaves[number])
         if large:  # NumPy lets go of the interpreter meanwhile
             with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1)) as threads:
-                list(threads.map(lambda number: _copy(views[number], leaves[number]), large))
+                list(threads.map(lambda number: _copy_into(views[number], leaves[number]), large))
         return views
 
     def _views(self, leaves: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
@@ -124,7 +124,7 @@ def _fits(leaf: Any) -> bool:
     return narrow and may_share_memory(leaf) and leaf.is_fully_addressable
 
 
-def _copy(view: Any, leaf: Any) -> None:
+def _copy_into(view: Any, leaf: Any) -> None:
     if is_numpy(leaf) or leaf.is_fully_replicated:
         np.copyto(view, host_array(leaf))
         return

@@ -222,6 +222,9 @@ buffer[:] = np.arange(buffer.size)
 tree = {}
 for name, spec in {"whole": P(), "rows": P("a"), "cut": P(("a", "b"))}.items():
     tree[name] = jax.device_put(buffer, NamedSharding(mesh, spec))
+columns = NamedSharding(mesh, P(None, ("a", "b")))
+tree["columns"] = jax.device_put(buffer.reshape(256, 256), columns)
+tree["third"] = jax.device_put(buffer[:16], jax.devices()[3])
 step = jax.jit(lambda x: x + 1, donate_argnums=0)
 tree["weak"] = jax.device_put(jnp.asarray(0.5), NamedSharding(mesh, P()))
 like, digest, go = jax.eval_shape(lambda: tree), tree_digest(tree), threading.Event()
