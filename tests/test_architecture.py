@@ -71,6 +71,7 @@ HOUSE = {
         "checkpoints",
         "compare",
         "on_devices",
+        "same_key",
         "trace",
         "aligned",
         "origin",

@@ -268,6 +268,8 @@ def print_operations(found: Origin) -> None:
         for n, op in enumerate(found.traces[0].operations)
     ]
     _print_rows(rows, ("number", "operation", "result", "inside", "source"))
+    if twice := found.traces[0].same_key:
+        _print_rows([("one key twice", str(draws)) for draws in twice])
 
 
 def print_report(found: Report) -> None:

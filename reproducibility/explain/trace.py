@@ -26,6 +26,7 @@ from jaxtyping import PyTree
 
 from reproducibility.errors import LeafError, first_line
 from reproducibility.explain.on_devices import TYPES_ONLY, Devices
+from reproducibility.explain.same_key import DRAWING, KeysDrawnFrom, SameKeyDraws, Within
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import kind_text, leaves_by_name
 
@@ -87,6 +88,8 @@ class Trace:
     derived: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Digests of what a value was taken out of or put together from, as a row of what a loop runs
     over; by the digest of the value."""
+    same_key: tuple[SameKeyDraws, ...] = ()
+    """Draws from a key that an operation before it drew from: they are not independent."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the trace as JSON values, for another process.
@@ -111,7 +114,8 @@ class Trace:
             for fields in value["operations"]
         ]
         derived = {name: tuple(parts) for name, parts in value.get("derived", {}).items()}
-        return cls(value["inputs"], tuple(operations), value["outputs"], derived)
+        same_key = tuple(SameKeyDraws(**fields) for fields in value.get("same_key", ()))
+        return cls(value["inputs"], tuple(operations), value["outputs"], derived, same_key)
 
 
 def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
@@ -172,7 +176,9 @@ def trace(fn: Callable[..., Any], *args: PyTree, **kwargs: PyTree) -> Trace:
     digests = jax.tree.unflatten(jax.tree.structure(result), [value.digest for value in returned])
     shortened = {path: digest[:DIGEST_DIGITS] for path, digest in inputs.items()}
     derived = {digest: tuple(sources) for digest, sources in runner.derived.items()}
-    return Trace(shortened, tuple(runner.operations), leaves_by_name(digests), derived)
+    operations = tuple(runner.operations)
+    same_key = runner.keys.twice(operations)
+    return Trace(shortened, operations, leaves_by_name(digests), derived, same_key)
 
 
 class _Value(NamedTuple):
@@ -187,6 +193,7 @@ class _Place(NamedTuple):
 
     path: str
     where: str
+    within: Within = Within()
 
     def inside(self, name: str) -> _Place:
         return self._replace(path=f"{self.path}/{name}".removeprefix("/"))
@@ -198,6 +205,8 @@ class _Runner:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.derived: dict[str, dict[str, None]] = {}
+        self.keys = KeysDrawnFrom()
+        self.called = 0
         self.devices: Devices | None = None  # inside of a `shard_map`
 
     def run(self, program: Any, inputs: Sequence[_Value], place: _Place) -> list[_Value]:
@@ -236,7 +245,9 @@ class _Runner:
             return inputs
         if name in CALLS:
             called = next(params[key] for key in CALLED if key in params)
-            return self.run(called, inputs, place)
+            self.called += 1
+            within = place.within.call(params, called, self.called)
+            return self.run(called, inputs, place._replace(within=within))
         return self.apply(equation, inputs, place)
 
     def on_devices(
@@ -324,6 +335,10 @@ class _Runner:
         primitive, arrays = equation.primitive, [value.array for value in inputs]
         mutable = [array for array in arrays if isinstance(array, jax.Ref)]
         before = [_digest(x) if isinstance(x, jax.Ref) else d for x, d in inputs]
+        if primitive.name in DRAWING:
+            keys = self.devices.joined(arrays[0]) if self.devices else arrays[0]
+            on_devices, number = self.devices is not None, len(self.operations)
+            self.keys.note(primitive.name, keys, number, place.within, on_devices=on_devices)
         results = self.devices.call(equation, arrays) if self.devices else _call(equation, arrays)
         outputs = [self.value(result) for result in results]
         after = [*(x.digest for x in outputs), *map(_digest, mutable)]

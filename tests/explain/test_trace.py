@@ -226,6 +226,7 @@ def test_the_package_traces_its_own_step() -> None:
         programs.gradient, start.params, start.step, plan, data.x, data.y, programs.shards[1]
     )
     assert len(found.operations) > 100
+    assert found.same_key == ()
     assert not [operation for operation in found.operations if operation.opaque]
     wheres = {operation.where for operation in found.operations}
     assert any(where.startswith("flax/nnx/nn/linear.py:") for where in wheres)
