@@ -15,8 +15,9 @@ reads which keys were drawn from twice, `findings` puts both together, and `reco
 of a notebook.
 For records of different commands, `graph` makes a graph of it, `updates` finds the updates in it,
 `matched` puts calls together, `descent` goes back to where a difference begins, `sides` is what
-comes of it, `left_over` counts what one side has alone, `beside` looks at what is no update,
-`aligned` does it all, and `aligned_report` says it.
+comes of it, `left_over` counts what one side has alone, `instead` finds what may stand for
+something else, `beside` looks at what is no update, `aligned` does it all, and `aligned_report`
+says it.
 For a run that was stopped and resumed, `inputs` where another run
 had it, `moments` says when it is stopped, `steps` finds its steps, `backwards` looks at what comes
 before the first, `onwards` walks along two runs from one step on, `ends` compares where that cannot

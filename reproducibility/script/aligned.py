@@ -223,7 +223,7 @@ class _Alignment:
     def _core(self) -> None:
         """Look at what the training depends on, where no update differs on both sides."""
         m = self._m
-        loose = [[each for each in m.loose[side] if each in m.sides[side].core] for side in (0, 1)]
+        loose = [m.loose_in_training(side) for side in (0, 1)]
         if loose[0] and loose[1]:
             self._found.beginnings += self._descent.beginnings(*self._first_alike(loose))
             return
@@ -285,7 +285,7 @@ class _Alignment:
         if found.beginnings or found.first:
             return
         updates = [bool(side.calls) for side in m.sides]
-        core = [bool(m.loose[side].keys() & m.sides[side].core) for side in (0, 1)]
+        core = [bool(m.loose_in_training(side)) for side in (0, 1)]
         if updates[0] != updates[1]:
             with_updates = "AB"[updates[1]]
             found.problems.append(f"only {with_updates} makes updates ({m.sides[updates[1]].name})")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from reproducibility.script.descent import Beginning, Descent
 from reproducibility.script.graph import CallNode, shown_type
+from reproducibility.script.instead import Instead
 from reproducibility.script.matched import Matched
-from reproducibility.script.updates import Updates, function_kind
+from reproducibility.script.updates import function_kind
 
 MOST_BEGINNINGS = 20
 
@@ -42,6 +43,23 @@ class Beside:
                 self._add(one, two)
         self._renamed_and_changed()
         self._without_counterpart()
+        self._instead()
+
+    def _instead(self) -> None:
+        """Find what one side calls where the other calls it otherwise, or may do so."""
+        instead = Instead(self._m, self._is_idle)
+        for one, two in instead.counterparts():
+            self._add(one, two)
+        may_be = None if self.beginnings or self.problems else instead.may_be()
+        if may_be:
+            self._one_for_the_other(*may_be)
+
+    def _one_for_the_other(self, one: CallNode, two: CallNode) -> None:
+        texts = [f"{each.name} ({each.line})" for each in (one, two)]
+        self.problems.append(
+            f"only A calls {texts[0]}, and only B {texts[1]}, at the same place: one may stand for "
+            "the other"
+        )
 
     def _renamed_and_changed(self) -> None:
         """Find functions that only one side has, with equal inputs and other results."""
@@ -57,8 +75,7 @@ class Beside:
     def _of_one_side(self, side: int) -> list[CallNode]:
         """Return loose calls beside the updates, of functions that the other side never calls."""
         others = {node.name for node in self._nodes[1 - side]}
-        loose = sorted(self._m.loose[side].keys() - self._m.sides[side].core)
-        nodes = [self._nodes[side][index] for index in loose]
+        nodes = [self._nodes[side][index] for index in self._m.loose_beside(side)]
         return [n for n in nodes if n.is_known and n.inputs and n.name not in others]
 
     def _may_stand_for_each_other(self, one: list[CallNode], two: list[CallNode]) -> None:
@@ -108,7 +125,7 @@ class Beside:
         """Find calls that take equal arrays of other calls, and something else from the host."""
         where: dict[object, list[CallNode]] = {}
         for side in (1, 0):
-            for index in sorted(self._m.loose[side].keys() - self._m.sides[side].core):
+            for index in self._m.loose_beside(side):
                 node = self._nodes[side][index]
                 made = tuple(
                     array if parent else None
@@ -124,16 +141,15 @@ class Beside:
     def _beginning_of_loose(self, side: int) -> list[CallNode]:
         """Return calls that are loose, beside the updates, and given what the other never has."""
         loose, other = self._m.loose[side], self._m.arrays[1 - side]
-        core = self._m.sides[side].core
         found = []
-        for index in sorted(loose):
+        for index in self._m.loose_beside(side):
             node = self._nodes[side][index]
             behind = any(parent and parent[0] in loose for parent in node.parents)
             new = any(
                 parent is None and array not in other
                 for parent, array in zip(node.parents, node.inputs, strict=True)
             )
-            if index not in core and new and not behind and not self._is_idle(side, index):
+            if new and not behind and not self._is_idle(side, index):
                 found.append(node)
         return found
 
@@ -163,11 +179,25 @@ class Beside:
 
     def untold(self) -> None:
         """Note calls that build on each other, on both sides, and have no counterpart."""
-        loose = [self._m.loose[side].keys() - self._m.sides[side].core for side in (0, 1)]
-        recurring = [_recurring(self._m.sides[side], set(loose[side])) for side in (0, 1)]
+        recurring = [self._recurring(side) for side in (0, 1)]
         if recurring[0] and recurring[1]:
             names = f"{recurring[0].name} in A, {recurring[1].name} in B"
             self.problems.append(f"calls that build on each other have no counterpart: {names}")
+
+    def _recurring(self, side: int) -> CallNode | None:
+        """Return a loose call that is made of what an earlier one of its function came to."""
+        graph, loose = self._m.sides[side].graph, self._m.loose[side]
+        kinds: dict[object, list[int]] = {}
+        for index in self._m.loose_beside(side):
+            kinds.setdefault(function_kind(graph.nodes[index]), []).append(index)
+        for calls in kinds.values():
+            if len(calls) > 1 and not graph.nodes[calls[0]].makes_keys:
+                takers = {
+                    t for each in calls for t, place in graph.takers[each] if place in loose[each]
+                }
+                if graph.descendants(takers).intersection(calls):
+                    return graph.nodes[calls[0]]
+        return None
 
     def has_of_its_own(self, side: int) -> bool:
         """Whether one side computes something of inputs that the other never has.
@@ -184,18 +214,3 @@ def _of_calls(node: CallNode) -> list[str]:
     """Return the arrays that a call takes from others."""
     pairs = zip(node.inputs, node.parents, strict=True)
     return [array for array, parent in pairs if parent]
-
-
-def _recurring(side: Updates, loose: set[int]) -> CallNode | None:
-    """Return a call that is loose and depends on an earlier one of its function that is."""
-    nodes = side.graph.nodes
-    kinds: dict[object, list[int]] = {}
-    for index in loose:
-        kinds.setdefault(function_kind(nodes[index]), []).append(index)
-    for calls in kinds.values():
-        if len(calls) > 1 and not nodes[calls[0]].makes_keys:
-            takers = {taker for each in calls for taker, _ in side.graph.takers[each]}
-            after = side.graph.descendants(takers)
-            if any(each in after for each in calls):
-                return nodes[calls[0]]
-    return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from reproducibility.script.graph import CallNode
-from reproducibility.script.matched import Matched
+from reproducibility.script.matched import Matched, passed_on
 from reproducibility.script.reading import SourceLine
 from reproducibility.script.sides import CallsOfLine
 from reproducibility.script.updates import function_kind
@@ -102,12 +102,13 @@ def sometimes_loose(matched: Matched, side: int) -> CallNode | None:
     """
     updates, loose = matched.sides[side], matched.loose[side]
     found: dict[object, tuple[bool, CallNode]] = {}
+    carried = passed_on(updates)
     for index in sorted(updates.core):
         node = updates.graph.nodes[index]
         for place in range(len(node.results)):
             key = function_kind(node), place
             lacks = place in loose.get(index, ())
-            if key in found and found[key][0] != lacks:
+            if key in carried and key in found and found[key][0] != lacks:
                 return node if lacks else found[key][1]
             found.setdefault(key, (lacks, node))
     return None

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from reproducibility.script.graph import CallGraph, CallNode, Content, is_slight
-from reproducibility.script.updates import Updates
+from reproducibility.script.updates import FunctionKind, Updates, function_kind
 from reproducibility.script.values import NO_VALUE
 
 type _Windows = dict[int, list[int]]  # of one side: which of the other stand beside each
@@ -34,6 +34,7 @@ class Matched:
     turns: tuple[int, int] = (1, 1)
     loose: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
     arrays: tuple[set[str], set[str]] = (set(), set())  # all that were given or returned
+    beside: tuple[_Windows, _Windows] = ({}, {})  # numbers of updates that stand beside each other
 
     def paired(self, side: int) -> set[int]:
         """Return the calls of one side that a call of the other equals.
@@ -52,6 +53,50 @@ class Matched:
         taken = self.paired(side)
         return [each.index for each in self.sides[side].graph.nodes if each.index not in taken]
 
+    def loose_in_training(self, side: int) -> list[int]:
+        """Return the loose calls of one side that the training depends on, in the loose result.
+
+        A model that passes through its evaluation depends on that call, and not on the loss.
+
+        Args:
+            side: 0 or 1.
+        """
+        updates, nodes = self.sides[side], self.sides[side].graph.nodes
+        carried = passed_on(updates)
+        return [
+            index
+            for index, places in sorted(self.loose[side].items())
+            if index in updates.core
+            and (not places or any((function_kind(nodes[index]), p) in carried for p in places))
+        ]
+
+    def loose_beside(self, side: int) -> list[int]:
+        """Return the other loose calls of one side.
+
+        Args:
+            side: 0 or 1.
+        """
+        return sorted(self.loose[side].keys() - set(self.loose_in_training(side)))
+
+
+def passed_on(updates: Updates) -> set[tuple[FunctionKind, int]]:
+    """Return which results of which functions the training goes on with, and all of the updates.
+
+    Args:
+        updates: those of one side.
+    """
+    graph = updates.graph
+    found = {
+        (function_kind(graph.nodes[index]), place)
+        for index in updates.core
+        for taker, place in graph.takers[index]
+        if taker in updates.core
+    }
+    for index in updates.calls:
+        node = graph.nodes[index]
+        found |= {(function_kind(node), place) for place in range(len(node.results))}
+    return found
+
 
 def match(one: Updates, other: Updates, pairs: dict[int, int]) -> Matched:
     """Put calls together, and see which results the other side has as well.
@@ -66,11 +111,11 @@ def match(one: Updates, other: Updates, pairs: dict[int, int]) -> Matched:
     found.updates = _beside_each_other(found)
     found.arrays = tuple(_arrays_of(side.graph) for side in (one, other))  # type: ignore[assignment]
     windows = [_arrays_by_window(side) for side in (one, other)]
-    of_other = _windows_of_other(found)
+    found.beside = _windows_of_other(found)
     found.loose = tuple(  # type: ignore[assignment]
         _loose(
             found.sides[side],
-            _Found(found.arrays[1 - side], windows[1 - side], of_other[side]),
+            _Found(found.arrays[1 - side], windows[1 - side], found.beside[side]),
             found.paired(side),
             None if found.turns == (1, 1) else _carried(found.sides[side]),
         )

@@ -192,6 +192,43 @@ def test_what_may_stand_for_something_else_is_not_the_same(aligned: Aligned) -> 
     assert added.verdict == "same"
 
 
+def evaluated(of: Callable[[Any], Any], every: int = 2) -> Callable[[], Any]:
+    """A training that now and then evaluates something of its weights."""
+    return lambda: train(each=lambda i, w: i % every or score(of(w)))
+
+
+def test_an_evaluation_of_something_else_is_no_addition(aligned: Aligned) -> None:
+    """Of other weights at the same time it is a difference; at other times it is an addition."""
+    start = jax.device_put(np.full(10, 2.0, np.float32))
+    found = aligned(evaluated(lambda w: w), evaluated(lambda w: start * 2))
+    assert (found.verdict, found.first, found.equal) == ("different", None, 6)
+    assert {each.what for each in found.beginnings} == {"made by step in A, by multiply in B"}
+    assert aligned(evaluated(lambda w: w), evaluated(lambda w: w, every=3)).verdict == "same"
+
+
+def test_a_result_that_is_made_of_less_is_not_the_same(aligned: Aligned) -> None:
+    """Both ends call the same function of a library, and one of them of a part of the weights."""
+    found = aligned(lambda: jnp.sum(train()), lambda: jnp.sum(train()[1:]))
+    assert found.verdict == "cannot be told"
+    assert "at the same place: one may stand for the other" in found.reason
+
+
+def test_a_model_that_passes_through_its_evaluation(aligned: Aligned) -> None:
+    """As with Flax NNX: how often it is evaluated is no difference, what is evaluated is one."""
+    update = as_user(lambda w, x: (w * 0.9 + jnp.sin(x) * w.mean() + x, jnp.sum(w * x)), "update")
+    evaluate = as_user(lambda w, x: (w, jnp.sum(w - x)), "evaluate")
+
+    def run(at: tuple[int, ...], by: float = 1.0) -> None:
+        w = jax.device_put(np.ones(10, np.float32))
+        for number, batch in enumerate(BATCHES):
+            w, _ = update(w, batch)
+            if number in at:
+                w, _ = evaluate(w, np.full(10, by, np.float32))
+
+    assert aligned(lambda: run((0, 2, 4)), lambda: run((0, 3, 5))).verdict == "same"
+    assert aligned(lambda: run((0, 2, 4)), lambda: run((0, 3, 5), by=2.0)).verdict == "different"
+
+
 @jax.jit
 def three(w: Any, batches: Any) -> Any:
     """Make three updates in one program."""
