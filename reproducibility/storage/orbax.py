@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reproducibility.errors import LeafError
-from reproducibility.same.hashing import leaf_digests
+from reproducibility.same.hashing import LARGE, leaf_digests
 from reproducibility.same.leaves import NamedLeaves, is_numpy, path_string
 from reproducibility.storage.files import files_below
 from reproducibility.storage.found import ARRAYS
@@ -64,12 +64,20 @@ class ArrayFiles:
         Returns:
             Arrays and typed keys by name. Whatever fails in Orbax, TensorStore or XLA is raised.
         """
-        targets = {name: _target(leaf) for name, leaf in wanted.items() if math.prod(leaf.shape)}
+        home = _home()
+        put = {name: where for name, leaf in wanted.items() if (where := _put_at(leaf, home))}
+        targets = {
+            name: _target(leaf, home, on_host=name in put)
+            for name, leaf in wanted.items()
+            if math.prod(leaf.shape)
+        }
         shardings = {name: getattr(target, "sharding", None) for name, target in targets.items()}
         how = ocp.checkpoint_utils.construct_restore_args(targets, shardings)
         args = ocp.args.PyTreeRestore(targets, how, partial_restore=True)
         stored = self._reader.restore(folder / ARRAYS, args=args) if targets else {}
-        return {name: _decode(stored.get(name), leaf) for name, leaf in wanted.items()}
+        values = {name: _decode(stored.get(name), leaf, home) for name, leaf in wanted.items()}
+        small = jax.device_put([values[n] for n in put], list(put.values()), may_alias=False)
+        return {**values, **dict(zip(put, small, strict=True))}
 
     def close(self) -> None:
         """Release the threads."""
@@ -206,35 +214,49 @@ def _encode(leaf: Any) -> Any:
     return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
 
 
-def _target(leaf: Any) -> Any:
+def _put_at(leaf: Any, home: Any) -> Any:
+    """Say where to put a leaf that is read by way of the host; None of any other.
+
+    Of many small arrays of JAX, Orbax makes each by itself, which takes twice as long as to put
+    all at once; a large one would be held twice. Of 64 bits JAX would take half, where it was
+    not told to take all.
+    """
+    size = math.prod(leaf.shape) * leaf.dtype.itemsize
+    if is_numpy(leaf) or not 0 < size < LARGE or not isinstance(leaf.dtype, np.dtype):
+        return None
+    place = getattr(leaf, "sharding", None) or home
+    one = place.num_devices == 1 and place.is_fully_addressable
+    return place if one and leaf.dtype.itemsize <= 4 else None
+
+
+def _target(leaf: Any, home: Any, *, on_host: bool) -> Any:
     """Say to Orbax what to read: NumPy stays NumPy, anything else becomes a JAX array."""
-    if is_numpy(leaf):
+    if on_host or is_numpy(leaf):
         return np.empty(leaf.shape, _stored(leaf.dtype).newbyteorder("="))
     struct: Any = jax.ShapeDtypeStruct  # without types in JAX's own stubs
-    return struct(leaf.shape, _stored(leaf.dtype), sharding=_sharding(leaf))
+    sharding = getattr(leaf, "sharding", None) or home
+    return struct(leaf.shape, _stored(leaf.dtype), sharding=sharding)
 
 
-def _sharding(leaf: Any) -> Any:
-    """Say where a leaf is to lie: where `like` has it, else where this process makes an array.
+def _home() -> Any:
+    """Say where a leaf is to lie of which `like` does not: where this process makes an array.
 
     With several processes that is no place: they have no device in common, and `save` takes only
     what lies on the devices of all.
     """
-    asked = getattr(leaf, "sharding", None)
-    if asked is not None:
-        return asked
     if jax.process_count() == 1:
         return jnp.zeros(()).sharding
     spec: Any = PartitionSpec  # without types in JAX's own stubs
     return NamedSharding(Mesh(np.array(jax.devices()), ("device",)), spec())
 
 
-def _decode(value: Any, leaf: Any) -> Any:
+def _decode(value: Any, leaf: Any, home: Any) -> Any:
     """Undo `_encode` for the leaf that was asked for; a leaf of size zero was not stored."""
     if value is None:
         if isinstance(leaf, np.ndarray):
             return np.zeros(leaf.shape, leaf.dtype)
-        return jnp.zeros(leaf.shape, leaf.dtype, device=_sharding(leaf))
+        sharding = getattr(leaf, "sharding", None) or home
+        return jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
     value = value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
     # A scalar of NumPy cannot be written to: it does not become an array that can.
     return value[()] if isinstance(leaf, np.generic) else value

@@ -104,3 +104,16 @@ def test_the_damaged_leaf_is_named(tmp_path: Path) -> None:
             store.verify(0)
     assert caught.value.leaves == ("large",)
     assert len(caught.value.files) == 1
+
+
+def test_small_leaves_are_put_where_they_are_to_lie(tmp_path: Path) -> None:
+    """A small array of JAX is read by way of the host: of its own, committed, with its type."""
+    tree = {"a": jnp.arange(3), "flag": jnp.array(True), "narrow": jnp.ones(2, jnp.int4)}
+    tree["two bits"], tree["weak"] = jnp.ones(3, "int2"), jnp.asarray(0.5)
+    with CheckpointStore(tmp_path) as store:
+        store.save(0, tree)
+        restored = store.restore(jax.eval_shape(lambda: tree))
+    assert tree_digest(restored) == tree_digest(tree)
+    for name, leaf in restored.items():
+        assert isinstance(leaf, jax.Array), name
+        assert (leaf.sharding, leaf.weak_type) == (tree[name].sharding, tree[name].weak_type), name
