@@ -168,8 +168,7 @@ def print_aligned(found: AlignedRecords) -> None:
 
 def print_findings(found: Findings) -> None:
     """Print what a record says of itself."""
-    intact = f"intact: the record of {found.again.calls:,} calls is as it was written"
-    print("\n".join([intact, *found.lines()]))
+    print("\n".join([found.intact, *found.lines()]))
 
 
 def print_resumption(found: Resumption) -> None:

@@ -25,13 +25,30 @@ class Findings:
     @property
     def exit_code(self) -> int:
         """0 if all is well, 1 if something was found, 3 if something could not be looked at."""
-        codes = self.again.exit_code, self.keys.exit_code
+        codes = self.again.exit_code, self.keys.exit_code, 0 if self.has_ended else 3
         return 1 if 1 in codes else max(codes)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether each process wrote its end: one that was killed may have done more."""
+        return not self.again.without_end
+
+    @property
+    def intact(self) -> str:
+        """What can be said of the bytes of the record."""
+        record = f"the record of {self.again.calls:,} calls"
+        if self.has_ended:
+            return f"intact: {record} is as it was written"
+        return f"cannot be told: {record} has no end; what it has is as it was written"
 
     @property
     def reason(self) -> str:
         """Why the exit code is not 0, in a sentence for each reason."""
-        return " ".join(each.reason for each in (self.again, self.keys) if each.exit_code)
+        reasons = [each.reason for each in (self.again, self.keys) if each.exit_code]
+        if not self.has_ended:
+            what = "a process was killed, or left by os._exit or exec"
+            reasons.append(f"The record has no end: {what}, and may have done more.")
+        return " ".join(reasons)
 
     def lines(self) -> list[str]:
         """Return what is to be said: nothing if nothing was asked for."""
@@ -40,7 +57,8 @@ class Findings:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         parts = {"again": self.again.to_json(), "keys": self.keys.to_json()}
-        return {"calls": self.again.calls, "exit_code": self.exit_code, **parts}
+        facts = {"calls": self.again.calls, "exit_code": self.exit_code, "ended": self.has_ended}
+        return {**facts, **parts}
 
 
 def findings_of(record: Path) -> Findings:

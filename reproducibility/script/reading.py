@@ -24,11 +24,12 @@ from reproducibility.script.sealed import (
     text_lines,
     without_seals,
 )
+from reproducibility.storage.found import path_words
 from reproducibility.watch.callbacks import CALLBACKS
 from reproducibility.watch.consumed import KEYS
 from reproducibility.watch.second import SECOND
 from reproducibility.watch.texts import PROGRAMS
-from reproducibility.watch.writing import ENDED, FORMAT, PARTIAL
+from reproducibility.watch.writing import DIGEST, ENDED, FORMAT, PARTIAL, digest_of_document
 
 
 @dataclass(frozen=True)
@@ -264,17 +265,18 @@ def processes_of(record: Path) -> list[Process]:
         raise RecordError("read", "a record", path=record, expected=_RECORD, got=got, do=do)
     folders = [each for each in _numbered(record.glob("process-*")) if _has_begun(each)]
     if not folders:
-        raise RecordError(
-            "read",
-            "a record",
-            path=record,
-            expected=_RECORD,
-            got="one without a process",
-            do="See whether the command starts Python, and not with -E, -I or -S.",
-        )
+        raise _without_a_process(record)
     found = [_process(folder) for folder in folders]
     ended = (_document(record / ENDED) or {}).get("pids", [])
     return [replace(each, stopped=each.start.get("pid") in ended) for each in found]
+
+
+def _without_a_process(record: Path) -> RecordError:
+    got, do = path_words(record), "Make one with reproducibility record."
+    if not any(record.iterdir()) or any(each.is_dir() for each in record.glob("process-*")):
+        got = "one without a process"
+        do = "See whether the command starts Python, and not with -E, -I or -S."
+    return RecordError("read", "a record", path=record, expected=_RECORD, got=got, do=do)
 
 
 def first_process(record: Path) -> Process | None:
@@ -296,7 +298,7 @@ def first_process(record: Path) -> Process | None:
 
 def _has_begun(folder: Path) -> bool:
     """Whether a process came as far as its first file: it may have been killed before."""
-    return any(path.suffix != PARTIAL for path in folder.iterdir())
+    return folder.is_dir() and any(path.suffix != PARTIAL for path in folder.iterdir())
 
 
 def _process(folder: Path) -> Process:
@@ -392,6 +394,9 @@ def _document(path: Path) -> dict[str, Any] | None:
     except ValueError:
         raise damaged(path, "no JSON") from None
     if not isinstance(found, dict):
+        raise damaged(path, "something else")
+    digest = found.pop(DIGEST, None)  # older records have none
+    if digest not in (None, digest_of_document(found)):
         raise damaged(path, "something else")
     return found
 

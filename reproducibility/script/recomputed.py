@@ -75,6 +75,7 @@ class ComputedTwice:
     computed: int = 0
     unlike: list[UnlikeCall] = field(default_factory=list)
     not_computed: Counter[str] = field(default_factory=Counter)
+    without_end: int = 0  # processes that were killed, and of which nobody knows what they did last
 
     @property
     def exit_code(self) -> int:
@@ -130,6 +131,7 @@ def recomputed(record: Path) -> ComputedTwice:
     found = ComputedTwice()
     for process in processes_of(record):
         found.every = max(found.every, int(process.start.get("again") or 0))
+        found.without_end += process.end is None and not process.stopped
         found.calls += sum(1 for thread in process.threads for _ in thread.calls())
         found.not_computed.update((process.end or {}).get("not again", {}))
         overwritten = {(e.thread, e.after) for e in process.events() if e.kind == "overwritten"}

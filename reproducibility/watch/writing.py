@@ -53,6 +53,7 @@ from .settings import plain_settings
 
 FORMAT = 1
 ENDED = "ended.json"
+DIGEST = "digest of the rest"  # what a file of JSON values has of all others in it
 PARTIAL = ".partial"  # the end of a file's name until it is whole
 SEAL_EVERY = 0.5  # seconds between two writes to disk
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool")
@@ -321,10 +322,19 @@ def _works_for_a_pool(worker: Any) -> bool:
     return getattr(getattr(worker, "_target", None), "__module__", "") in POOLS
 
 
+def digest_of_document(document: dict[str, Any]) -> str:
+    """Return the digest that a file of JSON values has of all others in it.
+
+    Args:
+        document: the values.
+    """
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    partial = path.with_suffix(PARTIAL)
+    partial, document = path.with_suffix(PARTIAL), json.loads(json.dumps(document))  # as it is read
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, sort_keys=True)
+        json.dump({**document, DIGEST: digest_of_document(document)}, file, sort_keys=True)
         file.write("\n")
     os.replace(partial, path)

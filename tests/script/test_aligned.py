@@ -28,6 +28,7 @@ from reproducibility.watch.versions_of_files import (
     digest_of_source,
     versions_of_files,
 )
+from tests.script.test_reading import values_in
 
 Aligned = Callable[[Callable[[], Any], Callable[[], Any]], AlignedRecords]
 
@@ -391,7 +392,7 @@ def as_another(
     folder = Path(shutil.copytree(record, to)) / "process-1"
     for name, more in (("start", {"command": command}), ("end", {"sources": sources or {}})):
         path = folder / f"{name}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+        path.write_text(json.dumps({**values_in(path), **more}))
     return to
 
 

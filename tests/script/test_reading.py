@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from reproducibility import RecordDamagedError, RecordError, compare_records, record
+from reproducibility.script.findings import findings_of
 from reproducibility.script.reading import processes_of
+from reproducibility.watch.writing import DIGEST, digest_of_document
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,25 @@ def test_every_byte_counts(copy: Path, whole: Path) -> None:
             with pytest.raises(RecordDamagedError):
                 compare_records(whole, copy)
         path.write_bytes(data)
+    assert compare_records(whole, copy).verdict == "same"
+
+
+def values_in(path: Path) -> dict[str, Any]:
+    """Read a file of JSON values, without the digest that it has of them."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    found.pop(DIGEST, None)
+    return found
+
+
+@pytest.mark.parametrize("name", ["start.json", "called.json", "end.json"])
+def test_values_that_changed(copy: Path, whole: Path, name: str) -> None:
+    """A bit that flipped in a name or a value is found, and an older record has no digest of it."""
+    path = copy / "process-1" / name
+    values = values_in(path)
+    path.write_text(json.dumps({**values, DIGEST: digest_of_document({**values, "other": 1})}))
+    with pytest.raises(RecordDamagedError, match=name):
+        compare_records(whole, copy)
+    path.write_text(json.dumps(values))
     assert compare_records(whole, copy).verdict == "same"
 
 
@@ -106,6 +128,8 @@ def test_a_record_without_an_end(copy: Path, whole: Path) -> None:
     compared = compare_records(whole, copy)
     assert compared.verdict == "cannot be told"
     assert "has no end" in compared.problems[0]
+    assert (findings_of(whole).exit_code, findings_of(copy).exit_code) == (0, 3)
+    assert "has no end" in findings_of(copy).intact
 
 
 def test_what_a_killed_process_was_writing(copy: Path, whole: Path) -> None:
@@ -139,7 +163,7 @@ def test_a_killed_process_that_did_not_call(copy: Path, whole: Path) -> None:
 def test_what_the_recorder_could_not_see(copy: Path, whole: Path) -> None:
     """A problem that the recorder wrote down is never "the same"."""
     path = copy / "process-1" / "end.json"
-    end = json.loads(path.read_text())
+    end = values_in(path)
     path.write_text(json.dumps({**end, "problems": ["a call was missed"]}))
     compared = compare_records(whole, copy)
     assert (compared.verdict, compared.problems) == (
@@ -152,7 +176,7 @@ def test_what_both_runs_have_is_said_once(copy: Path, whole: Path) -> None:
     """What the recorder could not see in both runs is one problem, with the count for people."""
     for place in (copy, whole):
         path = place / "process-1" / "end.json"
-        end = json.loads(path.read_text())
+        end = values_in(path)
         path.write_text(json.dumps({**end, "counts": {"calls in callbacks": 25746}}))
     problems = compare_records(whole, copy).problems
     path.write_text(json.dumps(end))
@@ -165,6 +189,15 @@ def test_no_directory(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("nowhere", "file", "empty"):
         with pytest.raises(RecordError, match="a record of a script"):
+            processes_of(tmp_path / name)
+    (tmp_path / "store/00000001/arrays").mkdir(parents=True)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/process-1").touch()
+    for name, what in (
+        ("store", "a store of checkpoints"),
+        ("else", "a directory of something el"),
+    ):
+        with pytest.raises(RecordError, match=f"got {what}"):
             processes_of(tmp_path / name)
 
 
@@ -183,7 +216,7 @@ def test_a_record_that_a_kill_cut(copy: Path, whole: Path) -> None:
 def test_what_two_records_had_otherwise(copy: Path, whole: Path) -> None:
     """Versions and variables that differ are noted, and decide nothing."""
     path = copy / "process-1" / "end.json"
-    end = json.loads(path.read_text())
+    end = values_in(path)
     path.write_text(json.dumps({**end, "versions": {**end["versions"], "jax": "0.6.2"}}))
     compared = compare_records(whole, copy)
     assert compared.verdict == "same"
@@ -193,7 +226,7 @@ def test_what_two_records_had_otherwise(copy: Path, whole: Path) -> None:
 def test_what_two_machines_had_otherwise(copy: Path, whole: Path) -> None:
     """Processor, cores, devices and settings are noted where both records have them."""
     start, end = (copy / "process-1" / name for name in ("start.json", "end.json"))
-    began, ended = json.loads(start.read_text()), json.loads(end.read_text())
+    began, ended = values_in(start), values_in(end)
     assert began["processor"]["architecture"] == platform.machine()
     assert sum(int(kind.split()[0]) for kind in ended["kinds"]) == ended["devices"] >= 1
     settings = {**ended["settings"], "jax_default_matmul_precision": "highest"}
@@ -217,7 +250,7 @@ def test_what_two_machines_had_otherwise(copy: Path, whole: Path) -> None:
 def test_records_of_different_scripts(whole: Path, copy: Path) -> None:
     """That they ran something else is the first note; another argument of the script is none."""
     start = copy / "process-1" / "start.json"
-    facts = json.loads(start.read_text())
+    facts = values_in(start)
     notes = []
     for command in (["a.py", "1"], ["-X", "dev", "a.py", "2"], ["b.py"], ["-m", "b.c"]):
         start.write_text(json.dumps({**facts, "command": ["python", *command]}))
