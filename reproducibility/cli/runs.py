@@ -32,6 +32,9 @@ from reproducibility.cli.terminal import (
 from reproducibility.errors import ConfigError, ExitCode, ReplayError
 
 if TYPE_CHECKING:
+    from reproducibility.script.diverging import Alignment
+    from reproducibility.script.resumption import Resumption
+    from reproducibility.script.sides import AlignedRecords
     from reproducibility.storage.found import FoundArrays
     from reproducibility.storage.whole import Report
 
@@ -98,8 +101,6 @@ class CompareCommand:
         """Compare two records of a script, in the way that was asked for or that they need."""
         from reproducibility.script.aligned import are_of_one_command
 
-        if self.html:
-            raise ConfigError("use", "--html", expected="two runs", got="records", do="Try --json.")
         if self.resumed and self.aligned:
             do = "Leave one out."
             raise ConfigError("use", "--aligned", expected="no --resumed", got="both", do=do)
@@ -117,6 +118,7 @@ class CompareCommand:
 
         found = compare_aligned(self.a, self.b)
         reasons = [found.reason] if found.exit_code else []
+        self._write_page(found)
         return print_outcome(found, print_aligned, reasons, as_json=self.json)
 
     def _records(self) -> int:
@@ -125,6 +127,7 @@ class CompareCommand:
 
         records = compare_records(self.a, self.b)
         reasons = [records.reason] if records.exit_code else []
+        self._write_page(records)
         return print_outcome(records, print_script_report, reasons, as_json=self.json)
 
     def _resumed(self) -> int:
@@ -134,7 +137,17 @@ class CompareCommand:
 
         found = with_sentences(compare_resumed(self.a, self.b))
         reasons = [found.reason] if found.exit_code else []
+        self._write_page(found)
         return print_outcome(found, print_resumption, reasons, as_json=self.json)
+
+    def _write_page(self, found: Alignment | AlignedRecords | Resumption) -> None:
+        """Write what was found about two records as a page, if one was asked for."""
+        if self.html:
+            from reproducibility.script.drawn import write_found
+
+            options = ["--resumed"] * self.resumed + ["--aligned"] * self.aligned
+            words = ["reproducibility", "compare", str(self.a), str(self.b), *options]
+            write_found(self.html, found, words, by="compare")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ executes a call again, `twice` runs the command and puts it together, and `repor
 reads which keys were drawn from twice, `findings` puts both together, and `record` records a part
 of a notebook.
 For records of different commands, `graph` makes a graph of it, `updates` finds the updates in it,
-`matched` puts calls together, `descent` goes back to where a difference begins, `sides` is what
-comes of it, `left_over` counts what one side has alone, `instead` finds what may stand for
-something else, `beside` looks at what is no update, `aligned` does it all, and `aligned_report`
-says it.
+`matched` puts calls together, `descent` goes back to where a difference begins, `aligned_lanes`
+says of each call what it is to the other run, `sides` is what comes of it, `left_over` counts what
+one side has alone, `instead` finds what may stand for something else, `beside` looks at what is no
+update, `aligned` does it all, and `aligned_report` says it.
 For a run that was stopped and resumed, `inputs` where another run
 had it, `moments` says when it is stopped, `steps` finds its steps, `backwards` looks at what comes
 before the first, `onwards` walks along two runs from one step on, `ends` compares where that cannot
@@ -27,8 +27,8 @@ be, `resumption` compares a resumed process with the whole one, `parts` all of t
 `hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in another place,
 `asking` finds the line that asks for one, `changing` runs the command with one changed, `unheld`
 begins without what a script cannot bear held, `undone` says whether the script set it back, `swept`
-what was found, and `sweep` does it all. `lanes` draws two runs, and
-`drawn` makes a page of what any of the three found.
+what was found, and `sweep` does it all. `lanes` draws two runs, `drawn_aligned` two
+records of different commands, and `drawn` makes a page of what any of these found.
 
 Chapter: docs/guide/any_script.md
 """

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reproducibility.script.align import came_to_its_end, compare_records, what_was_not_seen
+from reproducibility.script.aligned_lanes import lanes_of_process
 from reproducibility.script.beside import Beside
 from reproducibility.script.descent import (
     Beginning,
@@ -145,6 +146,7 @@ class _Alignment:
     def go(self) -> None:
         """Find the first update that differs, what differs beside them, and what is left."""
         found, m = self._found, self._m
+        begun = len(found.beginnings)
         found.calls = tuple(  # type: ignore[assignment]
             count + len(nodes) for count, nodes in zip(found.calls, self._nodes, strict=True)
         )
@@ -170,6 +172,9 @@ class _Alignment:
         for side in (0, 1):
             found.only[side].extend(only_of(m, side, differing))
         found.renamed += renamed_in(m)
+        command = command_of(m.sides[0].graph.process)
+        updates = (first[2], first[3]) if first is not None else None
+        found.lanes.append(lanes_of_process(m, command, updates, found.beginnings[begun:]))
         self._untold()
 
     def _pairs_of_updates(self) -> Iterator[tuple[int, int, CallNode, CallNode]]:

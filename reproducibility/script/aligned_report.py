@@ -26,7 +26,7 @@ from reproducibility.watch.versions_of_files import digest_of_source
 
 BEGINNINGS_SHOWN = 3  # places where a difference begins; --json has all
 ONLY_SHOWN = 3  # functions that only one side calls
-_BEGINNINGS = {
+KINDS_OF_BEGINNING = {
     "host": "an input from the host",
     "program": "equal inputs, other results",
     "function": "another function",
@@ -95,7 +95,7 @@ def _beginning(found: AlignedRecords, each: Beginning, begins: str) -> list[str]
     assert node is not None
     calls = [f"{n.call.number + 1:,} in {s}" for n, s in ((each.one, "A"), (each.two, "B")) if n]
     names = ", ".join(each.names[:NAMES_SHOWN]) + (", …" if len(each.names) > NAMES_SHOWN else "")
-    head = f"{begins} {node.name}, call {', '.join(calls)}: {_BEGINNINGS[each.kind]}"
+    head = f"{begins} {node.name}, call {', '.join(calls)}: {KINDS_OF_BEGINNING[each.kind]}"
     lines = [head + (f": {names}" if names else "")]
     if each.what:
         lines.append(f"    {each.what}")
@@ -109,7 +109,7 @@ def _beginning(found: AlignedRecords, each: Beginning, begins: str) -> list[str]
 
 def _both_lines(found: AlignedRecords, lines: Sequence[SourceLine | None]) -> list[str]:
     texts = [
-        _line_with_text(line, digests) if line else ""
+        line_with_text(line, digests) if line else ""
         for line, digests in zip(lines, found.digests, strict=True)
     ]
     short = [short_line(line) if line else "" for line in lines]
@@ -118,8 +118,13 @@ def _both_lines(found: AlignedRecords, lines: Sequence[SourceLine | None]) -> li
     return [f"    {side}: {text}" for side, text in zip("AB", texts, strict=True) if text]
 
 
-def _line_with_text(line: SourceLine, digests: frozenset[str]) -> str:
-    """Write a line with its text, if its file is still the one that ran."""
+def line_with_text(line: SourceLine, digests: frozenset[str]) -> str:
+    """Write a line with its text, if its file is still the one that ran.
+
+    Args:
+        line: one of a record.
+        digests: those of the files that ran.
+    """
     short = short_line(line)
     with contextlib.suppress(OSError, ValueError, IndexError):
         data = Path(line.file).read_bytes()

@@ -1,4 +1,4 @@
-"""What `twice`, `interrupt` and `sweep` found, as a page with pictures.
+"""What `twice`, `interrupt`, `sweep` and `compare` of records found, as a page with pictures.
 
 The rule: the page shows what the report says, and finds nothing by itself.
 Chapter: docs/guide/any_script.md
@@ -20,60 +20,64 @@ from reproducibility.explain.page import (
     svg_picture,
     write_page,
 )
+from reproducibility.script.aligned_report import report_of_aligned
+from reproducibility.script.diverging import Alignment
+from reproducibility.script.drawn_aligned import sections_of_aligned
 from reproducibility.script.inputs import InputRow, rows_of
 from reproducibility.script.lanes import (
     GAP,
     LANE,
     line_in_full,
     root_in_words,
+    sections_of_records,
     sections_of_twice,
 )
 from reproducibility.script.lost import report_of_resumption, sentences
 from reproducibility.script.report import report_of
 from reproducibility.script.resumption import Resumption
+from reproducibility.script.sides import AlignedRecords
 from reproducibility.script.swept import Row, Sweep, report_of_sweep
 from reproducibility.script.twice import Twice
 
-type Found = Twice | Resumption | Sweep
+type Found = Twice | Resumption | Sweep | Alignment | AlignedRecords
 
 STEP_ROW = 22  # height of an input's row, in pixels
 STEPS_DOTTED = 200  # values of an input that are drawn
 
 
-def write_found(path: str | os.PathLike[str], found: Found, command: Sequence[str]) -> None:
+def write_found(
+    path: str | os.PathLike[str], found: Found, command: Sequence[str], by: str = ""
+) -> None:
     """Write what a command for scripts found as a page in one file.
 
     **Same bits:** everywhere, for the same answer and command.
 
     Args:
         path: the file, replaced if it exists.
-        found: what `twice`, `interrupt` or `sweep` returned.
+        found: what `twice`, `interrupt`, `sweep` or a comparison of records returned.
         command: what was run.
+        by: the command that found it, where several may.
 
     Raises:
         RunSaveError: it cannot be written.
     """
-    write_page(path, page_of(found, command))
+    write_page(path, page_of(found, command, by))
 
 
-def page_of(found: Found, command: Sequence[str]) -> str:
+def page_of(found: Found, command: Sequence[str], by: str = "") -> str:
     """Return what a command for scripts found as a page.
 
     **Same bits:** everywhere, for the same answer and command.
 
     Args:
-        found: what `twice`, `interrupt` or `sweep` returned.
+        found: what `twice`, `interrupt`, `sweep` or a comparison of records returned.
         command: what was run.
+        by: as of `write_found`.
 
     Returns:
         HTML that refers to nothing outside of itself.
     """
-    if isinstance(found, Twice):
-        name, sections, words = "twice", sections_of_twice(found), report_of(found)
-    elif isinstance(found, Resumption):
-        name, sections, words = "interrupt", _of_resumption(found), report_of_resumption(found)
-    else:
-        name, sections, words = "sweep", _of_sweep(found), report_of_sweep(found)
+    name, sections, words = _by_kind(found)
     line = shlex.join(command)
     report = f"<pre tabindex='0'>{escaped(found.verdict)}\n{escaped(words)}</pre>"
     return html_page(
@@ -82,8 +86,21 @@ def page_of(found: Found, command: Sequence[str]) -> str:
         found.reason,
         f"<p><code>{escaped(line)}</code></p>",
         sections | {"As the terminal has it": report},
-        f"<code>reproducibility {name} --html</code>.",
+        f"<code>reproducibility {by or name} --html</code>.",
     )
+
+
+def _by_kind(found: Found) -> tuple[str, dict[str, str], str]:
+    """Return the command that finds such an answer, its sections, and its report."""
+    if isinstance(found, Twice):
+        return "twice", sections_of_twice(found), report_of(found)
+    if isinstance(found, Alignment):
+        return "compare", sections_of_records(found), report_of(found)
+    if isinstance(found, AlignedRecords):
+        return "compare", sections_of_aligned(found), report_of_aligned(found)
+    if isinstance(found, Resumption):
+        return "interrupt", _of_resumption(found), report_of_resumption(found)
+    return "sweep", _of_sweep(found), report_of_sweep(found)
 
 
 def _of_resumption(found: Resumption) -> dict[str, str]:

@@ -38,11 +38,23 @@ def sections_of_twice(found: Twice) -> dict[str, str]:
     Args:
         found: what `twice` returned.
     """
-    compared = found.compared
+    sections = sections_of_records(found.compared)
+    way = {"From the cause to what is printed": _way_of_difference(found)}
+    [(first, lanes), *rest] = sections.items()
+    return {first: lanes, **way, **dict(rest)}
+
+
+def sections_of_records(compared: Alignment) -> dict[str, str]:
+    """Return the sections of a page about two records of one command, by their headings.
+
+    Args:
+        compared: what `compare_records` returned.
+    """
+    passed = f"is passed on by {by}" if (by := _passed_on_by(compared)) else ""
     return {
         "The two runs, call by call": _lanes_of_runs(compared),
-        "From the cause to what is printed": _way_of_difference(found),
         "Where a difference begins": _table_of_roots(compared),
+        "Who passes it on": html_list([passed] * bool(passed)),
         "What limits the answer": html_list([*compared.notes, *compared.problems]),
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproducibility.errors import ExitCode
+from reproducibility.script.aligned_lanes import AlignedLanes
 from reproducibility.script.descent import Beginning, PlacePair, node_to_json
 from reproducibility.script.diverging import RecordVerdict
 from reproducibility.script.graph import CallNode
@@ -83,6 +84,7 @@ class AlignedRecords:
     in_order: bool = False  # whether all calls agree in their order, so nothing was aligned
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lanes: list[AlignedLanes] = field(default_factory=list)  # for a page: one for two processes
 
     @property
     def verdict(self) -> RecordVerdict:

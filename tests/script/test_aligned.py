@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from reproducibility.cli.commands import main
 from reproducibility.errors import RecordDamagedError
 from reproducibility.script.aligned import align_graphs, are_of_one_command, compare_aligned
 from reproducibility.script.aligned_report import report_of_aligned
+from reproducibility.script.drawn import page_of
 from reproducibility.script.graph import CallGraph, Parent, graphs_of
 from reproducibility.script.reading import processes_of
 from reproducibility.script.sides import AlignedRecords
@@ -98,6 +100,9 @@ def test_what_is_added_is_no_difference(aligned: Aligned) -> None:
     assert found.only[0] == []
     assert [(each.function, each.count) for each in found.only[1]] == [("score", 3)]
     assert "3 of score" in report_of_aligned(found)
+    kinds = {kind for lanes in found.lanes for side in lanes.stretches for *_, kind in side}
+    assert kinds == {"agrees", "alone"}
+    assert "class='parted'" not in page_of(found, ["compare"])
 
 
 def test_the_first_update_that_differs(aligned: Aligned) -> None:
@@ -113,6 +118,28 @@ def test_the_first_update_that_differs(aligned: Aligned) -> None:
     assert (begins.kind, begins.names) == ("host", ("x",))
     assert "B is given A's value in call 4" in begins.what
     assert [(each.function, each.count) for each in found.only[0]] == [("score", 6)]
+    its_page_shows_the_update(found)
+
+
+def its_page_shows_the_update(found: AlignedRecords) -> None:
+    """The lanes have every call as it is to the other run, and the update of both is marked."""
+    [lanes] = found.lanes
+    assert lanes.calls == (12, 6)
+    ours = [(0, 1, "agrees"), (1, 2, "alone"), (2, 3, "agrees"), (3, 4, "alone")]
+    ours += [(n, n + 1, "alone" if n % 2 else "differs") for n in range(4, 12)]
+    assert list(lanes.stretches[0]) == ours
+    assert list(lanes.stretches[1]) == [(0, 2, "agrees"), (2, 6, "differs")]
+    assert {mark.places for mark in lanes.marks} == {(4, 2)}
+    page = page_of(found, ["compare", "a", "b"])
+    tree = ElementTree.fromstring("<body>" + page.partition("<body>")[2].partition("</html>")[0])
+    rects = [each for each in next(iter(tree.iter("figure"))).iter("rect") if each.get("y")]
+    assert len(rects) == len(ours) + 2
+    marks = [each.get("x1") for each in tree.iter("line") if each.get("class") == "mark"]
+    assert marks == ["37.50%", "20.83%"]
+    said = "".join(tree.itertext())
+    assert "update 3 of 6, step: call 5 in A, 3 in B" in said
+    assert "score" in said
+    assert "reproducibility compare --html" in said
 
 
 @pytest.mark.parametrize(("update", "name"), [(slower, "step"), (slower_renamed, "train_step")])
@@ -177,6 +204,8 @@ def test_evaluations_that_differ(aligned: Aligned) -> None:
     assert found.verdict == "different"
     assert found.first is None
     assert (found.beginnings[0].kind, found.equal) == ("program", 6)
+    assert found.lanes[0].stretches[0][-1][2] == "differs"
+    assert "All 6 updates come to the same; score differs" in page_of(found, ["compare"])
 
 
 def test_what_may_stand_for_something_else_is_not_the_same(aligned: Aligned) -> None:
@@ -441,7 +470,7 @@ def test_versions_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("arguments", "says"),
     [
         (["RECORD", "RECORD", "--aligned", "--resumed"], "expected no --resumed, got both"),
-        (["RECORD", "RECORD", "--aligned", "--html", "a.html"], "expected two runs, got records"),
+        (["RECORD", "RECORD", "--html", "RECORD/a.html"], "a file outside of what is compared"),
         (["RECORD", "none", "--aligned"], "none"),
         (["RECORD", "text", "--aligned"], "a record of a script"),
         (["RECORD", "empty", "--aligned"], "a record of a script"),

@@ -15,6 +15,7 @@ from reproducibility.script.diverging import Alignment, Lane, Root
 from reproducibility.script.drawn import Found, page_of, write_found
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.resumption import Before, Resumption, compare_process
+from reproducibility.script.sides import AlignedRecords, CallsOfLine
 from reproducibility.script.swept import Row, Sweep
 from reproducibility.script.twice import Twice
 from tests.script.test_interrupt import a_loop, made_run
@@ -73,6 +74,9 @@ FOUND: list[Found] = [
     Resumption(problems=["nothing was recorded"]),
     swept(),
     Sweep(problem="it does not repeat", repeated=found_by_twice()),
+    found_by_twice().compared,
+    AlignedRecords((7, 7), 7, commands="<x> in A", in_order=True),
+    AlignedRecords(only=([CallsOfLine("<eval>", LINE, 3)], []), problems=["it failed <badly>"]),
 ]
 
 
