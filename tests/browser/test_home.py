@@ -76,13 +76,15 @@ DOORS = {
 }
 
 
-def test_each_door_leads_to_an_answer_that_can_be_copied(visit: Callable[..., Page]) -> None:
+def test_each_door_leads_to_an_answer_that_can_be_copied(
+    visit: Callable[..., Page], address: str
+) -> None:
     """One click from the home page, a command or program for what the reader has can be copied."""
     page = visit("")
     doors = page.locator(".doors > ul > li")
     assert doors.count() == len(DOORS)
     for name, (path, command) in DOORS.items():
-        page.goto(page.url.partition("#")[0])
+        page.goto(address)
         page.locator(".doors > ul > li", has_text=name).get_by_role("link").first.click()
         page.wait_for_url(f"**/{path}**")
         section = page.url.partition("#")[2] or "__comments"
@@ -92,7 +94,6 @@ def test_each_door_leads_to_an_answer_that_can_be_copied(visit: Callable[..., Pa
             assert page.locator(f"[id='{section}']").count(), section
         block.first.hover()
         assert block.first.get_by_role("button").count(), name
-        page.go_back()
 
 
 def test_the_recording_can_be_paused_and_played_again(visit: Callable[..., Page]) -> None:

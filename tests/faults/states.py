@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "states.json"
 TOOLS = {"digest": "digest", "resume": "save, resume", "recorder": "record", "assertion": "assert"}
 # Of the sample, which .ci/run tries with the libraries that the package itself needs.
 NEEDS = {"jax", "numpy", "python", "flax", "optax", "grain"}
-HEADING = "## What came of it\n\n"
+HEADING = "## What came of each kind of state { #what-came-of-it }\n\n"
 STOP, STEPS, MORE = 3, 6, 2
 
 

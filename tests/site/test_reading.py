@@ -212,6 +212,36 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     ]
 
 
+# Said of any page, so of none: in a table of contents or search nobody knows what is meant.
+BARE = """A program that goes wrong|A script that goes wrong|A resume that goes wrong
+The program that goes right|The script that goes right|The rule|The command that finds it|How
+How it works|Where it ends|Limits|What it cannot see|What it costs|What is recorded|Speed|State
+What came of it|Your own script|Try|Data|Keys|Versions|In CI|A program|A notebook|Two fixtures
+Four answers|One machine"""
+
+
+def headings() -> list[tuple[Path, str]]:
+    """Every heading of every page, without its anchor."""
+    found = []
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        code = re.compile(r"^( *)(```+).*?^\1\2", re.MULTILINE | re.DOTALL)
+        text = code.sub("", path.read_text("utf-8"))
+        found += [
+            (path, re.sub(r" *\{ #.*\}$", "", line))
+            for line in re.findall(r"^##+ (.*)$", text, re.MULTILINE)
+        ]
+    return found
+
+
+def test_a_heading_names_its_subject() -> None:
+    """No page has a heading that says nothing without its page, and no page has one twice."""
+    bare = set(re.split(r"[|\n]", BARE))
+    found = headings()
+    assert [(path.name, text) for path, text in found if text in bare] == []
+    assert len(found) > 300
+    assert len(set(found)) == len(found)
+
+
 NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]
 
 
