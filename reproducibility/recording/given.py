@@ -25,6 +25,7 @@ from reproducibility.errors import LeafError
 from reproducibility.same.fingerprint import host_words
 from reproducibility.same.leaves import (
     BITS,
+    HOST_ONLY,
     LeafPath,
     is_numpy,
     is_weak,
@@ -215,8 +216,11 @@ def _as_numpy(number: Any) -> Any:
 def _loses_bits(array: Any) -> bool:
     """Say whether JAX would take other bits than there are.
 
-    Where it has no 64 bits, float64 becomes float32, and int64 loses its upper half.
+    Where it has no 64 bits, float64 becomes float32, and int64 loses its upper half. Of some
+    dtypes its programs read none.
     """
+    if array.dtype.name in HOST_ONLY:
+        return True
     narrow = jax.dtypes.canonicalize_dtype(array.dtype)
     if narrow == array.dtype:
         return False

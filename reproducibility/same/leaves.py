@@ -34,6 +34,7 @@ BITS = {
     **{"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64},
     **{"complex64": 64, "complex128": 128},
 }
+HOST_ONLY = ("float6_e2m3fn", "float6_e3m2fn")  # JAX has no integers of six bits to read them by
 
 
 class PathEntry(NamedTuple):
@@ -348,6 +349,9 @@ def check_on_device(path: LeafPath, leaf: Any) -> None:
             devices differ, outside of `jit`.
     """
     refusal = _dtype_refusal(leaf) if is_array(leaf) else _value_refusal(leaf)
+    if not refusal and not is_numpy(leaf) and leaf.dtype.name in HOST_ONLY:
+        do = "Convert it with astype, for example to float32, which holds all of its values."
+        refusal = ("a dtype whose bits a program of JAX can read", f"dtype {leaf.dtype.name}", do)
     if refusal:
         raise leaf_error("fingerprint", path, refusal)
     if not isinstance(leaf, jax.core.Tracer):

@@ -30,7 +30,9 @@ from reproducibility.storage.files import files_below
 from reproducibility.storage.found import ARRAYS
 from reproducibility.storage.seal import SealedLeaf
 
-_NOT_IN_ORBAX = ("int2", "uint2")  # tensorstore has no such type: kept as int8 and uint8
+# What tensorstore has no type for: integers are kept as wider ones, the bits of floats as uint8.
+_KEPT_WIDER = {"int2": "int8", "uint2": "uint8", "uint4": "uint8"}
+_KEPT_AS_BITS = ("float6_e2m3fn", "float6_e3m2fn", "float8_e4m3")
 
 
 class ArrayFiles:
@@ -195,7 +197,7 @@ def _is_intact(
         if sealed.prng:
             leaf = jax.random.wrap_key_data(leaf, impl=sealed.prng)
         else:
-            leaf = leaf.astype(jnp.dtype(sealed.dtype))
+            leaf = _as_dtype(leaf, jnp.dtype(sealed.dtype))
         return leaf_digests({"leaf": leaf})["leaf"] == sealed.digest
     except Exception:  # whatever Orbax and tensorstore raise for a damaged file
         return False
@@ -203,15 +205,28 @@ def _is_intact(
 
 def _stored(dtype: Any) -> Any:
     """Return the dtype under which Orbax keeps a leaf: its own, where tensorstore has it."""
-    return np.dtype(dtype.name.replace("2", "8")) if dtype.name in _NOT_IN_ORBAX else dtype
+    if dtype.name in _KEPT_AS_BITS:
+        return np.dtype("uint8")
+    return np.dtype(_KEPT_WIDER[dtype.name]) if dtype.name in _KEPT_WIDER else dtype
+
+
+def _as_dtype(array: Any, dtype: Any) -> Any:
+    """Return an array as the other of the two dtypes that Orbax and a leaf have for its values."""
+    if array.dtype == dtype:
+        return array
+    if not {array.dtype.name, dtype.name} & {*_KEPT_AS_BITS}:
+        return array.astype(dtype)
+    if is_numpy(array):
+        return array.view(dtype)
+    return jax.lax.bitcast_convert_type(array, dtype)
 
 
 def _encode(leaf: Any) -> Any:
     """Turn a leaf into something Orbax stores."""
     if is_numpy(leaf):
-        stored = leaf.astype(_stored(leaf.dtype).newbyteorder("="), copy=False)
-        return stored.view(_NotCopied)
-    return leaf.astype(_stored(leaf.dtype)) if leaf.dtype.name in _NOT_IN_ORBAX else leaf
+        native = leaf.astype(leaf.dtype.newbyteorder("="), copy=False)
+        return _as_dtype(native, _stored(leaf.dtype)).view(_NotCopied)
+    return _as_dtype(leaf, _stored(leaf.dtype))
 
 
 def _put_at(leaf: Any, home: Any) -> Any:
@@ -257,6 +272,6 @@ def _decode(value: Any, leaf: Any, home: Any) -> Any:
             return np.zeros(leaf.shape, leaf.dtype)
         sharding = getattr(leaf, "sharding", None) or home
         return jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
-    value = value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
+    value = _as_dtype(value, leaf.dtype)
     # A scalar of NumPy cannot be written to: it does not become an array that can.
     return value[()] if isinstance(leaf, np.generic) else value

@@ -311,6 +311,16 @@ def test_what_has_no_bits_is_refused(leaf: object, got: str) -> None:
         fingerprint({"opt": {"rate": leaf}})
 
 
+def test_floats_of_six_bits_are_read_on_the_host() -> None:
+    """No program of JAX reads the bits of its floats of six bits: that is said, with what to do."""
+    array = np.arange(4, dtype=np.uint8).view("float6_e2m3fn")
+    assert text({"w": array}) != text({"w": flipped(array, 6, 0)})
+    for ask in (fingerprint, program()):
+        with pytest.raises(LeafError) as caught:
+            ask({"w": jnp.asarray(array)})
+        assert caught.value.got == "dtype float6_e2m3fn"
+
+
 def test_it_does_not_change_what_it_looks_at() -> None:
     """A step that also takes fingerprints computes the same bits."""
     x = jax.random.normal(root_key(7), (32, 32))
