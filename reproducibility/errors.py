@@ -218,10 +218,18 @@ class DtypeDriftWarning(UserWarning):
     """A leaf of a training has another dtype than in the step before."""
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
 def and_more(names: Sequence[str], shown: int = 1) -> str:
     """Name the first few: "a, b and 3 more"."""
     rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(on_one_line, names[:shown])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def on_one_line(text: str) -> str:
+    """Write a text without what a terminal obeys: names come from files that others made."""
+    return text.translate(_CONTROLS)
 
 
 def first_line(error: BaseException) -> str:

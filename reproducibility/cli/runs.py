@@ -29,7 +29,7 @@ from reproducibility.cli.terminal import (
     print_script_report,
     say_on_stderr,
 )
-from reproducibility.errors import ConfigError, ExitCode, ReplayError
+from reproducibility.errors import ConfigError, ExitCode, ReplayError, on_one_line
 
 if TYPE_CHECKING:
     from reproducibility.script.diverging import Alignment
@@ -229,7 +229,7 @@ class DigestCommand:
         whole, leaves = self._stored(found) if found else self._restored()
         if self.leaves:
             for name, digest in leaves.items():
-                print(f"{digest}  {name}")
+                print(f"{digest}  {on_one_line(name)}")
         else:
             print(whole)
         return ExitCode.SAME

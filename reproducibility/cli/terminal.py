@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reproducibility.errors import on_one_line
+
 if TYPE_CHECKING:
     from reproducibility.explain.comparison import Comparison
     from reproducibility.explain.origin import Origin
@@ -34,7 +36,7 @@ LEAVES_SHOWN = 12  # leaves that are printed; --json has all
 def say_on_stderr(text: str) -> None:
     """Say something that is no result."""
     with contextlib.suppress(OSError):  # nobody listens, or its disk is full: go on with the work
-        print(text, file=sys.stderr, flush=True)
+        print(*map(on_one_line, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
 
 
 def patient_progress() -> Callable[[str], None]:
@@ -119,7 +121,7 @@ def _print_rows(rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> Non
 
     table = Table(*heads, box=None, show_header=bool(heads), pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(text.replace("[", r"\[") for text in row))
+        table.add_row(*(on_one_line(text).replace("[", r"\[") for text in row))
     # A terminal wraps by itself; what goes to a file or a pipe has neither breaks nor padding.
     console = Console(width=None if sys.stdout.isatty() else 1000)
     with console.capture() as text:

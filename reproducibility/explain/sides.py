@@ -71,11 +71,7 @@ def side_at(path: Path) -> Side:
     if found and not (path / IDENTITY).exists() and (path.is_file() or not file.is_file()):
         return Side(path, arrays=found)
     if path.is_dir() and not (path / IDENTITY).exists() and not file.is_file():
-        expected, got = (
-            "a run, a ledger, a result, or something with arrays in it",
-            path_words(path),
-        )
-        raise RunError("compare", str(path), expected=expected, got=got, do="Check the path.")
+        raise _nothing_to_compare(path)
     if (path / IDENTITY).exists():
         run, ledger, notes = Run.read(path), None, []
         try:
@@ -89,7 +85,18 @@ def side_at(path: Path) -> Side:
     except LedgerError as error:
         if file.suffix == ".jsonl" or error.got.startswith("format"):
             raise
-    return Side(path, result=read_result(path))
+    try:
+        return Side(path, result=read_result(path))
+    except RunError as error:
+        if path.suffix == ".json":
+            raise
+        raise _nothing_to_compare(path) from error
+
+
+def _nothing_to_compare(path: Path) -> RunError:
+    expected = "a run, a record, a ledger, a result, or something with arrays in it"
+    do = "Check the path."
+    return RunError("compare", str(path), expected=expected, got=path_words(path), do=do)
 
 
 def reach_of(side: Side) -> int:

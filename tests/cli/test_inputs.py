@@ -28,6 +28,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
         orbax.save(folder / "orbax", STATE)
     save_file(STATE, folder / "w.safetensors")
     np.savez(folder / "foreign.npz", x=np.ones(1))
+    np.savez(folder / "names.npz", **{"a\x1b[31m\nb": np.ones(1)})
     (folder / "text").write_text("text")
     (folder / "text.npz").write_text("text")
     (folder / "empty").mkdir()
@@ -65,7 +66,8 @@ INPUTS = [
     ("compare orbax w.safetensors", 0, ""),
     ("compare store orbax", 2, NAME_ONE),
     ("compare w.safetensors store", 2, NAME_ONE),
-    ("compare store text", 2, "Cannot read text at text: expected a readable JSON file"),
+    ("compare store text", 2, "a result, or something with arrays in it, got a file."),
+    ("compare orbax names.npz", 3, "names.npz has a\\x1b[31m\\x0ab."),
     ("compare empty store", 2, "something with arrays in it, got an empty directory."),
     ("compare store ledger.jsonl", 2, "expected arrays on both sides, or records on both, got a l"),
     ("compare old.jsonl store", 2, "expected a ledger of format 1, got format 0."),
