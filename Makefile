@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording wheel lint bench chaos faults versions lock clean
+.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording wheel release lint bench chaos faults versions lock clean
 BIN := .venv/bin
 HOST ?= 127.0.0.1:8000
 
@@ -64,6 +64,11 @@ site: setup      ## Build the site into site/, strictly.
 wheel: setup      ## Build dist/reproducibility-VERSION-py3-none-any.whl, to install it elsewhere.
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 	@ls dist/*.whl
+
+release: setup    ## Build the wheel and the source archive of a release into dist/.
+	rm -rf dist
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+	@ls dist
 
 FAULTS ?= --table docs/reference/planted_faults.md
 faults: setup    ## Plant faults in scripts, see whether `twice` and `interrupt` name them: hours.
