@@ -21,7 +21,16 @@ PACKAGE = ROOT / "reproducibility"
 HOUSE = {
     "errors": (),
     "keys": (),
-    "same": ("static", "leaves", "state", "hashing", "fingerprint", "joined", "distance"),
+    "same": (
+        "static",
+        "leaves",
+        "overlapping",
+        "state",
+        "hashing",
+        "fingerprint",
+        "joined",
+        "distance",
+    ),
     "machine": ("environment", "child", "reproducers", "faults", "trial", "known"),
     "scale": ("lifeline", "launch", "start", "agree", "sum", "layout", "gradients"),
     "storage": (

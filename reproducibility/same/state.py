@@ -29,10 +29,12 @@ from reproducibility.same.leaves import (
     key_implementation,
     kind_of,
     kind_text,
+    leaves_by_name,
     named_leaves,
     path_of,
     path_string,
 )
+from reproducibility.same.overlapping import Overlaps, overlapping_leaves
 from reproducibility.same.static import StaticDataError, entries_of, static_text
 
 type Groups = tuple[tuple[str, ...], ...]
@@ -83,6 +85,8 @@ class State:
     """Names of leaves that are one array."""
     tied: Groups
     """Names of nodes that are one object and can be written to."""
+    overlaps: Overlaps = ()
+    """Arrays of NumPy that have memory in common, and are several objects."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +118,8 @@ def state_of(tree: PyTree) -> State:
             waiting for.
     """
     nodes, tied = static_data(tree)
-    return State(leaf_facts(tree), nodes, shared_leaves(tree), tied)
+    overlaps = overlapping_leaves(leaves_by_name(tree))
+    return State(leaf_facts(tree), nodes, shared_leaves(tree), tied, overlaps)
 
 
 def leaf_facts(tree: PyTree) -> dict[str, LeafFacts]:
@@ -205,6 +210,7 @@ def differences(a: State, b: State) -> Iterator[StateDifference]:
         for side in (a, b)
     ]
     yield from tie_differences(*written)
+    yield from _overlap_differences(a.overlaps, b.overlaps)
     yield from static_differences(a.nodes, b.nodes)
     for name in a.leaves.keys() & b.leaves.keys():
         weak = [side.leaves[name].weak for side in (a, b)]
@@ -223,6 +229,18 @@ def tie_differences(a: Groups, b: Groups) -> Iterator[StateDifference]:
     for group in sorted({*a} ^ {*b}):
         one, other = ("one object", "several objects")[:: 1 if group in a else -1]
         yield StateDifference(" and ".join(group), one, other)
+
+
+def _overlap_differences(a: Overlaps, b: Overlaps) -> Iterator[StateDifference]:
+    """Yield arrays that lie in one memory in one of two states only, or otherwise."""
+    sides = [{tuple(view.name for view in group): group for group in side} for side in (a, b)]
+    for names in sorted({*sides[0], *sides[1]}):
+        one, two = (side.get(names) for side in sides)
+        if one and two and one != two:
+            yield StateDifference(" and ".join(names), "views of one memory", "other views of one")
+        elif one != two:
+            words = ["views of one memory", "memory of their own"][:: 1 if one else -1]
+            yield StateDifference(" and ".join(names), *words)
 
 
 def static_differences(
@@ -345,6 +363,8 @@ def describe(tree: PyTree) -> str:
         lines.append(f"static data of {name}: {node.kind}, {said}")
     lines += [f"one array: {' and '.join(group)}" for group in state.shared]
     lines += [f"one object: {' and '.join(group)}" for group in state.tied]
+    for views in state.overlaps:
+        lines.append(f"views of one memory: {' and '.join(view.name for view in views)}")
     for name, node in state.nodes.items():
         lines += [f"not compared in {name}: {what}" for what in node.not_compared]
     return "\n".join(lines)

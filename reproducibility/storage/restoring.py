@@ -27,6 +27,7 @@ from reproducibility.errors import (
 )
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import as_weak, is_numpy, key_data_or_leaf, kind_text
+from reproducibility.same.overlapping import in_one_memory
 from reproducibility.same.state import (
     Groups,
     static_data,
@@ -222,7 +223,9 @@ def _part_of(seal: Seal, wanted: Mapping[str, Any], like: PyTree) -> Seal:
 
     nodes = {name: node for name, node in seal.state.nodes.items() if name in asked or whole(name)}
     shared = kept(seal.state.shared, leaves.__contains__)
-    state = SealedState(nodes, shared, kept(seal.state.tied, whole))
+    views = (tuple(v for v in group if v.name in leaves) for group in seal.state.overlaps)
+    overlaps = tuple(group for group in views if len(group) > 1)
+    state = SealedState(nodes, shared, kept(seal.state.tied, whole), overlaps)
     return dataclasses.replace(seal, leaves=leaves, state=state)
 
 
@@ -289,6 +292,7 @@ def as_sealed(values: Mapping[str, Any], seal: Seal) -> dict[str, Any]:
     found = {
         name: as_weak(leaf) if seal.leaves[name].weak else leaf for name, leaf in values.items()
     }
+    found |= in_one_memory(found, seal.state.overlaps if seal.state else ())
     for group in seal.state.shared if seal.state else ():
         first = found[group[0]]
         for name in group[1:]:

@@ -30,8 +30,10 @@ from reproducibility.same.leaves import (
     NamedLeaves,
     is_weak,
     key_implementation,
+    leaves_by_name,
     path_string,
 )
+from reproducibility.same.overlapping import Overlaps, ViewFacts, overlapping_leaves
 from reproducibility.same.state import (
     Groups,
     NodeFacts,
@@ -91,12 +93,14 @@ class SealedState:
     """Names of leaves that are one array."""
     tied: Groups
     """Names of nodes that are one object."""
+    overlaps: Overlaps = ()
+    """Arrays of NumPy that have memory in common."""
 
     @classmethod
     def of(cls, tree: PyTree) -> SealedState:
         """Return what there is beside the leaves of a tree. Same bits: everywhere."""
         nodes, tied = static_data(tree)
-        return cls(nodes, shared_leaves(tree), tied)
+        return cls(nodes, shared_leaves(tree), tied, overlapping_leaves(leaves_by_name(tree)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as the file has them: what nodes have in common, once."""
@@ -115,7 +119,9 @@ class SealedState:
             for (kind, data, fields, not_compared), nodes in names.items()
         ]
         shared, tied = (list(map(list, groups)) for groups in (self.shared, self.tied))
-        return {"static": static, "shared": shared, "tied": tied}
+        overlaps = {"overlaps": [list(map(list, group)) for group in self.overlaps]}
+        known = {"static": static, "shared": shared, "tied": tied}
+        return {**known, **overlaps} if self.overlaps else known
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> SealedState:
@@ -128,7 +134,9 @@ class SealedState:
             for name in entry["nodes"]
         }
         shared, tied = (tuple(map(tuple, found[name])) for name in ("shared", "tied"))
-        return cls(nodes, shared, tied)
+        views = found.get("overlaps", ())
+        overlaps = tuple(tuple(map(ViewFacts.of_list, group)) for group in views)
+        return cls(nodes, shared, tied, overlaps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,14 +16,25 @@ from jaxtyping import PyTree
 
 from reproducibility.same.distance import distance
 from reproducibility.same.hashing import leaf_digests
-from reproducibility.same.leaves import LeafPath, PathEntry, kind_text, named_leaves, path_string
+from reproducibility.same.leaves import (
+    LeafPath,
+    PathEntry,
+    kind_text,
+    leaves_by_name,
+    named_leaves,
+    path_string,
+)
+from reproducibility.same.overlapping import ViewFacts, in_one_memory, overlapping_leaves
 from reproducibility.same.state import (
     LeafFacts,
     NodeFacts,
     State,
     differences,
     map_leaves,
+    shared_leaves,
     state_of,
+    static_data,
+    with_leaves,
 )
 
 # What the leaf of a path is, such as "float32[3]", and its digest.
@@ -70,7 +81,14 @@ def assert_bitwise_equal(a: PyTree, b: PyTree) -> None:
 
 def copy_of(tree: PyTree) -> PyTree:
     """Return a tree whose arrays nobody else writes into; what is one object stays one object."""
-    return map_leaves(copy.copy, tree)
+    copied = map_leaves(copy.copy, tree)
+    if not (overlaps := overlapping_leaves(leaves_by_name(tree))):
+        return copied
+    values = leaves_by_name(copied)
+    values |= in_one_memory(values, overlaps)
+    for first, *others in shared_leaves(tree):
+        values |= dict.fromkeys(others, values[first])
+    return with_leaves(copied, values, static_data(copied)[1])
 
 
 def tree_record(tree: PyTree) -> Record:
@@ -130,8 +148,9 @@ class Account(NamedTuple):
             name: LeafFacts(**{**leaf, "shape": tuple(leaf["shape"])})
             for name, leaf in state["leaves"].items()
         }
-        groups = [tuple(tuple(group) for group in state[name]) for name in ("shared", "tied")]
-        return cls(record, State(facts, nodes, *groups))
+        shared, tied = (tuple(tuple(group) for group in state[name]) for name in ("shared", "tied"))
+        overlaps = tuple(tuple(map(ViewFacts.of_list, group)) for group in state["overlaps"])
+        return cls(record, State(facts, nodes, shared, tied, overlaps))
 
 
 def account_of(tree: PyTree) -> Account:

@@ -31,7 +31,7 @@ from tests.same.test_state import Box
 from tests.same.test_static import DATA
 
 few = settings(properties, max_examples=8, suppress_health_check=list(HealthCheck))
-many = settings(few, max_examples=200)
+many = settings(few, max_examples=100)
 
 IMPLEMENTATIONS = ("threefry2x32", "rbg", "unsafe_rbg")
 MAY_BE_WEAK = ("int32", "float32", "complex64")
@@ -85,6 +85,8 @@ def states(draw: Any) -> Any:
     if draw(st.booleans()):
         tree["number"] = jnp.asarray(np.asarray(tree["number"]))  # strong
     tree["static"] = Box(draw(leaves()), draw(DATA))
+    memory = np.array(draw(st.lists(st.floats(width=32), min_size=4, max_size=4)), np.float32)
+    tree["views"] = [memory[:-1], memory[1:]]
     pair = Box(draw(leaves()))
     return {**tree, "pair": [pair, pair if draw(st.booleans()) else copy_of(pair)]}
 
@@ -110,6 +112,8 @@ def changed(state: Any, what: str) -> Any:
         number = other["number"]
         strong = jnp.asarray(np.asarray(number))
         return {**other, "number": strong if number.weak_type else as_weak(strong)}
+    if what == "view":
+        return {**other, "views": [view.copy() for view in other["views"]]}
     if what == "tie":
         one, two = other["pair"]
         return {**other, "pair": [one, copy_of(one) if one is two else one]}
@@ -131,7 +135,7 @@ def agrees(folder: Path, state: Any) -> None:
             assert_bitwise_equal(state, same)
         plain, named = store.restore(), leaves_by_name(state)
         assert plain.keys() == named.keys()
-        for what in ("bit", "tie", "weak", "static"):
+        for what in ("bit", "tie", "weak", "static", "view"):
             other = changed(state, what)
             found = state_difference(state, other)
             assert found, what
@@ -180,7 +184,9 @@ def test_all_bits_of_wide_arrays_count(tmp_path: Path) -> None:
 def small_state() -> Any:
     """Return what `changed` changes."""
     box = Box(jnp.ones(2))
-    return {"one": jnp.ones(3), "number": jnp.asarray(1), "static": box, "pair": [box, box]}
+    made = {"one": jnp.ones(3), "number": jnp.asarray(1), "static": box, "pair": [box, box]}
+    memory = np.arange(3.0)
+    return {**made, "views": [memory[:2], memory[1:]]}
 
 
 def records_alike(folder: Path, state: Any) -> None:
@@ -203,7 +209,7 @@ def test_the_recorder_agrees(tmp_path_factory: Any, state: Any) -> None:
 
 @pytest.mark.long
 @pytest.mark.nightly
-@settings(many, max_examples=60)
+@settings(many, max_examples=30)
 @given(states())
 def test_the_recorder_agrees_on_many(tmp_path_factory: Any, state: Any) -> None:
     """The same, of many more states."""

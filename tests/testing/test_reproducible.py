@@ -185,7 +185,7 @@ def test_no_answer(program: str, code: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_leaf_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves that only one of the processes has are named."""
-    state = "{'leaves': {}, 'nodes': {}, 'shared': [], 'tied': []}"
+    state = "{'leaves': {}, 'nodes': {}, 'shared': [], 'tied': [], 'overlaps': []}"
     answer = f"[[[[[['name', 'a']], 'float32[2,3]', '00']], {state}], {{}}]"
     monkeypatch.setattr(fresh, "_PROGRAM", program_that_answers(answer))
     said = failure(assert_reproducible, draws).splitlines()[0]
