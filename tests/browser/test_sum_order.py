@@ -644,7 +644,7 @@ def test_instant_navigation(page: Page, site: Path, address: str) -> None:
     page.reload()
     explorable(page)
     page.evaluate("window.kept = true")
-    page.locator("article a", has_text="Someone chooses the order").click()
+    page.locator("article a", has_text="The compiler chooses the order").click()
     expect(page.locator("h1")).to_contain_text("the same")
     inside = explorable(page)
     inside.get_by_label("Pairwise").check()
