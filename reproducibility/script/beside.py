@@ -160,7 +160,8 @@ class Beside:
         if not (node.makes_keys or node.makes_a_number):
             return False
         after = graph.descendants([index]) - ({index} if node.makes_a_number else set())
-        if after and all(graph.nodes[each].makes_keys for each in after):
+        nodes = [graph.nodes[each] for each in after]
+        if all(each.makes_keys for each in nodes) and any(each.derives_keys for each in nodes):
             line = node.line
             note = f"a key is made at {line}, and nothing is drawn from it"
             if note not in self.notes:
@@ -178,11 +179,15 @@ class Beside:
                 self.beginnings.append(each)
 
     def untold(self) -> None:
-        """Note calls that build on each other, on both sides, and have no counterpart."""
+        """Note calls without a counterpart that build on each other, or are not known."""
         recurring = [self._recurring(side) for side in (0, 1)]
         if recurring[0] and recurring[1]:
             names = f"{recurring[0].name} in A, {recurring[1].name} in B"
             self.problems.append(f"calls that build on each other have no counterpart: {names}")
+        nodes = [[self._nodes[side][index] for index in self._m.loose[side]] for side in (0, 1)]
+        unknown = [next((node for node in each if not node.is_known), None) for each in nodes]
+        if unknown[0] and unknown[1]:
+            self.problems.append(f"the bits that {unknown[0].name} takes or returns are not known")
 
     def _recurring(self, side: int) -> CallNode | None:
         """Return a loose call that is made of what an earlier one of its function came to."""

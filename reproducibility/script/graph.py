@@ -19,6 +19,8 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ARGUMENT = re.compile(r"%arg\d+: (?:!stablehlo\.ref<)?tensor<([^<>]*(?:<[^<>]*>)?[^<>]*)>")
 _RESULT = re.compile(r"tensor<([^<>]*(?:<[^<>]*>)?[^<>]*)>")
 _KEY = re.compile(r"(?:\d+x)*[24]xui32")  # the words of keys
+_DERIVES_KEYS = ("threefry", "rng_bit_generator", "philox", "rbg")
+_READ = re.compile(r"(\d+):(\d+)\.(\d+)")  # a result, as the host's events have it
 _NUMBERS = ("i32", "ui32", "i64", "ui64")
 FEW = 8  # elements of an array that may be equal to another by chance
 
@@ -35,6 +37,7 @@ class CallNode:
     inputs: tuple[str, ...]
     results: tuple[str, ...]
     parents: tuple[Parent | None, ...]
+    derives_keys: bool = False  # whether its program says so, by its name or by what it calls
 
     @property
     def name(self) -> str:
@@ -60,14 +63,23 @@ class CallNode:
 
     @property
     def is_known(self) -> bool:
-        """Whether the bits of each argument are known."""
-        return NO_VALUE not in self.inputs
+        """Whether the bits of each argument and of each result are known."""
+        return NO_VALUE not in self.inputs and NO_VALUE not in self.results
+
+    @property
+    def tells(self) -> bool:
+        """Whether equal results say much of what it takes, which a few yes or no do not."""
+        return any(not is_slight(x) or _type_of(x).split("x")[-1] != "i1" for x in self.results)
 
     @property
     def makes_keys(self) -> bool:
-        """Whether all that it returns are words of random keys, or nothing."""
+        """Whether all that it returns are words of random keys: as these look, in the user's own.
+
+        What a library's function makes of them may be a part of them, or their words.
+        """
         types = [_type_of(each) for each in self.results]
-        return bool(types) and all(_KEY.fullmatch(each) for each in types)
+        keys = bool(types) and all(_KEY.fullmatch(each) for each in types)
+        return keys and (self.derives_keys or not self.is_of_user)
 
     @property
     def makes_a_number(self) -> bool:
@@ -77,10 +89,14 @@ class CallNode:
 
 @dataclass
 class CallGraph:
-    """The calls of one process, by number, and who takes what of whom."""
+    """The calls of one process, by number, who takes what of whom, and what the script reads.
+
+    `read` are results by the function's name: of calls that come often, the record names some.
+    """
 
     process: Process
     nodes: list[CallNode]
+    read: frozenset[tuple[str, int]] = frozenset()
     takers: list[list[tuple[int, int]]] = field(default_factory=list)  # call, and which result
 
     def __post_init__(self) -> None:
@@ -151,11 +167,24 @@ def _graph(process: Process, calls: Sequence[ValuedCall], types: _Types | None) 
             number = None if origin is None else numbers.get((origin.thread, origin.call))
             parents.append(None if origin is None or number is None else (number, origin.place))
         arguments, results = types.of(call.program) if types else ([], [])
-        inputs = tuple(_typed(call.values, arguments))
-        nodes.append(
-            CallNode(index, call, inputs, tuple(_typed(call.results, results)), tuple(parents))
-        )
-    return CallGraph(process, nodes)
+        arrays = [
+            tuple(_typed(*each)) for each in ((call.values, arguments), (call.results, results))
+        ]
+        keys = types is not None and types.derives_keys(call.program)
+        nodes.append(CallNode(index, call, arrays[0], arrays[1], tuple(parents), keys))
+    return CallGraph(process, nodes, frozenset(_read(process, nodes, numbers)))
+
+
+def _read(
+    process: Process, nodes: Sequence[CallNode], numbers: dict[tuple[int, int], int]
+) -> Iterator[tuple[str, int]]:
+    """Yield the results that the script reads: the name of the function, and which of them."""
+    for event in process.events():
+        found = _READ.fullmatch(event.what) if event.kind == "leaves" else None
+        if found:
+            thread, call, place = map(int, found.groups())
+            if (thread, call) in numbers:
+                yield nodes[numbers[thread, call]].name, place
 
 
 class _Types:
@@ -164,6 +193,7 @@ class _Types:
     def __init__(self, programs: ProgramsOfProcess) -> None:
         self._programs = programs
         self._known: dict[str, tuple[list[str], list[str]]] = {}
+        self._of_keys: dict[str, bool] = {}
 
     def of(self, program: CalledProgram) -> tuple[list[str], list[str]]:
         """Return the types of arguments and results; none if they are not known."""
@@ -174,6 +204,14 @@ class _Types:
     def has_text_of(self, program: CalledProgram) -> bool:
         """Whether what a program takes and returns can be read."""
         return any(self.of(program))
+
+    def derives_keys(self, program: CalledProgram) -> bool:
+        """Whether a program, or a function that it calls, derives keys."""
+        if program.text not in self._of_keys:
+            text = self._programs.text(program)
+            words = (program.name, *(each.text for each in (text.statements if text else ())))
+            self._of_keys[program.text] = any(k in each for each in words for k in _DERIVES_KEYS)
+        return self._of_keys[program.text]
 
     def _read(self, program: CalledProgram) -> tuple[list[str], list[str]]:
         text = self._programs.text(program)

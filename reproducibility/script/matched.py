@@ -25,7 +25,7 @@ class Matched:
     stand beside each other, equal or not. `turns` says how many updates of one side do what one of
     the other does, as in a loop that is one program: then only what the next one takes is compared,
     for what each returns besides is stacked. `loose` holds for each side the calls of which a
-    result is not found in the other, unless all that takes it is found.
+    result is not found in the other, unless all that takes it is found and the script reads it not.
     """
 
     sides: tuple[Updates, Updates]
@@ -224,7 +224,7 @@ def _arrays_by_window(side: Updates) -> dict[int | None, _OfWindow]:
         }
         for each in {window, window - 1} if window else {window}:  # it was there before the call
             found.setdefault(each, _OfWindow()).host.update(given)
-        found[window].results.update(node.results)
+        found[window].results.update({*node.results} - {NO_VALUE})
     return found
 
 
@@ -250,7 +250,10 @@ class _Found:
 def _loose(
     side: Updates, there: _Found, paired: Container[int], carried: Container[int] | None
 ) -> dict[int, list[int]]:
-    """Return calls with results that are not found, unless all that takes them is found."""
+    """Return calls with results that are not found, unless all that takes them is found.
+
+    That excuses none that the script reads, and none of which only a yes or no is made.
+    """
     nodes = side.graph.nodes
     lacking: dict[int, list[int]] = {}
     updates = set(side.calls)
@@ -274,10 +277,13 @@ def _loose(
         takers: dict[int, set[int]] = {}
         for taker, place in side.graph.takers[index]:
             takers.setdefault(place, set()).add(taker)
+        name = nodes[index].name
         kept = [
             place
             for place in lacking[index]
-            if place not in takers or any(taker in loose for taker in takers[place])
+            if (name, place) in side.graph.read
+            or any(taker in loose for taker in takers.get(place, ()))
+            or not any(nodes[taker].tells for taker in takers.get(place, ()))
         ]
         if (
             kept or not lacking[index]

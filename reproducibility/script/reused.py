@@ -18,6 +18,7 @@ from reproducibility.script.reading import Process, SourceLine, processes_of
 from reproducibility.script.report import line_and_text
 from reproducibility.script.values import ValuedCall, valued_calls
 from reproducibility.watch.consumed import KEYS
+from reproducibility.watch.derived import SIGNED
 
 PLACES_SHOWN = 4  # pairs of lines; --json has all
 UNKNOWN_TURNS = 2  # what stands for the turns of a loop that may make any number
@@ -85,17 +86,20 @@ class DrawnKeys:
     reused: list[KeyReuse] = field(default_factory=list)
     repeating: int = 0  # draws of calls that repeat an earlier call, and serve what that serves
     not_compared: int = 0  # draws from keys whose words are not known
+    in_branches: int = 0  # of a key that another call draws from: calls that may draw, or not
     not_seen: Counter[str] = field(default_factory=Counter)  # calls of programs nobody looked into
 
     @property
     def exit_code(self) -> int:
         """0 if no key is drawn from twice, 1 if one is, 3 if nothing could be compared."""
-        blind = self.not_compared or self.not_seen
-        return 1 if self.reused else 3 if self.asked and blind and not self.draws else 0
+        blind = (self.not_compared or self.not_seen) and not self.draws
+        return 1 if self.reused else 3 if self.asked and (blind or self.in_branches) else 0
 
     @property
     def reason(self) -> str:
         """Why the exit code is not 0, in a sentence."""
+        if self.in_branches and not self.reused:
+            return "Calls may draw from a key twice: a condition decides, and nobody saw which way."
         if not self.reused:
             return "No key could be looked at: it cannot be told whether one is drawn from twice."
         first = self.reused[0]
@@ -109,6 +113,7 @@ class DrawnKeys:
             "reused": [each.to_json() for each in self.reused],
             "repeating": self.repeating,
             "not_compared": self.not_compared,
+            "in_branches": self.in_branches,
             "not_seen": dict(self.not_seen),
         }
 
@@ -130,6 +135,9 @@ class DrawnKeys:
         if self.not_compared:
             what = _amount(self.not_compared, "draw")
             found.append(f"not compared: {what} whose keys are not known")
+        if self.in_branches:
+            what = _amount(self.in_branches, "call")
+            found.append(f"not known: {what} may draw from a key again, if a condition says so")
         if self.not_seen:
             what = _amount(sum(self.not_seen.values()), "call")
             found.append(f"not looked into: {what} of programs that were compiled before")
@@ -189,6 +197,7 @@ class _Reading:
         self._repeating: set[tuple[int, int]] = set()
         self._seen: dict[Any, tuple[str, int, int, str, Any]] = {}
         self._groups: dict[Any, KeyReuse] = {}
+        self._in_branches: Counter[Any] = Counter()  # calls that may draw from a key, by that
 
     def read(self) -> None:
         if next(self._process.lines(KEYS), None) is not None:
@@ -206,6 +215,8 @@ class _Reading:
             thread, _, call = place.partition(":")
             program = programs[int(number)]
             self._call(program, int(thread), int(call), _Evaluated(program.terms, words))
+        for drawn, calls in self._in_branches.items():
+            self._found.in_branches += calls if drawn in self._seen else calls - 1
 
     def _call(self, program: _Drawing, thread: int, call: int, values: _Evaluated) -> None:
         here: dict[Any, list[tuple[_Row, Any]]] = {}
@@ -226,15 +237,18 @@ class _Reading:
                     break
             here.setdefault((key, row.kind), []).append((row, at))
         for (key, kind), rows in here.items():
-            if key[0] == "in this call" or any(row.branches for row, _ in rows):
+            if key[0] == "in this call":
                 continue
-            before = self._seen.setdefault((key, kind), rows[0][1])
-            if before is rows[0][1]:
+            sure = next((at for row, at in rows if not row.branches), None)
+            if sure is None and (thread, call) not in self._repeating:
+                self._in_branches[key, kind] += 1
+            before = self._seen.setdefault((key, kind), sure) if sure else sure
+            if before is sure:
                 continue
             if (thread, call) in self._repeating:
                 self._found.repeating += 1
             else:
-                self._add(before, rows[0][1], 1)
+                self._add(before, sure, 1)
 
     def _add(self, first: Any, then: Any, turns: int) -> None:
         a, b = self._named(*first), self._named(*then)
@@ -296,7 +310,7 @@ class _Evaluated:
     """The terms of a program, with the words of a call's arguments."""
 
     def __init__(self, terms: Sequence[Sequence[Any]], words: str) -> None:
-        self._terms, self._known = terms, dict[int, Any]()
+        self._terms, self._known = terms, list[Any]()
         self._words: dict[int, tuple[int, bytes]] = {}
         for part in filter(None, words.split(",")):
             place, _, text = part.partition("=")
@@ -306,10 +320,10 @@ class _Evaluated:
 
     def key(self, number: int) -> Any:
         """Return what is known of a key: its words, or what it is derived from; else None."""
-        if number not in self._known:
-            word, parts, *rest = self._terms[number]
-            values = [self.key(each) for each in parts]
-            self._known[number] = None if None in values else self._value(word, values, rest)
+        while len(self._known) <= number:  # what a term is made of comes before it
+            word, parts, *rest = self._terms[len(self._known)]
+            values = [self._known[each] for each in parts]
+            self._known.append(None if None in values else self._value(word, values, rest))
         return self._known[number]
 
     def _value(self, word: str, values: list[Any], rest: list[Any]) -> Any:
@@ -321,8 +335,9 @@ class _Evaluated:
             return self._input(*rest)
         if word == "key":
             return (rest[0], *values)
-        if word == "seed" and rest == ["threefry2x32"] and 0 <= values[0] < 2**64:
-            return ("threefry2x32", values[0] >> 32, values[0] & _MASK)
+        if word == "seed" and rest[0] == "threefry2x32":
+            seed = values[0] % 2 ** (rest[1] if rest[1:] else 64)  # of 32 bits, or of 64
+            return ("threefry2x32", seed >> 32, seed & _MASK)
         if word == "fold" and values[0][0] == "threefry2x32" and len(values[0]) == 3:
             return ("threefry2x32", *threefry2x32(values[0][1:], (0, values[1] & _MASK)))
         if word == "word" and len(values[0]) > 1 + rest[0] and values[0][0] in _WORDS_OF_KEYS:
@@ -338,8 +353,9 @@ class _Evaluated:
         if place not in self._words:
             return None
         size, data = self._words[place]
-        if not kind:
-            return int.from_bytes(data[element * size : (element + 1) * size], "little")
+        if kind in ("", SIGNED):
+            number = data[element * size : (element + 1) * size]
+            return int.from_bytes(number, "little", signed=kind == SIGNED)
         many = _WORDS_OF_KEYS.get(kind)
         if many is None:
             return None

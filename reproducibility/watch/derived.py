@@ -13,6 +13,7 @@ from typing import Any
 from .late import np
 
 MOST_KEYS = 4096  # keys of an array that are told apart
+SIGNED = "signed"  # of an argument that has integers with a sign, and no keys
 Ids = Any  # an array of numbers, or None if nothing is known of it
 
 
@@ -49,6 +50,8 @@ class Derived:
 
     def of_constant(self, value: Any) -> Ids:
         """Return the numbers of integers that are known, if they are few."""
+        if getattr(value, "size", 0) > MOST_KEYS:  # of JAX it may be large, and on a device
+            return None
         value = np.asarray(value)
         if value.size > MOST_KEYS or value.dtype.kind not in "iub":
             return None
@@ -95,21 +98,16 @@ class Derived:
 
     def to_json(self, numbers: Sequence[int]) -> tuple[list[list[Any]], dict[int, int]]:
         """Return the terms that some are made of, innermost first, and where each of them is."""
+        wanted = set(numbers)
+        for number in range(max(wanted, default=-1), -1, -1):  # what a term is made of is older
+            if number in wanted:
+                wanted.update(inner(self.terms[number]))
+        places = {number: place for place, number in enumerate(sorted(wanted))}
         found: list[list[Any]] = []
-        places: dict[int, int] = {}
-
-        def add(number: int) -> None:
-            if number not in places:
-                term = self.terms[number]
-                parts = inner(term)
-                for each in parts:
-                    add(each)
-                places[number] = len(found)
-                inside = [places[each] for each in parts]
-                found.append([term[0], inside, *term[1 + len(parts) :]])
-
-        for each in numbers:
-            add(each)
+        for number in places:
+            term = self.terms[number]
+            parts = inner(term)
+            found.append([term[0], [places[each] for each in parts], *term[1 + len(parts) :]])
         return found, places
 
 
@@ -157,6 +155,7 @@ def moved(name: str, params: dict[str, Any], ids: list[Ids]) -> Any:
         return np.concatenate(ids, params["dimension"])
     if name == "transpose":
         return np.transpose(one, params["permutation"])
-    if name == "convert_element_type" and np.dtype(params["new_dtype"]).kind in "iu":
-        return one
+    if name == "convert_element_type":
+        to = np.dtype(params["new_dtype"])
+        return one if to.kind in "iu" and to.itemsize >= 4 else None  # a narrow one cuts off
     return None

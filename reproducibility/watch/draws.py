@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .derived import MOST_KEYS, Derived, Ids, moved
+from .derived import MOST_KEYS, SIGNED, Derived, Ids, moved
 from .late import np
 from .source import is_of_library, line_of_trace
 
@@ -20,6 +20,7 @@ NESTED = 50  # functions inside of each other
 # Parameters that hold what a call does, and how many of its first arguments that does not take.
 _INSIDE = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _SAME = ("copy", "copy_p", "optimization_barrier", "sharding_constraint", "device_put", "pvary")
+_ALONE = ("threefry2x32", "rng_bit_generator")  # by itself, a part of a draw outside of `jit`
 _INTEGER = ("add", "sub", "mul", "lt", "select_n")
 
 
@@ -52,6 +53,8 @@ class Draws:
             None, (), is_of_library(_about(jaxpr))
         )  # a library's: the call's line counts
         self._walk(jaxpr, getattr(closed, "consts", ()), given, where, 0)
+        if [eqn.primitive.name in _ALONE for eqn in jaxpr.eqns] == [True]:
+            self.unknown += 1
 
     def _walk(
         self, jaxpr: Any, consts: Sequence[Any], given: Sequence[Ids], where: _Where, depth: int
@@ -76,6 +79,8 @@ class Draws:
                 found = self._equation(eqn, ids, at, depth)
             except Exception:  # of an operation of another version: nothing is known of it
                 found = None
+                if not self._silent and _may_draw(eqn):
+                    self.unknown += 1
             results = found or [None] * len(eqn.outvars)
             for var, value in zip(eqn.outvars, results):  # noqa: B905 (Python 3.10)
                 if (
@@ -97,9 +102,9 @@ class Draws:
     def _of_value(self, value: Any) -> Ids:
         """Return what is known of a constant; the words of a key are read."""
         base = getattr(value, "_base_array", None)
-        if base is None:
-            return self.derived.of_constant(value)
-        words = self.derived.of_constant(np.asarray(base))
+        if base is None or base.size > MOST_KEYS:
+            return self.derived.of_constant(value) if base is None else None
+        words = self.derived.of_constant(base)
         kind = _kind_of_keys(value.dtype)
         rows = words.reshape(-1, words.shape[-1])
         keys = [self.derived.key_of_words(row.tolist(), kind) for row in rows]
@@ -194,6 +199,9 @@ class Draws:
         first, second = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         consts, carry = ids[first : first + second], ids[first + second :]
         loop = _Loop(len(self.derived.terms), 2, {})
+        asked = where._replace(loops=(*where.loops, loop))
+        unknown = [self._fresh(each) for each in carry]
+        self._call(eqn.params["cond_jaxpr"], [*ids[:first], *unknown], asked, depth, again=False)
         return self._turns(eqn.params["body_jaxpr"], consts, carry, [], loop, where, depth)
 
     def _turns(
@@ -275,7 +283,9 @@ class Draws:
             found = [derived.number("fold", *pair) for pair in pairs]
         elif name == "random_seed":
             kind = str(getattr(params["impl"], "name", params["impl"]))
-            found = [derived.number("seed", each, kind) for each in ids[0].reshape(-1).tolist()]
+            bits = 8 * eqn.invars[0].aval.dtype.itemsize
+            seeds = ids[0].reshape(-1).tolist()
+            found = [derived.number("seed", each, kind, bits) for each in seeds]
         elif name == "random_wrap":
             kind = str(getattr(params["impl"], "name", params["impl"]))
             rows = ids[0].reshape(-1, ids[0].shape[-1]).tolist()
@@ -333,12 +343,22 @@ def _about(jaxpr: Any) -> str:
 
 
 def _keys(var: Any) -> str:
-    """Return the kind of the keys of a variable; nothing if it has plain numbers."""
-    return _kind_of_keys(var.aval.dtype) if str(var.aval.dtype).startswith("key<") else ""
+    """Return the kind of the keys of a variable; of plain numbers, whether they have a sign."""
+    dtype = var.aval.dtype
+    if str(dtype).startswith("key<"):
+        return _kind_of_keys(dtype)
+    return SIGNED if dtype.kind == "i" else ""
 
 
 def _kind_of_keys(dtype: Any) -> str:
     return str(dtype._impl.name)
+
+
+def _may_draw(eqn: Any) -> bool:
+    """Whether an operation draws, or has others inside of it."""
+    name = eqn.primitive.name
+    inside = any(each in eqn.params for each in _INSIDE)
+    return inside or name in ("random_bits", "random_gamma", "while", "cond")
 
 
 def _may_be_key(var: Any) -> bool:

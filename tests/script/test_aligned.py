@@ -414,6 +414,61 @@ def test_names_and_lines_decide_nothing(graph: CallGraph) -> None:
     assert (found.verdict, found.equal, found.only) == ("same", 6, ([], []))
 
 
+def looking(function: Any, isnan: bool = False) -> Callable[[], None]:
+    """A training with an evaluation beside it, of which the script looks only at what it prints."""
+
+    def run() -> None:
+        jax.clear_caches()  # whose types are known only if they are compiled in the record
+
+        def each(i: int, w: Any) -> None:
+            found = function(i)
+            if isnan:
+                jnp.isnan(found)
+                float(found)
+
+        train(each=each)
+
+    return run
+
+
+mean = as_user(lambda x: jnp.mean(x), "mean")
+maximum = as_user(lambda x: jnp.max(x), "maximum")
+best = as_user(lambda x: jnp.argmax(x), "best")
+counts = as_user(lambda x: x * 2, "counts")
+
+
+@pytest.mark.parametrize(
+    ("functions", "isnan", "verdict"),
+    [
+        ([lambda i: mean(BATCHES[i] + 2), lambda i: mean(BATCHES[i] + 1)], True, "different"),
+        ([lambda i: mean(BATCHES[i]), lambda i: maximum(BATCHES[i])], True, "different"),
+        ([lambda i: best(BATCHES[i]), lambda i: best(BATCHES[i][::-1])], False, "different"),
+        (
+            [lambda i, by=by: counts(np.array([1, 2, 3, by + i], np.uint32)) for by in (0, 100)],
+            False,
+            "different",
+        ),
+    ],
+    ids=["other data, only isnan agrees", "another function", "the training's data", "no keys"],
+)
+def test_an_evaluation_that_differs_is_not_the_same(
+    aligned: Aligned, functions: list[Any], isnan: bool, verdict: str
+) -> None:
+    """What is printed differs, though nothing that is made of it does, or it looks like keys."""
+    found = aligned(*(looking(each, isnan) for each in functions))
+    assert (found.verdict, found.equal) == (verdict, 6)
+
+
+def test_what_is_unknown_is_not_the_same(graph: CallGraph) -> None:
+    """Results whose bits neither record has are not equal, whichever call returned them."""
+    for at in (len(graph.nodes) - 2, len(graph.nodes) - 1):  # of which nothing else is made
+        nodes = list(graph.nodes)
+        nodes[at] = replace(nodes[at], results=("",) * len(nodes[at].results))
+        found = AlignedRecords()
+        align_graphs(found, CallGraph(graph.process, nodes), CallGraph(graph.process, nodes))
+        assert found.verdict != "same"
+
+
 def as_another(
     record: Path, to: Path, command: list[str], sources: dict[str, str] | None = None
 ) -> Path:

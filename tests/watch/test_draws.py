@@ -15,7 +15,7 @@ import pytest
 
 from reproducibility import record
 from reproducibility.cli import commands
-from reproducibility.script.reused import drawn_keys, threefry2x32
+from reproducibility.script.reused import _Evaluated, drawn_keys, threefry2x32
 from reproducibility.watch.draws import Draws
 
 KEY = jax.random.key(0)
@@ -260,13 +260,81 @@ def test_a_training_that_is_made_again(tmp_path: Path) -> None:
 
 
 def test_programs_that_nobody_looked_into_are_counted(tmp_path: Path) -> None:
-    """A function that was compiled before the record began may draw from anything."""
+    """A function that was compiled before the record began may draw from anything.
+
+    So may what a function of JAX that is not compiled draws operation by operation.
+    """
     program = jax.jit(twice_in_a_row)
     program(KEY)
     with record(tmp_path / "r", keys=True):
         program(KEY)
     found = drawn_keys(tmp_path / "r")
     assert (sum(found.not_seen.values()), found.exit_code) == (1, 3)
+    with record(tmp_path / "eager", keys=True):
+        jax.random.bits(KEY, (17,)), jax.random.bits(KEY, (18,))
+    found = drawn_keys(tmp_path / "eager")
+    assert (found.not_compared, found.exit_code) == (2, 3)
+
+
+@pytest.mark.long
+def test_numbers_are_what_jax_makes_of_them(tmp_path: Path) -> None:
+    """An index from the end, a seed below zero, and a number that is cut off to eight bits."""
+    keys = jax.random.split(KEY, 6)
+    of_keys = jax.jit(lambda keys, i: jax.random.normal(keys[i]))
+    of_seed = jax.jit(lambda seed: jax.random.normal(jax.random.key(seed)))
+    cut_off = jax.jit(lambda i: jax.random.bits(jax.random.fold_in(KEY, i.astype("uint8"))))
+    with record(tmp_path / "once", keys=True):
+        of_keys(keys, -2), of_keys(keys, -1)
+    jax.clear_caches()  # a record looks into what is compiled while it is made
+    with record(tmp_path / "twice", keys=True):
+        of_keys(keys, -2), jax.random.normal(keys[4])
+        of_seed(-1), jax.random.normal(jax.random.key(-1))
+        cut_off(np.int32(0)), cut_off(np.int32(256))
+    once, twice = (drawn_keys(tmp_path / name) for name in ("once", "twice"))
+    assert (once.draws, once.reused) == (2, [])
+    assert (twice.draws, len(twice.reused), twice.not_compared) == (4, 2, 2)
+
+
+def test_what_a_condition_decides_is_not_known(tmp_path: Path) -> None:
+    """Two calls that may draw from one key are no reuse, and not told to be none."""
+    may_draw = jax.jit(
+        lambda key, yes: jax.lax.cond(yes, jax.random.bits, lambda _: jnp.uint32(7), key)
+    )
+    with record(tmp_path / "one", keys=True):
+        may_draw(KEY, True), may_draw(jax.random.key(8), False)
+    jax.clear_caches()
+    with record(tmp_path / "two", keys=True):
+        may_draw(KEY, True), may_draw(KEY, False)
+    one, two = (drawn_keys(tmp_path / name) for name in ("one", "two"))
+    assert (one.draws, one.in_branches, one.exit_code) == (2, 0, 0)
+    assert (two.draws, two.in_branches, two.exit_code, two.reused) == (2, 1, 3, [])
+    assert "may draw from a key again" in two.lines()[-1]
+
+
+def test_the_condition_of_a_loop_draws_too() -> None:
+    """What it draws in each turn is no less drawn than what the loop does."""
+
+    def until(key: jax.Array) -> Any:
+        return jax.lax.while_loop(lambda x: jax.random.uniform(key) > x, lambda x: x + 1, 0.0)
+
+    assert [each.turns for each in Draws(jax.make_jaxpr(until)(KEY)).found] == [2]
+
+
+def test_keys_that_are_derived_from_each_other_a_thousand_times() -> None:
+    """However long the way to a key, it is known; so is one of many that a program has in it."""
+
+    def far(key: jax.Array) -> Any:
+        for i in range(1200):
+            key = jax.random.fold_in(key, i)
+        return jax.random.bits(key)
+
+    found = Draws(jax.make_jaxpr(far)(KEY))
+    terms, where = found.derived.to_json([each.key for each in found.found])
+    words = np.asarray(jax.random.key_data(KEY)).tobytes().hex()
+    assert _Evaluated(terms, f"0=4:{words}").key(where[found.found[0].key]) is not None
+    many = jax.random.split(KEY, 3000)
+    found = Draws(jax.make_jaxpr(lambda i: jax.random.bits(many[i]))(0))
+    assert len(found.found) + found.unknown == 1
 
 
 def test_what_is_derived_is_what_jax_derives() -> None:
