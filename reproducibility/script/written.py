@@ -122,7 +122,8 @@ def _contents(path: Path, own: Sequence[str]) -> Digests:
 
 
 def _digest_of_array(array: np.ndarray) -> str:
-    facts = f"{array.dtype.str} {array.dtype.name} {array.shape}".encode()
+    kind = np.lib.format.dtype_to_descr(array.dtype)  # with the names and types of its fields
+    facts = f"{kind} {array.dtype.name} {array.shape}".encode()
     return hashlib.sha256(facts + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 

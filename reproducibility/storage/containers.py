@@ -24,6 +24,9 @@ class ChecksumError(ValueError):
     """An array of a file does not have the checksum that was written with it."""
 
 
+_END = b"PK\x05\x06"  # before what stands at the end of an archive
+_LONGEST_END = 22 + 0xFFFF  # with a comment
+
 # What `safe_open` does not hand out as arrays of NumPy, by the names that the format has for it.
 _OF_ML_DTYPES = {
     "F8_E4M3": ml_dtypes.float8_e4m3fn,
@@ -55,6 +58,8 @@ def arrays_in(path: Path) -> Iterator[tuple[str, Array]]:
         raise kind(f"{error}") from error
     except (zlib.error, EOFError, KeyError, struct.error) as error:
         raise ValueError(f"{error}") from error
+    except RuntimeError as error:  # of an archive that is encrypted, or packed otherwise
+        raise ValueError(f"{error}") from error
     except AttributeError as error:  # of a dtype that is no number of NumPy, or less than a byte
         raise ValueError(f"{error}") from error
 
@@ -65,12 +70,26 @@ def _npz(path: Path) -> Iterator[tuple[str, Array]]:
         raise ValueError("no zip archive")
     with zipfile.ZipFile(path) as archive:
         entries = archive.namelist()
+        if len(entries) != (written := _written_entries(path)):
+            raise ChecksumError(f"{len(entries)} arrays are listed, and {written} were written")
         names = [entry.removesuffix(".npy") for entry in entries]
         if len(set(names)) < len(names):
             raise ValueError("two arrays of one name")
         for entry, name in zip(entries, names, strict=True):
             with archive.open(entry) as file:
                 yield name, _npz_entry(file)
+
+
+def _written_entries(path: Path) -> int:
+    """Return how many entries an archive says at its end to have; `zipfile` does not ask.
+
+    A bit that flips in the length of an entry's comment hides those that follow it in the list.
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _LONGEST_END))
+        tail = file.read()
+    (written,) = struct.unpack_from("<H", tail, tail.rfind(_END) + 10)
+    return int(written)
 
 
 def _npz_entry(file: IO[bytes]) -> Array:

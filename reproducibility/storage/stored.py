@@ -144,7 +144,9 @@ def _sealed(folder: Path) -> Stored:
 
 
 def _file(path: Path) -> Stored:
-    values = {name or ".": array for name, array in arrays_in(path)}
+    values = dict(arrays_in(path))
+    if path.suffix == ".npy":
+        values = {".": values[""]}
     return _unsealed(path, values, values)
 
 
@@ -196,6 +198,7 @@ def _unsealed_leaf(name: str, value: Any) -> SealedLeaf:
         return SealedLeaf(dtype, shape, digest, key_implementation(value))
     if value.dtype.hasobject:
         raise ValueError(f"leaf {name} of Python objects")
-    facts = f"{value.dtype.str} {shape} ".encode()  # text, and what NumPy has no name for
+    kind = np.lib.format.dtype_to_descr(value.dtype)  # with the names and types of its fields
+    facts = f"{kind} {shape} ".encode()  # text, and what NumPy has no name for
     digest = hashlib.sha256(facts + np.ascontiguousarray(value).tobytes()).hexdigest()
     return SealedLeaf(dtype, shape, digest)

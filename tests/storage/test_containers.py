@@ -1,5 +1,6 @@
 """Promises of `reproducibility.storage.containers`: the arrays in a file, bit by bit, or none."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,15 @@ def test_no_pickle_is_opened(tmp_path: Path) -> None:
     for name in ("w.npz", "w.npy"):
         with pytest.raises(ValueError, match="allow_pickle=False"):
             list(arrays_in(tmp_path / name))
+
+
+def test_no_flipped_bit_of_an_archive_hides_an_array(tmp_path: Path) -> None:
+    """Whichever bit of its list of entries flips, all arrays are read, or it is refused."""
+    path = tmp_path / "a.npz"
+    np.savez(path, w=np.arange(3.0), v=np.arange(2))
+    whole = path.read_bytes()
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):
+        for bit in (0, 5):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            with contextlib.suppress(ValueError, OSError):
+                assert sorted(name for name, _ in arrays_in(path)) == ["v", "w"], (place, bit)

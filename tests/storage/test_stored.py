@@ -143,6 +143,16 @@ def test_what_is_no_array_is_said(written: Path, tmp_path: Path) -> None:
         whole_digest(stored)
 
 
+def test_fields_of_other_names_or_types_are_not_the_same(tmp_path: Path) -> None:
+    """Equal bytes are one thing only under equal fields; and no array hides behind another."""
+    for name, kind in (("a", "<i4"), ("b", "<i4"), ("a", "<f4")):
+        np.savez(tmp_path / f"{name}{kind[1]}.npz", w=np.zeros(2, [(name, kind)]))
+    digests = {read(path).leaves["w"].digest for path in tmp_path.iterdir()}
+    assert len(digests) == 3
+    np.savez(tmp_path / "two.npz", **{"": np.ones(1), ".": np.zeros(1)})
+    assert len(read(tmp_path / "two.npz").leaves) == 2
+
+
 def test_a_step_that_is_not_there_is_said(written: Path) -> None:
     """A store says which steps it has; what is no store has none."""
     assert read(written / "mine", 1).seal.step == 1
