@@ -215,8 +215,8 @@ class _Reading:
             thread, _, call = place.partition(":")
             program = programs[int(number)]
             self._call(program, int(thread), int(call), _Evaluated(program.terms, words))
-        for drawn, calls in self._in_branches.items():
-            self._found.in_branches += calls if drawn in self._seen else calls - 1
+        for drawn, count in self._in_branches.items():
+            self._found.in_branches += count if drawn in self._seen else count - 1
 
     def _call(self, program: _Drawing, thread: int, call: int, values: _Evaluated) -> None:
         here: dict[Any, list[tuple[_Row, Any]]] = {}
