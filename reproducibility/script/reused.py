@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from reproducibility.script.reading import Process, SourceLine, processes_of
 from reproducibility.script.report import line_and_text
 from reproducibility.script.values import ValuedCall, valued_calls
 from reproducibility.watch.consumed import KEYS
-from reproducibility.watch.derived import SIGNED
+from reproducibility.watch.derived import OF_INTEGERS, SIGNED
 
 PLACES_SHOWN = 4  # pairs of lines; --json has all
 UNKNOWN_TURNS = 2  # what stands for the turns of a loop that may make any number
@@ -345,8 +345,8 @@ class _Evaluated:
         if word == "pick":
             index, *row = values
             return row[min(max(index, 0), len(row) - 1)]
-        if word in _INTEGERS:
-            return _INTEGERS[word](*values)
+        if word in OF_INTEGERS:
+            return OF_INTEGERS[word](*values)
         return (word, *values, *rest)
 
     def _input(self, place: int, element: int, kind: str) -> Any:
@@ -367,13 +367,6 @@ class _Evaluated:
 _WORDS_OF_KEYS = {  # how many words a key has
     **{"threefry2x32": 2, "philox2x32": 1, "threefry4x32": 4, "philox4x32": 2},
     **{"rbg": 4, "unsafe_rbg": 4},
-}
-_INTEGERS: dict[str, Callable[..., int]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "lt": lambda a, b: int(a < b),
-    "select_n": lambda which, *cases: cases[which],
 }
 
 

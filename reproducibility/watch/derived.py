@@ -84,8 +84,8 @@ class Derived:
     def apply(self, word: str, parts: Sequence[int], rest: Sequence[Any] = ()) -> int:
         """Return the term of some others; integers that are known are computed."""
         known = [self.terms[each] for each in parts]
-        if word in _OF_INTEGERS and all(each[0] == "constant" for each in known):
-            return self.constant(_OF_INTEGERS[word](*(each[1] for each in known)))
+        if word in OF_INTEGERS and all(each[0] == "constant" for each in known):
+            return self.constant(OF_INTEGERS[word](*(each[1] for each in known)))
         return self.number(word, *parts, *rest)
 
     def key_of_words(self, words: Sequence[int], kind: str) -> int:
@@ -111,7 +111,7 @@ class Derived:
         return found, places
 
 
-_OF_INTEGERS: dict[str, Callable[..., int]] = {
+OF_INTEGERS: dict[str, Callable[..., int]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
