@@ -149,6 +149,23 @@ class HandedOver:
         return known.copy
 
 
+def inside_of_a_program(leaves: Sequence[Any], tree: PyTree) -> list[Any]:
+    """Return what a program that is traced now has, with all bits of what comes from the host.
+
+    Args:
+        leaves: Of the tree.
+        tree: To name one that is refused.
+
+    Raises:
+        LeafError: A leaf has no bits that could be recorded.
+    """
+    taken = [leaf if isinstance(leaf, jax.Array) else _from_host(leaf) for leaf in leaves]
+    for number, known in enumerate(taken):
+        if known is None:
+            raise _cannot_record(_path(number, tree), leaves[number], None, computes=False)
+    return taken
+
+
 class _Copy(NamedTuple):
     """A copy of an array that was handed over."""
 

@@ -26,7 +26,7 @@ from reproducibility.errors import (
     DtypeDriftWarning,
     ReproducibilityError,
 )
-from reproducibility.recording.given import HandedOver
+from reproducibility.recording.given import HandedOver, kind_name
 from reproducibility.recording.lines import LEVELS
 from reproducibility.recording.losses import losses_of
 from reproducibility.recording.new_lines import NewLines, Recorded
@@ -182,6 +182,12 @@ class Recorder(AbstractContextManager["Recorder"]):
             RunSaveError: earlier lines could not be written.
         """
         numbers = tuple(self._checked(step) for step in np.asarray(steps).tolist())
+        if not isinstance(found, StepFingerprints):
+            raise ValueError(
+                f"Cannot record {len(numbers)} steps: expected what step_fingerprints came to, got "
+                f"a value of type {kind_name(found)}. Return step_fingerprints from the body of "
+                "the scan."
+            )
         shape = found.words.shape[:-2]
         expected = (len(numbers),) if self._members is None else (self._members, len(numbers))
         if shape != expected:

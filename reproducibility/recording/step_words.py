@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
-from reproducibility.recording.given import HostWords, KeyWords
+from reproducibility.recording.given import HostWords, KeyWords, inside_of_a_program
 from reproducibility.recording.lines import STAGES
 from reproducibility.same.fingerprint import (
     checked_leaf,
@@ -137,7 +137,8 @@ def step_fingerprints(*, loss: Any = None, **stages: Any) -> StepFingerprints:
     loss = None if loss is None else jnp.asarray(loss)
     leaves, structure = jax.tree.flatten(stages)
     barrier: Any = jax.lax.optimization_barrier  # so that nothing of the program changes for it
-    leaves, loss = barrier(([_key_as_words(leaf) for leaf in leaves], loss))
+    taken = [_key_as_words(leaf) for leaf in inside_of_a_program(leaves, stages)]
+    leaves, loss = barrier((taken, loss))
     found: StepFingerprints = _of_step(None, structure, leaves, loss)
     return found
 

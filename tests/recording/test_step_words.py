@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from reproducibility import Recorder, compare, root_key, step_fingerprints, tree_digest
+from reproducibility import LeafError, Recorder, compare, root_key, step_fingerprints, tree_digest
 
 STEPS = range(1, 6)
 
@@ -124,6 +125,30 @@ def test_recording_from_inside_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ledger").exists()
 
 
+def test_what_the_host_gives_to_a_scan_has_all_its_bits(tmp_path: Path) -> None:
+    """64 bits, numbers of Python, texts and dates are recorded inside of a program as beside it."""
+    batch = {
+        **{"i": np.int64(2**40 + 1), "f": np.array([0.1]), "n": 0.1, "b": True, "t": "text"},
+        **{"d": np.datetime64("2020-01-01"), "k": jax.random.key(1), "x": np.ones(2, np.float32)},
+    }
+    for name, of in {"one": batch, "other": {**batch, "i": np.int64(1)}}.items():
+        with Recorder(tmp_path / name) as recorder:
+            recorder.record_scan(
+                [1],
+                jax.jit(
+                    lambda w, of=of: jax.tree.map(
+                        lambda leaf: leaf[None], step_fingerprints(batch=of, params=w)
+                    )
+                )(jnp.ones(2)),
+            )
+    with Recorder(tmp_path / "beside") as recorder:
+        recorder.record(1, batch=batch, params=jnp.ones(2))
+    assert (tmp_path / "one").read_text() == (tmp_path / "beside").read_text()
+    assert compare(tmp_path / "one", tmp_path / "other").leaves == ("i",)
+    with pytest.raises(LeafError, match=r"Cannot record the leaf at batch\.o: expected an array"):
+        step_fingerprints(batch={"o": object()})
+
+
 def test_what_record_scan_refuses(tmp_path: Path) -> None:
     """Other numbers of steps, members and orders are refused in a sentence, before any is kept."""
     found = jax.jit(scanned)(root_key(7))[1]
@@ -136,6 +161,8 @@ def test_what_record_scan_refuses(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="step 1: expected one after 5, which is recorded"):
             recorder.record_scan(STEPS, found)
     with Recorder(tmp_path / "members", members=2) as recorder:
+        with pytest.raises(ValueError, match="what step_fingerprints came to, got a value of type"):
+            recorder.record_scan(STEPS, found.words)
         with pytest.raises(ValueError, match=r"fingerprints of shape \(2, 5, '...'\), got \(5,"):
             recorder.record_scan(STEPS, found)
         said = r'Cannot record batch: expected 2 members along .* give shared=\("batch",\)'
