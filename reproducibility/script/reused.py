@@ -175,8 +175,10 @@ class _Drawing:
         rows = [_Row(each[0], each[1], each[2], *each[3:]) for each in facts["draws"]]
         # What is computed again for its gradient draws what it drew before. Its line may be other:
         # that of the library that computes it again, or of the call of the layer.
-        drawn = {(row.term, row.kind) for row in rows if not row.again}
-        self.rows = [r for r in rows if not r.again or (r.term, r.kind) not in drawn]
+        first: dict[tuple[int, str], int] = {}
+        for row in rows:
+            first[row.term, row.kind] = min(row.again, first.get((row.term, row.kind), row.again))
+        self.rows = [row for row in rows if row.again == first[row.term, row.kind]]
 
 
 class _Row(NamedTuple):
@@ -185,7 +187,7 @@ class _Row(NamedTuple):
     line: Sequence[Any] | None
     branches: Sequence[Sequence[int]]
     turns: int
-    again: bool
+    again: int
 
 
 class _Reading:

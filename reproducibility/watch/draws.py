@@ -32,7 +32,7 @@ class Draw(NamedTuple):
     line: tuple[str, int, str] | None
     branches: tuple[tuple[int, int], ...]  # which condition, and which of its branches
     turns: int  # how often with this very key: turns of a loop; 2 if that is not known
-    again: bool  # whether it is computed a second time for its gradient
+    again: int  # how often what it stands in is computed again for a gradient, one in the other
 
 
 class Draws:
@@ -137,7 +137,7 @@ class Draws:
             ids = [None] * len(jaxpr.invars)
         # JAX traces a function of its own once: its lines are those of whoever called it first.
         fixed = where.fixed or is_of_library(_about(jaxpr))
-        where = where._replace(fixed=fixed, again=where.again or again)
+        where = where._replace(fixed=fixed, again=where.again + again)
         return self._walk(jaxpr, getattr(inside, "consts", ()), ids, where, depth + 1)
 
     def _draw(self, ids: Ids, kind: str, where: _Where) -> None:
@@ -322,7 +322,7 @@ class _Where(NamedTuple):
     line: tuple[str, int, str] | None
     branches: tuple[tuple[int, int], ...]
     fixed: bool  # whether the line is that of all that is inside
-    again: bool = False
+    again: int = 0
     loops: tuple[_Loop, ...] = ()
 
 

@@ -146,6 +146,17 @@ def computed_again_on_purpose(key: jax.Array) -> Any:
     return jax.grad(layer)(jnp.ones(3))
 
 
+def computed_again_in_each_turn(key: jax.Array) -> Any:
+    """A layer that is computed again inside of what is: there the first time is one of these."""
+
+    @jax.checkpoint
+    def layer(x: Any, key: Any) -> Any:
+        return jax.checkpoint(lambda x: jnp.sin(x * jax.random.normal(key, (3,))))(x), None
+
+    keys = jax.random.split(key, 3)
+    return jax.grad(lambda x: jax.lax.scan(layer, x, keys)[0].sum())(jnp.ones(3))
+
+
 def computed_again_by_a_library(key: jax.Array) -> Any:
     """The line of what is computed again may be that of Flax, and not that of the layer."""
     layer = nn.remat(nn.Dropout)(0.5, deterministic=False)
@@ -159,7 +170,7 @@ def split_and_drawn(key: jax.Array) -> Any:
 
 USES_ONCE = (
     *(each_once, a_key_a_turn, one_of_two_branches, computed_again_on_purpose),
-    *(computed_again_by_a_library, split_and_drawn),
+    *(computed_again_in_each_turn, computed_again_by_a_library, split_and_drawn),
 )
 
 
