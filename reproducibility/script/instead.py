@@ -7,12 +7,12 @@ Chapter: docs/guide/any_script.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from reproducibility.script.graph import CallNode, is_slight, shown_type
 from reproducibility.script.matched import Matched
 
-type _Kind = tuple[object, ...]
+type _Mark = str | tuple[object, ...]
 
 
 class Instead:
@@ -26,44 +26,58 @@ class Instead:
             is_idle: says of a side and a call whether nothing is drawn from what comes of it.
         """
         self._m = matched
+        self._loose = tuple(set(matched.loose_beside(side)) for side in (0, 1))
         self._at: tuple[dict[int, list[CallNode]], ...] = ({}, {})
         for side in (0, 1):
             updates = matched.sides[side]
-            for index in matched.loose_beside(side):
+            for index in sorted(self._loose[side].union(self._repeating(side))):
                 node = updates.graph.nodes[index]
                 if node.is_known and node.results and not is_idle(side, index):
                     self._at[side].setdefault(self._moment(side, index), []).append(node)
 
+    def _repeating(self, side: int) -> set[int]:
+        """Return calls that repeat one of their run, once more than the other run makes it."""
+        nodes = self._m.sides[side].graph.nodes
+        known = {nodes[index].content for index in self._m.paired(side)}
+        left = (nodes[index] for index in self._m.left(side))
+        return {n.index for n in left if any(n.parents) and n.content in known}
+
     def counterparts(self) -> Iterator[tuple[CallNode, CallNode]]:
         """Yield calls of one function of the user's, with other arrays of the same types."""
-        taken: set[int] = set()
-        for one, there in self._beside():
-            kind = _types_of_call(one)
-            same = (n for n in there if n.index not in taken and _types_of_call(n) == kind)
-            two = next(same, None) if one.is_of_user else None
-            if two is not None:
-                taken.add(two.index)
-                yield one, two
+        for nodes, there in self._beside(lambda node: [_types_of_call(node)]):
+            for one in nodes:
+                waiting = there.get(_types_of_call(one), []) if one.is_of_user else []
+                two = next((each for each in waiting if self._is_either_loose(one, each)), None)
+                if two is not None:
+                    waiting.remove(two)
+                    yield one, two
 
     def may_be(self) -> tuple[CallNode, CallNode] | None:
         """Return the first two calls of which one may stand for the other, if there are such."""
-        for one, there in self._beside():
-            arrays, kinds = _larger_arrays_of(one), _kinds_of(one)
-            for two in there:
-                if arrays & _larger_arrays_of(two) or kinds & _kinds_of(two):
-                    return one, two
+        for nodes, there in self._beside(_marks_of):
+            for one in nodes:
+                for mark in _marks_of(one):
+                    two = next(
+                        (n for n in there.get(mark, ()) if self._is_either_loose(one, n)), None
+                    )
+                    if two is not None:
+                        return one, two
         return None
 
-    def _beside(self) -> Iterator[tuple[CallNode, list[CallNode]]]:
-        """Yield the calls of the first side, each with those of the second between its updates."""
+    def _is_either_loose(self, one: CallNode, two: CallNode) -> bool:
+        return one.index in self._loose[0] or two.index in self._loose[1]
+
+    def _beside(
+        self, marks: Callable[[CallNode], Iterable[_Mark]]
+    ) -> Iterator[tuple[list[CallNode], dict[_Mark, list[CallNode]]]]:
+        """Yield calls of the first side, and those of the second between its updates by marks."""
         for moment, nodes in sorted(self._at[0].items()):
-            there = [
-                node
-                for each in self._m.beside[0].get(moment, ())
-                for node in self._at[1].get(each, ())
-            ]
-            for one in nodes if there else ():
-                yield one, there
+            there: dict[_Mark, list[CallNode]] = {}
+            for each in self._m.beside[0].get(moment, ()):
+                for node in self._at[1].get(each, ()):
+                    for mark in marks(node):
+                        there.setdefault(mark, []).append(node)
+            yield nodes, there
 
     def _moment(self, side: int, index: int) -> int:
         """Return after how many updates a call stands; in another thread, which it depends on."""
@@ -71,22 +85,26 @@ class Instead:
         window = updates.window(index)
         if window is not None:
             return window
-        ancestors = updates.graph.ancestors([index])
-        return max((n for n, each in enumerate(updates.calls, 1) if each in ancestors), default=0)
+        found, seen, left = 0, {index}, [index]
+        while left:
+            for parent in filter(None, updates.graph.nodes[left.pop()].parents):
+                window = updates.window(parent[0])
+                if window is not None:
+                    found = max(found, window)
+                elif parent[0] not in seen:
+                    seen.add(parent[0])
+                    left.append(parent[0])
+        return found
 
 
-def _types_of_call(node: CallNode) -> _Kind:
+def _types_of_call(node: CallNode) -> tuple[object, ...]:
     types = (tuple(map(shown_type, arrays)) for arrays in (node.inputs, node.results))
     return node.name, *types
 
 
-def _larger_arrays_of(node: CallNode) -> set[str]:
-    """Return what a call takes, but numbers from the host, which may be equal by chance."""
+def _marks_of(node: CallNode) -> list[_Mark]:
+    """Return what makes two calls alike: arrays, but numbers from the host, which may be equal by
+    chance; the name; or of the user's the types of all arrays."""
     pairs = zip(node.inputs, node.parents, strict=True)
-    return {array for array, parent in pairs if parent is not None or not is_slight(array)}
-
-
-def _kinds_of(node: CallNode) -> set[_Kind]:
-    """Return what makes two calls alike: the name, or of the user's the types of all arrays."""
-    kinds: set[_Kind] = {("name", node.name)}
-    return kinds | {_types_of_call(node)[1:]} if node.is_of_user else kinds
+    arrays = [array for array, parent in pairs if parent is not None or not is_slight(array)]
+    return [*arrays, ("name", node.name), *([_types_of_call(node)[1:]] if node.is_of_user else [])]

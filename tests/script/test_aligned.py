@@ -234,6 +234,9 @@ def test_an_evaluation_of_something_else_is_no_addition(aligned: Aligned) -> Non
     assert (found.verdict, found.first, found.equal) == ("different", None, 6)
     assert {each.what for each in found.beginnings} == {"made by step in A, by multiply in B"}
     assert aligned(evaluated(lambda w: w), evaluated(lambda w: w, every=3)).verdict == "same"
+    once_more = evaluated(lambda w: (score(w), w)[1])
+    assert aligned(evaluated(lambda w: (score(w + 1), w)[1]), once_more).verdict == "different"
+    assert aligned(evaluated(lambda w: w), once_more).verdict == "same"
 
 
 def test_a_result_that_is_made_of_less_is_not_the_same(aligned: Aligned) -> None:
