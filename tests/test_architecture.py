@@ -57,6 +57,7 @@ HOUSE = {
         "losses",
         "new_lines",
         "surroundings",
+        "static_facts",
         "recorder",
     ),
     "reference": (

@@ -21,6 +21,7 @@ from reproducibility.errors import ReplayError, RunError, and_more
 from reproducibility.explain.comparison import Comparison, Recomputed, distances_of
 from reproducibility.explain.sides import Side, environments_of, reach_of, side_at, what_may_explain
 from reproducibility.recording.lines import FIELDS, differing
+from reproducibility.recording.static_facts import static_divergence, static_not_compared
 from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def compare(
     if walked and found and replay:
         found = _recompute(found, left, right, walked, progress)
     settings, environment = what_may_explain(left, right)
-    found = found or _by_checkpoints(left, right, walked, progress)
+    found = _with_static_data(found or _by_checkpoints(left, right, walked, progress), left, right)
     return dataclasses.replace(
         found,
         settings=settings,
@@ -295,6 +296,35 @@ def _common_state(
     )
 
 
+def _with_static_data(found: Comparison, left: Side, right: Side) -> Comparison:
+    """Let two runs whose arrays agree be no more the same than their static data is."""
+    differs = _static_divergence(left, right)
+    if not differs or found.verdict != "same":
+        return found
+    step, where = differs
+    reason = f"All arrays that both recorded agree; from step {step} on, static data differs: "
+    return dataclasses.replace(
+        found, verdict="different", reason=f"{reason}{where}.", step=step, since=step - 1
+    )
+
+
+def _static_divergence(left: Side, right: Side) -> tuple[int, str] | None:
+    if not (left.ledger and right.ledger):
+        return None
+    last = min(side.ledger.last or 0 for side in (left, right) if side.ledger)
+    return static_divergence(left.ledger.path, right.ledger.path, last)
+
+
+def _static_words(left: Side, right: Side) -> list[str]:
+    notes = []
+    if differs := _static_divergence(left, right):
+        notes.append("From step {} on, static data differs: {}.".format(*differs))
+    unknown = [static_not_compared(side.ledger.path) for side in (left, right) if side.ledger]
+    if some := sorted({*unknown[0], *unknown[1]}):
+        notes.append(f"Of static data, not compared: {', '.join(some)}.")
+    return notes
+
+
 def _problems(left: Side, right: Side, walked: Walk | None) -> list[str]:
     """Say up to where a ledger was used that is not intact, and what only one of the two has."""
     if not walked:
@@ -308,6 +338,7 @@ def _problems(left: Side, right: Side, walked: Walk | None) -> list[str]:
     alone = [name for name in FIELDS if name in one ^ other | walked.alone]
     if alone and not any(walked.problems):
         notes.append(f"Only one of the two ledgers has {', '.join(alone)}.")
+    notes += _static_words(left, right)
     divergence = walked.divergence
     if walked.missing:
         *some, last_one = walked.missing

@@ -7,7 +7,7 @@ Read in this order: `lines` (what a line holds), `ledger` (reads the lines of a 
 holds of a ledger, and what becomes of the rest), `writer` (writes lines, or compares), `walk` (two
 ledgers, side by side), `given` (what a loop hands over, as of that moment), `step_words` (its
 fingerprints), `losses`, `new_lines` (of those, lines), `surroundings` (the environment beside a
-ledger), `recorder` (writes a ledger beside a loop).
+ledger), `static_facts` (static data, beside it too), `recorder` (writes a ledger beside a loop).
 
 What outlives a call: the compiled programs of the last eight views of recorders, because another
 recorder of the same process would compile the same; and the environment of the process.

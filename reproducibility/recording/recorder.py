@@ -30,6 +30,7 @@ from reproducibility.recording.given import HandedOver, kind_name
 from reproducibility.recording.lines import LEVELS
 from reproducibility.recording.losses import losses_of
 from reproducibility.recording.new_lines import NewLines, Recorded
+from reproducibility.recording.static_facts import note_static, static_facts
 from reproducibility.recording.step_words import (
     JoinedFingerprints,
     LeafKinds,
@@ -131,6 +132,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._lines = NewLines(level, every, members or 1)
         self._steps: list[Recorded] = []
         self._computed = 0
+        self._structure: Any = None
         self._environment = environment  # still to be noted
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
@@ -291,6 +293,7 @@ class Recorder(AbstractContextManager["Recorder"]):
             for path, leaf in named_leaves(stages):
                 check_copies("record", path, leaf)
         self._computed += 1
+        self._note_static(step, stages, structure)
         axes = None if self._members is None else self._axes(stages)
         taken, wait = self._given.take(
             [*leaves, *([] if loss is None else [loss])], stages, axes or ()
@@ -302,6 +305,18 @@ class Recorder(AbstractContextManager["Recorder"]):
             found.words.block_until_ready()
         self._notice_drift(step, found.leaves)
         return found
+
+    def _note_static(self, step: int, stages: dict[str, Any], structure: Any) -> None:
+        """Note what the stages hold beside arrays, if it is not as in the step before."""
+        try:
+            if structure == self._structure:
+                return
+        except Exception:  # equality of a foreign class
+            pass
+        self._structure = structure
+        facts = static_facts(stages)
+        for writer in self._writers:
+            self._thread.submit(note_static, writer.path, step, facts)
 
     def _axes(self, stages: dict[str, Any]) -> tuple[int | None, ...]:
         """Say of each leaf whether each member has its part; refuse one that cannot be cut."""
