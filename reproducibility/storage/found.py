@@ -19,7 +19,7 @@ ORBAX = "_METADATA"  # by which a folder of Orbax's arrays is known
 _STORE = "checkpoints"  # the store of a run, and of whoever does the same
 ARRAY_FILES = (".npz", ".npy", ".safetensors")  # files of arrays
 _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # of a checkpoint with items
-_OF_ORBAX = re.compile(r"(?:[A-Za-z][\w-]*[_-])?([0-9]+)")  # a step of its CheckpointManager
+_OF_ORBAX = re.compile(r"([A-Za-z][\w-]*[_-])?([0-9]+)")  # a step of its CheckpointManager
 
 type ArraysKind = Literal["store", "checkpoint", "Orbax store", "Orbax checkpoint", "file"]
 
@@ -113,6 +113,8 @@ def path_words(path: Path) -> str:
     """
     if found := arrays_at(path):
         return found.words
+    if path.is_dir() and (several := [entry.name for _, _, entry in _named_by_orbax(path)]):
+        return f"Orbax checkpoints of several names, {' and '.join(several[:2])}"
     if path.is_dir():
         return "a directory of something else" if any(path.iterdir()) else "an empty directory"
     if path.is_file():
@@ -125,9 +127,18 @@ def _ours(folder: Path) -> bool:
 
 
 def _orbax_steps(path: Path) -> dict[int, Path]:
-    found = {}
+    """Return checkpoints by their steps; none where they are of several, as `model_5`, `opt_5`."""
+    named = _named_by_orbax(path)
+    prefixes = {prefix for prefix, _, _ in named}
+    found = {step: entry for _, step, entry in named}
+    return dict(sorted(found.items())) if len(prefixes) == 1 and len(found) == len(named) else {}
+
+
+def _named_by_orbax(path: Path) -> list[tuple[str, int, Path]]:
+    """Return the checkpoints in a folder: what stands before its step in the name, and the step."""
+    found = []
     for entry in sorted(path.iterdir()):
         named = _OF_ORBAX.fullmatch(entry.name)
         if named and entry.is_dir() and not entry.is_symlink() and orbax_items(entry):
-            found[int(named[1])] = entry
-    return dict(sorted(found.items()))
+            found.append((named[1] or "", int(named[2]), entry))
+    return found

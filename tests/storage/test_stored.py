@@ -232,3 +232,15 @@ def test_only_a_store_of_its_own_is_repaired(written: Path, tmp_path: Path) -> N
     for path in (tmp_path / "run/checkpoints", written / "orbax", written / "best"):
         with pytest.raises(CheckpointError, match="Cannot repair "):
             check(path, repair=True)
+
+
+def test_checkpoints_of_several_names_are_no_store(written: Path, tmp_path: Path) -> None:
+    """Of `model_3` and `optimizer_3` not one alone is read: both are named, as are `3` and `03`."""
+    for names in (("model_3", "optimizer_3"), ("model_3", "optimizer_4"), ("03", "3")):
+        folder = tmp_path / names[0]
+        for name in names:
+            shutil.copytree(written / "manager/ckpt_3", folder / name)
+        assert arrays_at(folder) is None
+        assert path_words(folder) == f"Orbax checkpoints of several names, {' and '.join(names)}"
+        assert arrays_at(folder / names[1]) is not None
+        shutil.rmtree(folder)
