@@ -79,10 +79,10 @@ def no_optimiser(state: TrainState) -> TrainState:
 SEALED: dict[str, tuple[str, Callable[[TrainState], TrainState]]] = {
     "nothing": ("saved again by the same route", lambda state: state),
     "root key": (
-        "that of another seed",
+        "that of a different seed",
         lambda state: dataclasses.replace(state, key=root_key(8)),
     ),
-    "optimiser state": ("begun anew", no_optimiser),
+    "optimiser state": ("started from zero", no_optimiser),
     "step": (
         "one less",
         lambda state: dataclasses.replace(state, step=state.step - jnp.uint32(1)),
@@ -124,7 +124,7 @@ def another_example(patch: pytest.MonkeyPatch) -> None:
 
 
 IN_CODE: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "dropout stream": ("another name in the code", another_stream),
+    "dropout stream": ("a different name in the code", another_stream),
     "data position": ("one step late", another_position),
     "data set": ("one number of it, under the same name", another_example),
 }
@@ -241,7 +241,7 @@ def outcome(row: str, folder: Path, reference: Path, patch: pytest.MonkeyPatch) 
         return [how, "set aside; from the one before, the same digest", "the file, its leaf"]
     explained = [f", `{difference.name}`" for difference in found.environment]
     named = f"step {found.step}, `{found.stage}`{''.join(explained[:1])}"
-    return [how, f"another digest; `compare`: {found.verdict}", named]
+    return [how, f"a different digest; `compare`: {found.verdict}", named]
 
 
 @pytest.mark.long
