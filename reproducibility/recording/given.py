@@ -15,7 +15,7 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ from reproducibility.same.leaves import (
     private_copies,
 )
 
-KEPT = 4096  # bytes of an array from which on its copy is kept, in case it is given again
+AS_BYTES = 2**15  # bytes of an array up to which two are compared as bytes
 FLOAT0 = np.dtype(jax.dtypes.float0)
 _CAN = "an array, a typed key, a number or text"
 
@@ -133,19 +133,17 @@ class HandedOver:
 
     def _copy(self, number: int, array: Any) -> Any:
         """Copy an array that is there; one that was copied before and is the same, not again."""
-        # Of NumPy, JAX would make something else where a weak type or 64 bits are to be kept.
-        special = is_weak(array) or array.dtype.itemsize > 4 or array.sharding.num_devices > 1
-        if array.nbytes < KEPT or special:
-            return private_copies([array])[0] if special else np.array(array)
-        known, now = self._copies.get(number), _as_numbers(array)
-        if known is None or known.of() is not array or not (known.numbers == now).all():
-            gone = weakref.ref(array, lambda _: self._copies.pop(number, None))
-            copy = np.array(array)
-            self._copies[number] = known = _Copy(gone, copy, _as_numbers(copy))
-        elif isinstance(known.copy, np.ndarray):
-            # It comes again. A program copies an array of NumPy in each call.
-            copy = private_copies([array])[0]
-            self._copies[number] = known = _Copy(known.of, copy, _as_numbers(copy))
+        known = self._copies.get(number)
+        if known is None or known.of() is not array:
+            # Of NumPy, JAX would make something else where a weak type or 64 bits are to be kept.
+            if is_weak(array) or array.dtype.itemsize > 4 or array.sharding.num_devices > 1:
+                return private_copies([array])[0]
+            of = weakref.ref(array, lambda _: self._copies.pop(number, None))
+            self._copies[number] = known = _Copy(of, array)
+        elif not known.is_of_now(array):
+            self._copies[number] = known = _Copy(known.of, array)
+        elif not known.again:
+            known.keep(private_copies([array])[0])
         return known.copy
 
 
@@ -166,20 +164,38 @@ def inside_of_a_program(leaves: Sequence[Any], tree: PyTree) -> list[Any]:
     return taken
 
 
-class _Copy(NamedTuple):
-    """A copy of an array that was handed over."""
+class _Copy:
+    """A copy of an array that was handed over, to be used again while the array is the same.
 
-    of: Any
-    """A weak reference to that array."""
-    copy: Any
-    """An array of NumPy or JAX."""
-    numbers: Any
-    """Its bits, to compare them."""
+    Args:
+        of: A weak reference to the array.
+        array: It.
+    """
+
+    __slots__ = ("again", "content", "copy", "of")
+
+    def __init__(self, of: Any, array: Any) -> None:
+        self.of, self.again = of, False
+        self.copy: Any = np.array(array)
+        self.content = _content_of(self.copy)
+
+    def is_of_now(self, array: Any) -> bool:
+        """Say whether the array still has the bits of the copy."""
+        same = self.content == _content_of(np.asarray(array))
+        return same if isinstance(same, bool) else bool(same.all())
+
+    def keep(self, copy: Any) -> None:
+        """Keep a copy on the device, which a program takes without copying it in each call."""
+        self.copy, self.again = copy, True
+        self.content = _content_of(np.asarray(copy))  # and no longer of the first copy
 
 
-def _as_numbers(array: Any) -> Any:
+def _content_of(array: np.ndarray[Any, Any]) -> Any:
+    """Return what two arrays of one shape and dtype are compared by, whichever is quicker."""
+    if array.nbytes < AS_BYTES:
+        return array.tobytes()
     unit = np.uint64 if array.nbytes % 8 == 0 else np.uint8  # eight at once, where it is possible
-    return np.asarray(array).reshape(-1).view(unit)
+    return array.reshape(-1).view(unit)
 
 
 def _from_host(leaf: Any) -> Any:

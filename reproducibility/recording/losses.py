@@ -30,6 +30,11 @@ def losses_of(step: int, loss: Any, members: int | None) -> tuple[list[str] | No
     Raises:
         ValueError: It is no number, or of another shape, or traced.
     """
+    if isinstance(loss, jax.core.Tracer):
+        raise traced_refusal("the loss")
+    usual = members is None and isinstance(loss, jax.Array) and not loss.ndim
+    if usual and _is_of_numbers(loss.dtype):
+        return None, loss
     shape = np.shape(loss)
     each = shape if members is None else shape[1:]
     if loss is not None and members is not None and shape[:1] != (members,):
@@ -42,8 +47,6 @@ def losses_of(step: int, loss: Any, members: int | None) -> tuple[list[str] | No
             f"Cannot record step {step}: expected a loss, or up to {LOSSES}, got one of shape "
             f"{shape}. Give its mean."
         )
-    if isinstance(loss, jax.core.Tracer):
-        raise traced_refusal("the loss")
     array = loss if isinstance(loss, jax.Array) else np.asarray(0.0 if loss is None else loss)
     if not _is_of_numbers(array.dtype):
         raise ValueError(f"Cannot record step {step}: expected a number as its loss, got {loss!r}.")

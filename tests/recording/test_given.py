@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from reproducibility import LeafError, Recorder, compare, root_key
-from tests.recording.test_recorder import lines
+from reproducibility.recording.given import HandedOver
+from tests.recording.test_recorder import aligned, lines
 
 OBJECTS = np.array(["a", "b"], object)
 # Each differs from the one before it in the least that can differ.
@@ -105,3 +106,31 @@ def test_keys_are_recorded_while_they_are_computed(tmp_path: Path) -> None:
         other = {"a": jax.random.split(root_key(8), 3), "b": keys["b"]}
         recorder.record(1, key=other, params=slow(jnp.ones(2**18)))
     assert compare(tmp_path / "one", tmp_path / "other").leaves == ("a",)
+
+
+@jax.jit
+def busy(x: jax.Array) -> jax.Array:
+    """Compute for some time, in threads of XLA."""
+    return jax.lax.fori_loop(0, 20, lambda _, y: jnp.tanh(y @ x), x)
+
+
+@pytest.mark.parametrize("size", [2**8, 2**18])
+def test_a_copy_is_of_the_moment(size: int) -> None:
+    """Of memory that NumPy writes to, what was there is recorded, also if it comes again.
+
+    Beside something that is still being computed, as nothing is copied otherwise.
+    """
+    buffer = aligned(size)
+    shared = jax.device_put(buffer, jax.devices()[0])
+    assert shared.unsafe_buffer_pointer() == buffer.ctypes.data
+    given, x, kinds = HandedOver(computes=False), jnp.ones((400, 400)), []
+    for value in (0, 0, 0, 1, 1, 0, 2):
+        buffer[:] = value
+        tries = ([shared, busy(x)] for _ in range(100))
+        found = (given.take(leaves, leaves) for leaves in tries)
+        [copy, _], _ = next((taken, wait) for taken, wait in found if not wait)
+        buffer[:] = -1
+        assert (np.asarray(copy) == value).all()
+        kinds.append(isinstance(copy, jax.Array))
+        assert kinds[-1] or isinstance(copy, np.ndarray)
+    assert kinds == [False, True, True, False, True, False, False]
