@@ -132,6 +132,7 @@ def changed_leaves(folder: Path, sealed: Mapping[str, SealedLeaf]) -> list[str]:
         folder: of the checkpoint.
         sealed: what its seal says of them.
     """
+    folder = folder.absolute()  # Orbax refuses relative paths
     stored = {name: leaf for name, leaf in sealed.items() if math.prod(leaf.shape)}
     if any(map(_may_wait, files_below(folder))):
         return list(stored)

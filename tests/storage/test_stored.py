@@ -225,6 +225,17 @@ def test_damage_is_found_and_repaired(written: Path, tmp_path: Path) -> None:
         check(tmp_path / "longer.npz")
 
 
+def test_a_file_too_many_spoils_no_leaf(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is damage, and the leaves are as they were: also where the path is a relative one."""
+    shutil.copytree(written / "best", tmp_path / "best")
+    (tmp_path / "best/notes").touch()
+    monkeypatch.chdir(tmp_path)
+    (found,) = check(Path("best")).damaged
+    assert (found.detail, found.leaves) == ("notes altered, and no leaf spoilt", ())
+
+
 def test_only_a_store_of_its_own_is_repaired(written: Path, tmp_path: Path) -> None:
     """What has no seal, one checkpoint, and the store of a run are refused: the run has a lock."""
     shutil.copytree(written / "mine", tmp_path / "run")
