@@ -170,7 +170,9 @@ class Descent:
                 return Beginning("order", one, two, (pair,), self._taken(nodes))
             one, two, pair = nodes[0], nodes[1], None
             if _signature(one) != _signature(two):
-                return self._made_otherwise(one, two)
+                pair = self._new_in_both(one, two)
+                if pair is None:
+                    return self._made_otherwise(one, two)
 
     def _to_follow(self, one: CallNode, two: CallNode, differing: list[PlacePair]) -> PlacePair:
         """Choose the input to follow: one that the other run never has, before one that it has."""
@@ -185,10 +187,8 @@ class Descent:
         arrays = self._matched.arrays
         return NO_VALUE not in (mine, theirs) and mine in arrays[1] and theirs in arrays[0]
 
-    def _made_otherwise(self, one: CallNode, two: CallNode) -> Beginning:
-        """Two functions made what differs: say whether of equal arrays, or go on in the new one."""
-        if sorted(one.inputs) == sorted(two.inputs) and one.is_known:
-            return self._in_program(one, two)
+    def _new_in_both(self, one: CallNode, two: CallNode) -> PlacePair | None:
+        """Return the first inputs of two functions that the other run never has, to go on with."""
         new = [
             [
                 place
@@ -197,8 +197,13 @@ class Descent:
             ]
             for side, node in enumerate((one, two))
         ]
-        if new[0] and new[1] and differing_inputs(one, two):
-            return self._from(one, two, (new[0][0], new[1][0]))
+        go_on = new[0] and new[1] and differing_inputs(one, two)
+        return (new[0][0], new[1][0]) if go_on else None
+
+    def _made_otherwise(self, one: CallNode, two: CallNode) -> Beginning:
+        """Two functions made what differs: say whether of equal arrays."""
+        if sorted(one.inputs) == sorted(two.inputs) and one.is_known:
+            return self._in_program(one, two)
         what = f"made by {one.name} in A, by {two.name} in B"
         if one.name == two.name:
             types = [", ".join(map(shown_type, node.inputs)) for node in (one, two)]

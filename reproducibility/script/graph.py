@@ -256,5 +256,7 @@ def shown_type(array: str) -> str:
     Args:
         array: bits and type.
     """
-    *sizes, dtype = _type_of(array).split("x")
+    kind = _type_of(array)
+    dtype = re.sub(r"^(\d+x)*", "", kind)
+    sizes = kind.removesuffix(dtype).split("x")[:-1]
     return f"{dtype.replace('ui', 'u')}[{','.join(sizes)}]" if dtype else ""

@@ -21,10 +21,13 @@ from reproducibility.cli.commands import main
 from reproducibility.errors import RecordDamagedError
 from reproducibility.script.aligned import align_graphs, are_of_one_command, compare_aligned
 from reproducibility.script.aligned_report import report_of_aligned
+from reproducibility.script.descent import Descent
 from reproducibility.script.drawn import page_of
-from reproducibility.script.graph import CallGraph, Parent, graphs_of
+from reproducibility.script.graph import CallGraph, Parent, graphs_of, shown_type
+from reproducibility.script.matched import match
 from reproducibility.script.reading import processes_of
 from reproducibility.script.sides import AlignedRecords
+from reproducibility.script.updates import updates_of_both
 from reproducibility.watch.versions_of_files import (
     CHANGED,
     digest_of_source,
@@ -470,6 +473,30 @@ def test_what_is_unknown_is_not_the_same(graph: CallGraph) -> None:
         found = AlignedRecords()
         align_graphs(found, CallGraph(graph.process, nodes), CallGraph(graph.process, nodes))
         assert found.verdict != "same"
+
+
+def test_a_long_way_back(graph: CallGraph) -> None:
+    """A thousand calls of other functions on either side are gone back through, to the host."""
+    sides = []
+    for name in "ab":
+        nodes = [replace(graph.nodes[1], inputs=(name,), parents=(None,), results=(f"{name}0",))]
+        for i in range(1, 1000):
+            program = replace(nodes[0].call.program, name=f"{name}{i}")
+            call = replace(nodes[0].call, program=program, number=i)
+            ends = (f"{name}{i - 1}",), (f"{name}{i}",)
+            nodes.append(replace(nodes[0], index=i, call=call, inputs=ends[0], results=ends[1]))
+            nodes[-1] = replace(nodes[-1], parents=((i - 1, 0),))
+        nodes[0] = replace(nodes[0], index=0)
+        sides.append(CallGraph(graph.process, nodes))
+    matched = match(*updates_of_both((sides[0], sides[1]), {}), {})
+    [begins] = Descent(matched).beginnings(sides[0].nodes[-1], sides[1].nodes[-1])
+    assert (begins.kind, begins.one) == ("host", sides[0].nodes[0])
+
+
+def test_types_are_written_as_they_are_read() -> None:
+    """Also those with an x in their names."""
+    shown = [shown_type(f"1f {kind}") for kind in ("3x4xcomplex<f32>", "ui8", "2xf8E4M3FN", "")]
+    assert shown == ["complex<f32>[3,4]", "u8[]", "f8E4M3FN[2]", ""]
 
 
 def as_another(
