@@ -16,7 +16,7 @@ from reproducibility.explain.comparison import Comparison, distances_of
 from reproducibility.same.hashing import leaf_digests
 from reproducibility.same.leaves import is_key, kind_text
 from reproducibility.same.state import StateDifference, static_differences, tie_differences
-from reproducibility.storage.found import FoundArrays
+from reproducibility.storage.found import FoundArrays, unread_steps
 from reproducibility.storage.restoring import plain
 from reproducibility.storage.seal import Seal
 from reproducibility.storage.stored import Stored, arrays_of, has_digest
@@ -134,7 +134,9 @@ class _Stores:
         self.damaged: list[int] = []
         self.notes: dict[str, None] = {}
         self.digests: tuple[str | None, str | None] = (None, None)
-        self.unread = False
+        names = [(side, name) for side in self.sides for name in unread_steps(side)]
+        self.unread = bool(names)
+        self.notes |= {f"{name} of {side.path} could not be read.": None for side, name in names}
 
     def compared(self) -> Comparison:
         """Return the last step that agrees and the first that differs."""
@@ -163,12 +165,12 @@ class _Stores:
 
     def _read(self, step: int) -> tuple[Stored, Stored] | None:
         """Return the arrays of both at a step; where one is damaged, say so and return nothing."""
-        read = []
+        read: list[Stored] = []
         for side in self.sides:
             try:
                 read.append(arrays_of(side, step))
             except CheckpointDamagedError as error:
-                self.damaged.append(step)
+                self.damaged += [step] if step not in self.damaged else []
                 note = f"Step {step} of {side.path} is damaged and was not compared: {error.got}."
                 self.notes[note] = None
         return (read[0], read[1]) if len(read) == 2 else None

@@ -96,6 +96,20 @@ def orbax_items(path: Path) -> dict[str, Path]:
     return {entry.name: entry for entry in real if (entry / ORBAX).is_file()}
 
 
+def unread_steps(found: FoundArrays) -> list[str]:
+    """Return the folders of an Orbax store that are named as a step is, and are none of its steps.
+
+    They have lost what names their arrays.
+
+    Args:
+        found: anything.
+    """
+    if found.kind != "Orbax store":
+        return []
+    folders = [e for e in found.path.iterdir() if e.is_dir() and _OF_ORBAX.fullmatch(e.name)]
+    return sorted({each.name for each in folders} - {each.name for each in found.steps.values()})
+
+
 def is_step(name: str) -> bool:
     """Say whether this is the name of a checkpoint of ours.
 

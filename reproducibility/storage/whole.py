@@ -20,7 +20,7 @@ from reproducibility.errors import (
     SetAsideWarning,
 )
 from reproducibility.storage.files import SET_ASIDE, TEMPORARY, files_below, set_aside
-from reproducibility.storage.found import FoundArrays
+from reproducibility.storage.found import FoundArrays, unread_steps
 from reproducibility.storage.stored import arrays_of
 
 type FindingKind = Literal["damaged", "left over", "set aside", "foreign"]
@@ -145,6 +145,7 @@ def _report(found: FoundArrays, progress: Callable[[str], None]) -> Report:
         read += [path] if path.is_file() else list(files_below(path))
         steps += [stored.seal.step] if stored.seal else [step] if step is not None else []
         notes += [f"{name} of {path} could not be read as arrays" for name in stored.unread]
+    notes += [f"{name} of {found.path} could not be read" for name in unread_steps(found)]
     findings.sort(key=lambda finding: get_args(FindingKind.__value__).index(finding.kind))
     unknown, note = _what_vouches(found)
     return Report(

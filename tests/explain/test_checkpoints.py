@@ -18,6 +18,7 @@ from reproducibility import (
     CheckpointStore,
     Recorder,
     RunError,
+    check,
     compare,
 )
 from tests.same.test_state import Train
@@ -144,6 +145,7 @@ def test_same_is_not_said_of_what_was_not_read(one: Path, tmp_path: Path) -> Non
     assert f"Step 2 of {spoilt} is damaged and was not compared" in found.notes[0]
     with pytest.raises(CheckpointDamagedError):
         compare(one / "00000002", spoilt / "00000002")
+    assert compare(spoilt, spoilt).reason.endswith("; step 2 is damaged.")
     others = {
         "elsewhere": ((4, 5), "No step has a checkpoint in both.", None),
         "later": ((2, 5), "agrees at step 2; both went on to step 3, and no later step is in", 2),
@@ -202,6 +204,21 @@ def test_what_cannot_be_read_as_arrays_is_not_the_same(tmp_path: Path) -> None:
     data = tmp_path / "b/1/data/metadata"
     data.write_text(data.read_text().replace("1", "2"))
     assert compare(tmp_path / "a", tmp_path / "b").leaves == ("data",)
+
+
+def test_a_step_of_orbax_that_cannot_be_read_is_not_left_out(tmp_path: Path) -> None:
+    """A folder that has lost what names its arrays is said, on whichever side it is."""
+    for name in "ab":
+        with ocp.CheckpointManager(tmp_path / name) as manager:
+            for step in (1, 2):
+                manager.save(step, args=ocp.args.StandardSave(state(step)))
+    assert compare(tmp_path / "a", tmp_path / "b").verdict == "same"
+    (tmp_path / "b/2/default/_METADATA").unlink()
+    for others in ("bb", "ab", "ba"):
+        found = compare(*(tmp_path / name for name in others))
+        assert found.verdict == "cannot be told", others
+        assert any(note.startswith("2 of ") for note in found.notes)
+    assert any(note.startswith("2 of ") for note in check(tmp_path / "b").notes)
 
 
 def test_nothing_in_common_is_not_told(tmp_path: Path) -> None:
