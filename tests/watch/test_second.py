@@ -18,7 +18,8 @@ from reproducibility.cli import commands
 from reproducibility.script.recomputed import ComputedTwice, ResultApart, recomputed
 from reproducibility.watch import hook, second
 
-TYPES = ("float32", "bfloat16", "float16", "int32", "uint8", "bool", "float8_e4m3fn", "complex64")
+TYPES = ("float32", "bfloat16", "float16", "int32", "uint8", "bool", "complex64")
+TYPES += ("float8_e4m3fn", "float8_e5m2")
 SIZES = (3, 5_000)  # compared on the host, and on the device
 
 
