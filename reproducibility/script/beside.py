@@ -43,7 +43,22 @@ class Beside:
                 self._add(one, two)
         self._renamed_and_changed()
         self._without_counterpart()
+        self._read_otherwise()
         self._instead()
+
+    def _read_otherwise(self) -> None:
+        """Note a call that returns the same in another order, of which the scripts read others."""
+        for index, other in self._m.pairs.items():
+            both = self._nodes[0][index], self._nodes[1][other]
+            if both[0].results == both[1].results:
+                continue
+            read = [self._m.sides[side].graph.read_of(node) for side, node in enumerate(both)]
+            if not (read[0] <= read[1] or read[1] <= read[0]):
+                self.problems.append(
+                    f"the results of {both[0].name} come in another order ({both[0].line}), and "
+                    "the scripts read others of them"
+                )
+                return
 
     def _instead(self) -> None:
         """Find what one side calls where the other calls it otherwise, or may do so."""

@@ -106,6 +106,14 @@ class CallGraph:
                 if parent is not None:
                     self.takers[parent[0]].append((node.index, parent[1]))
 
+    def read_of(self, node: CallNode) -> set[str]:
+        """Return those results of a call that the script reads.
+
+        Args:
+            node: a call.
+        """
+        return {x for place, x in enumerate(node.results) if (node.name, place) in self.read}
+
     def ancestors(self, of: Iterable[int]) -> set[int]:
         """Return the calls that some calls depend on, themselves among them.
 

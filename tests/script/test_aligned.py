@@ -465,6 +465,20 @@ def test_an_evaluation_that_differs_is_not_the_same(
     assert (found.verdict, found.equal) == (verdict, 6)
 
 
+def test_results_in_another_order_are_the_same_only_if_the_same_is_read(aligned: Aligned) -> None:
+    """Whoever reads the first of two has another one where they are returned the other way."""
+    ends = as_user(lambda w: (jnp.min(w), jnp.max(w)), "ends")
+    turned = as_user(lambda w: (jnp.max(w), jnp.min(w)), "ends")
+
+    def run(function: Any, read: int) -> Callable[[], Any]:
+        return lambda: train(each=lambda i, w: float(function(w)[read]))
+
+    assert aligned(run(ends, 0), run(turned, 1)).verdict == "same"
+    found = aligned(run(ends, 0), run(turned, 0))
+    assert found.verdict == "cannot be told"
+    assert "results of ends come in another order (" in found.reason
+
+
 def test_what_is_unknown_is_not_the_same(graph: CallGraph) -> None:
     """Results whose bits neither record has are not equal, whichever call returned them."""
     for at in (len(graph.nodes) - 2, len(graph.nodes) - 1):  # of which nothing else is made
