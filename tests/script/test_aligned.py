@@ -198,6 +198,21 @@ def test_more_is_returned(aligned: Aligned) -> None:
     assert (found.verdict, found.more) == ("same", ["[2] in B"])
 
 
+def test_what_one_side_returns_the_other_may_compute(aligned: Aligned) -> None:
+    """An update returns more, and the other side computes something of numbers of its own."""
+
+    def more() -> None:
+        w = jax.device_put(np.ones(10, np.float32))
+        mean = jax.device_put(np.zeros(10, np.float32))
+        for batch in BATCHES:
+            w, _, mean = with_mean(w, batch, mean)
+
+    own = [np.full(10, 7.25 + number, np.float32) for number in range(6)]
+    found = aligned(lambda: train(each=lambda i, w: doubled(own[i])), more)
+    assert found.verdict == "cannot be told"
+    assert found.reason == "What the updates of B return is not in the other."
+
+
 def test_evaluations_that_differ(aligned: Aligned) -> None:
     """An evaluation that comes to something else is a difference, though all updates agree."""
     found = aligned(
