@@ -12,7 +12,7 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -40,6 +40,7 @@ _PLACE = re.compile(r'\s*loc\(((?:[^()"]|"(?:[^"\\]|\\.)*")*)\)')
 _OF_A_PLACE = re.compile(r'"((?:[^"\\]|\\.)*)":(\d+):\d+|"((?:[^"\\]|\\.)*)"\(|#loc\d*')
 _OPERATION = re.compile(r"(?:= |^\s*)\"?(?:stablehlo\.|func\.)?([\w.]+)")
 _CONSTANT = re.compile(r"(%\w+) = stablehlo\.constant dense(?:_resource)?<(.*)> : (\S+)")
+_VALUE = re.compile(r"%\w+")
 _SHARDING = re.compile(
     r'(?:sdy\.sharding = #sdy\.\w+<(?:[^<>]|<(?:[^<>]|<[^<>]*>)*>)*>|mhlo\.sharding = "[^"]*")'
     r"|mhlo\.num_(?:partitions|replicas) = \d+ : i32|[{},]| +"
@@ -250,14 +251,32 @@ def _constants_differ(a: ProgramText, b: ProgramText) -> ProgramDifference:
 def _statements_differ(a: ProgramText, b: ProgramText) -> ProgramDifference:
     # A number is told by the operation that takes it.
     kept = [[x for x in text.statements if not _CONSTANT.search(x.text)] for text in (a, b)]
-    for x, y in zip_longest(*kept):
-        if x is None or y is None or x.text != y.text:
-            break
+    texts = [_renumbered(each) for each in kept]
+    if texts[0] == texts[1]:
+        texts = [[each.text for each in side] for side in kept]
+    pairs = enumerate(zip_longest(*texts))
+    number = next((n for n, (one, other) in pairs if one != other), len(kept[0]) - 1)
+    x, y = (side[number] if number < len(side) else None for side in kept)
     names = [each.operation if each else "nothing more" for each in (x, y)]
     what = "another program: it first differs in "
     what += names[0] if names[0] == names[1] else f"{names[0]}, which is {names[1]} in the other"
     places = [text.line_of(each) if each else None for text, each in ((a, x), (b, y))]
     return ProgramDifference("source", what, tuple(place for place in places if place))
+
+
+def _renumbered(statements: Sequence[_Statement]) -> list[str]:
+    """Number values as they come: MLIR numbers those of a block before those of what is in it."""
+    names: dict[str, str] = {}
+
+    def numbered(name: re.Match[str]) -> str:
+        return names.setdefault(name[0], f"%{len(names)}")
+
+    found = []
+    for each in statements:
+        if "func.func" in each.text:
+            names.clear()
+        found.append(_VALUE.sub(numbered, each.text))
+    return found
 
 
 def _callbacks_differ(a: _Callback, b: _Callback) -> ProgramDifference | None:

@@ -105,6 +105,23 @@ def test_another_operation(difference: Callable[..., ProgramDifference]) -> None
     assert found.lines[0].file == __file__
 
 
+def test_an_operation_behind_a_branch(difference: Callable[..., ProgramDifference]) -> None:
+    """An operation more numbers what is inside of a branch anew, which is no difference there."""
+
+    def run(doubled: bool) -> Any:
+        def branched(x: Any) -> Any:
+            y = jax.lax.cond(x[0] > 0, lambda x: x - 2, lambda x: x / 3, x)
+            return y * 5 if doubled else y
+
+        return jax.jit(branched)(ONES)
+
+    found = difference(run, False, True)
+    assert found.kind == "source"
+    assert (
+        found.what == "another program: it first differs in return, which is multiply in the other"
+    )
+
+
 def test_operations_in_another_order(difference: Callable[..., ProgramDifference]) -> None:
     """A program that follows the order of a set is another one, from the first that differs on."""
 
