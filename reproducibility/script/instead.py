@@ -47,10 +47,8 @@ class Instead:
         for nodes, there in self._beside(lambda node: [_types_of_call(node)]):
             for one in nodes:
                 waiting = there.get(_types_of_call(one), []) if one.is_of_user else []
-                two = next((each for each in waiting if self._is_either_loose(one, each)), None)
-                if two is not None:
-                    waiting.remove(two)
-                    yield one, two
+                if waiting:
+                    yield one, waiting.pop(0)
 
     def may_be(self) -> tuple[CallNode, CallNode] | None:
         """Return the first two calls of which one may stand for the other, if there are such."""

@@ -494,6 +494,20 @@ def test_results_in_another_order_are_the_same_only_if_the_same_is_read(aligned:
     assert "results of ends come in another order (" in found.reason
 
 
+def test_the_end_of_another_step_is_no_repetition(aligned: Aligned) -> None:
+    """What each run does once more at its end, it does with weights of another step."""
+
+    def run(best: int) -> None:
+        weights: list[Any] = []
+        train(each=lambda i, w: weights.append((w, doubled(w))))
+        if best:
+            doubled(weights[best][0])
+
+    assert aligned(lambda: run(2), lambda: run(2)).verdict == "same"
+    assert aligned(lambda: run(0), lambda: run(2)).verdict == "same"
+    assert aligned(lambda: run(2), lambda: run(4)).verdict == "different"
+
+
 def test_what_is_unknown_is_not_the_same(graph: CallGraph) -> None:
     """Results whose bits neither record has are not equal, whichever call returned them."""
     for at in (len(graph.nodes) - 2, len(graph.nodes) - 1):  # of which nothing else is made
