@@ -20,7 +20,7 @@
 # The page behind it: [the flight recorder](../../guide/flight_recorder/).
 
 # %% [markdown]
-# ## The run
+# ## The run whose parameter is moved by one ULP
 #
 # A step is three programs: the gradient of each shard, their mean, the update. We call them one by
 # one, to be able to change the data, the order of the sum, or the update. `LOOKS` says after which
@@ -120,7 +120,7 @@ assert differing["middle pixel"][-1] > 1000
 # effect and no gradient, so it stays one ULP away for ever. Only the third one spreads. A test that
 # moves one bit somewhere and looks at the end may miss that anything was moved.
 #
-# ## How fast it grows
+# ## How fast one ULP grows
 #
 # Three causes: the weight of the middle pixel; one ULP in the *data*, in one pixel of one picture;
 # and only another *order of the sum* over the four shards, (a + c) + (b + d) for (a + b) + (c + d).
@@ -182,7 +182,7 @@ for name in ("one weight", "order of the sum"):
 # feeds it. Where one number differs, the next sums round differently, and that spreads to every
 # weight, but the differences do not multiply. After a while the curve no longer tells the cause.
 #
-# ## Where it is
+# ## Where the difference is
 #
 # The first 39 updates of the run with one other weight, leaf by leaf: the stronger the colour, the
 # larger the share of the leaf's elements that differ.
@@ -228,7 +228,7 @@ assert (strip[:, -1] > strip[:, 0]).all()
 # The largest distance in ULP is a poor measure of how far things have gone: it belongs to some
 # weight near zero, where ULP are tiny. How *many* elements differ says more.
 #
-# ## When the training is restless
+# ## One ULP in a restless training
 #
 # The same with a learning rate fifty times as large. It still learns, but its loss jumps. One more
 # run is there for scale. It has the same batches, but another start: the first parameters of each
@@ -280,7 +280,7 @@ assert 1.2 < far[-1] < 1.6
 # Whether a difference grows exponentially is a property of the training, not of the difference. No
 # run says beforehand when it will begin: a run that is calm today may be restless tomorrow.
 #
-# ## What the accuracy makes of it
+# ## What the accuracy makes of one ULP
 
 
 # %%
@@ -327,7 +327,7 @@ plt.show()
 # So one ULP is not *wrong*. But it ends the proof: from the first bit that differs, equal results
 # can no longer show that two programs do the same. And whether it stays small is not yours to say.
 #
-# ## Try it
+# ## Things to try with one ULP
 #
 # * Set `dropout=0.0` in `SETTINGS`. Do masks feed the growth, or is rounding enough?
 # * Move the weight by 1000 ULP instead of one. By how much is the last distance larger?

@@ -20,7 +20,7 @@
 # The page behind it: [the whole run](../../workflow/complete_flow/).
 
 # %% [markdown]
-# ## The run
+# ## The run that is interrupted
 #
 # `Programs` holds the compiled programs of the package's own training loop: shuffled digits, two
 # hidden layers, dropout, Adam. The loop is three lines, so that we can look at every loss.
@@ -161,7 +161,7 @@ print("\n".join(rows))
 # One comparison, no threshold, and it names what differs. The faithful run has every bit of the
 # run that never stopped; each of the others is found.
 #
-# ## Try it
+# ## Things to try with a resumed run
 #
 # * Set `dropout=0.0` in the configuration. Which of the three faults does the loss no longer see at
 #   all, and what does that say about a resume test that is run without dropout?

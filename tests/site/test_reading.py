@@ -217,11 +217,11 @@ BARE = """A program that goes wrong|A script that goes wrong|A resume that goes 
 The program that goes right|The script that goes right|The rule|The command that finds it|How
 How it works|Where it ends|Limits|What it cannot see|What it costs|What is recorded|Speed|State
 What came of it|Your own script|Try|Data|Keys|Versions|In CI|A program|A notebook|Two fixtures
-Four answers|One machine"""
+Four answers|One machine|The run|Where it is|Try it"""
 
 
 def headings() -> list[tuple[Path, str]]:
-    """Every heading of every page, without its anchor."""
+    """Every heading of every page and lab, without its anchor."""
     found = []
     for path in sorted((ROOT / "docs").rglob("*.md")):
         code = re.compile(r"^( *)(```+).*?^\1\2", re.MULTILINE | re.DOTALL)
@@ -230,6 +230,9 @@ def headings() -> list[tuple[Path, str]]:
             (path, re.sub(r" *\{ #.*\}$", "", line))
             for line in re.findall(r"^##+ (.*)$", text, re.MULTILINE)
         ]
+    for path in sorted((ROOT / "docs" / "labs").glob("*.py")):
+        lines = re.findall(r"^# ##+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+        found += [(path, line) for line in lines]
     return found
 
 
