@@ -12,7 +12,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from reproducibility.script.dataflow import asked_by, is_seeded, lines_behind, salted
+from reproducibility.script.dataflow import (
+    IN_PACKAGES,
+    asked_by,
+    is_seeded,
+    lines_behind,
+    own_files,
+    salted,
+)
 from reproducibility.script.diverging import Root
 from reproducibility.script.hidden import Change, Hidden
 from reproducibility.script.reading import Event, SourceLine, processes_of
@@ -44,10 +51,10 @@ def asked_in(hidden: Hidden, root: Root | None, record: Path) -> SourceLine | No
     events = _asked_before(root, record)
     mine = [event for event in events if _is_question(event, hidden)]
     found = next((line for event in mine for line in _lines_of_event(event, behind)), None)
-    found = found or _with_words(hidden, behind)
+    found = found or _with_words(hidden, own_files(behind))
     if found is None and mine:
         found = mine[0].site[0]
-    return found or _with_words(hidden, dict.fromkeys(behind))
+    return found or _with_words(hidden, dict.fromkeys(own_files(behind)))
 
 
 def asks(hidden: Hidden, record: Path) -> bool:
@@ -106,7 +113,7 @@ def _files_of_script(record: Path) -> set[str]:
         for thread in process.threads:
             for call in thread.calls():
                 found.update(line.file for line in call.pattern.site)
-    return {file for file in found if not re.search("(site|dist)-packages", file)}
+    return {file for file in found if not IN_PACKAGES.search(file)}
 
 
 def _all_asked(record: Path) -> Iterable[Event]:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from reproducibility.script.align import compare_records
-from reproducibility.script.dataflow import asked_by, calls_in, is_seeded, lines_behind, salted
+from reproducibility.script.dataflow import (
+    asked_by,
+    calls_in,
+    is_seeded,
+    lines_behind,
+    own_files,
+    salted,
+)
 from reproducibility.script.diverging import Alignment, Root
 from reproducibility.script.reading import Event, SourceLine, processes_of
 from reproducibility.script.start import Finished
@@ -350,7 +357,8 @@ def _sources(
         likely = inside or near
         return tuple(_in_words(each) for each in {each.site[:1]: each for each in likely}.values())
     if "hash" in held:
-        for file, lines in [*behind.items(), *((file, None) for file in behind)]:
+        own = own_files(behind)
+        for file, lines in [*own.items(), *((file, None) for file in own)]:
             if line := salted(file, lines):
                 what = "hash() or the order of a set, likely"
                 return (Event(0, "hash", what, (SourceLine(file, line, "<module>"),)),)

@@ -7,10 +7,12 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+IN_PACKAGES = re.compile("(site|dist)-packages")  # in the path of a file
 DEPTH = 4  # functions that are followed into each other
 # What takes the system's entropy where it has no seed, and what always does.
 UNSEEDED = (
@@ -76,6 +78,18 @@ def is_seeded(file: str, line: int) -> bool:
     made = [call for call in calls if _last_name(call.func) in UNSEEDED]
     drawn = any(_last_name(call.func) in ENTROPY for call in calls)
     return bool(made) and not drawn and all(_has_seed(call) for call in made)
+
+
+def own_files[T](behind: Mapping[str, T]) -> dict[str, T]:
+    """Return the files of the script among those of a call, or all of them if it has none there.
+
+    A library on the way to JAX has sets of its own, which are not to blame for the script's.
+
+    Args:
+        behind: files, and what is known of each.
+    """
+    own = {file: it for file, it in behind.items() if not IN_PACKAGES.search(file)}
+    return own or dict(behind)
 
 
 def salted(file: str, lines: set[int] | None) -> int:

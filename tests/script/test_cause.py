@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reproducibility.script import cause
+from reproducibility.script import asking, cause
 from reproducibility.script.dataflow import asked_by, calls_in, lines_behind, salted
 from reproducibility.script.diverging import Alignment, Root
+from reproducibility.script.hidden import Surroundings
+from reproducibility.script.hidden_table import hidden_inputs
 from reproducibility.script.programs import ProgramDifference
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.start import Finished
@@ -254,3 +256,25 @@ def test_a_source_is_one_line_or_each_that_may_be_it(tmp_path: Path) -> None:
     assert lines(folder, noise, drawn, root=calls_host) == [7]
     assert cause._is_inside(drawn, calls_host)
     assert not cause._is_inside(drawn, root)
+
+
+def test_the_line_of_a_cause_is_looked_for_in_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library through which JAX is called has sets of its own, and none of them is blamed."""
+    library, script = tmp_path / "site-packages" / "layers.py", tmp_path / "train.py"
+    library.parent.mkdir()
+    library.write_text("names = tuple(set(kinds))\ndef call(f, x):\n    return f(x, names)\n")
+    script.write_text("classes = list(set(labels))\ny = number(classes)\nlosses.append(step(y))\n")
+    site = (SourceLine(str(library), 3, "call"), SourceLine(str(script), 3, "<module>"))
+    root = dataclasses.replace(ROOT, site=site)
+    monkeypatch.setattr(asking, "_asked_before", lambda *_: [])
+    around = Surroundings(["python"], {}, {}, 2, 1, ())
+    [salt] = [hidden for hidden in hidden_inputs(around) if hidden.name == "hash"]
+    behind = {str(library): {1, 3}, str(script): {1, 2, 3}}
+    [event] = cause._sources(cause.Cause("hash", confirmed=True), [[], []], root, behind)
+    asked = asking.asked_in(salt, root, tmp_path / "record")
+    assert event.site == (asked,) == (SourceLine(str(script), 1, "<module>"),)
+    root = dataclasses.replace(root, site=site[:1])  # of the script no line is known
+    asked = asking.asked_in(salt, root, tmp_path / "record")
+    assert asked == SourceLine(str(library), 1, "<module>")
