@@ -88,7 +88,6 @@ def test_in_a_loop_and_under_vmap() -> None:
 CLEAN: dict[str, Callable[..., Any]] = {
     "permutation": lambda key: random.permutation(key, 8),
     "randint": lambda key: random.randint(key, (4,), 0, 9),
-    "poisson": lambda key: random.poisson(key, 3.0),
     "a branch": lambda key: jax.lax.cond(
         random.uniform(random.fold_in(key, 9)) > 0.5, random.uniform, random.normal, key
     ),
@@ -97,6 +96,7 @@ CLEAN: dict[str, Callable[..., Any]] = {
     ),
 }
 SLOW: dict[str, Callable[..., Any]] = {
+    "poisson": lambda key: random.poisson(key, 3.0),
     "choice": lambda key: random.choice(key, 8, (3,), replace=False),
     "gamma": lambda key: random.gamma(key, 2.0, (2,)),
     "dirichlet": lambda key: random.dirichlet(key, jnp.ones(2)),
@@ -174,6 +174,16 @@ def test_devices_that_do_the_same_draw_once() -> None:
         drawn = KeysDrawnFrom()
         drawn.note("random_bits", keys, 0, Within(), on_devices=on_devices)
         assert sum(each.times for each in drawn.twice([operation])) == many
+
+
+def test_what_one_function_of_jax_draws_twice() -> None:
+    """In one call of a function of JAX it counts once, in two calls of it twice."""
+    operations = trace(lambda key: random.bits(key) + random.bits(key), KEY).operations[:2]
+    for of_jax, many in (((7, 7), 0), ((7, 8), 1), ((None, None), 1)):
+        drawn = KeysDrawnFrom()
+        for number, within in enumerate(of_jax):
+            drawn.note("random_bits", KEY, number, Within(of_jax=within), on_devices=False)
+        assert len(drawn.twice(operations)) == many
 
 
 def test_it_goes_to_another_process() -> None:

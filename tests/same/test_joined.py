@@ -34,7 +34,8 @@ def test_side_by_side_is_as_alone() -> None:
     tree: dict[str, Any] = {f"device {name}": jnp.asarray(sample(name)) for name in ON_DEVICE}
     tree |= {f"size {n}": jnp.asarray(numbers.normal(size=n), jnp.float32) for n in SIZES}
     tree |= {"keys": jax.random.split(jax.random.key(3), 5), "none": jnp.zeros((3, 0), jnp.int32)}
-    host = {f"host {name}": sample(name) for name in ON_HOST}
+    host = {f"host {name}": sample(name) for name in ON_HOST if name not in ON_DEVICE}
+    host["host float32"] = sample("float32")
     whose: list[Any] = []
 
     @jax.jit
