@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 # Vector instruction sets, widest first, by the words of Linux.
@@ -66,10 +67,15 @@ def _runtime(device: Any) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that the script has imported."""
+    """Return the versions of the libraries that the script has imported.
+
+    A module may do anything when it is asked for what it lacks, and may be the script's own.
+    """
     found = {}
     for name in _LIBRARIES:
-        version = getattr(sys.modules.get(name), "__version__", None)
-        if version is not None:
+        module = sys.modules.get(name)
+        told = object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else {}
+        version = told.get("__version__")
+        if isinstance(version, str):
             found[name] = str(version)
     return found

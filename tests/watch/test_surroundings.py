@@ -56,7 +56,9 @@ def test_devices_are_counted_by_kind_and_runtime(monkeypatch: pytest.MonkeyPatch
 
 def test_only_what_is_imported_has_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that the script has not imported is not imported for its version."""
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__="9.9"))
+    torch = types.ModuleType("torch")
+    torch.__version__ = "9.9"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     found = surroundings.versions()
     assert found["torch"] == "9.9"
@@ -68,3 +70,16 @@ def _reads(monkeypatch: pytest.MonkeyPatch, read: Callable[[], bytes]) -> None:
     monkeypatch.setattr(os, "open", lambda *_: 0)
     monkeypatch.setattr(os, "close", lambda _: None)
     monkeypatch.setattr(os, "read", lambda _, size: read()[:size])
+
+
+def test_no_module_is_asked_for_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the script's own may be called as a library is, and raise or warn when asked."""
+
+    class Lazy(types.ModuleType):
+        def __getattr__(self, name: str) -> str:
+            raise RuntimeError(name)
+
+    monkeypatch.setitem(sys.modules, "grain", Lazy("grain"))
+    assert "grain" not in surroundings.versions()
+    vars(sys.modules["grain"])["__version__"] = "1"
+    assert surroundings.versions()["grain"] == "1"
