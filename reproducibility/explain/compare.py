@@ -21,7 +21,11 @@ from reproducibility.errors import ReplayError, RunError, and_more
 from reproducibility.explain.comparison import Comparison, Recomputed, distances_of
 from reproducibility.explain.sides import Side, environments_of, reach_of, side_at, what_may_explain
 from reproducibility.recording.lines import FIELDS, differing
-from reproducibility.recording.static_facts import static_divergence, static_not_compared
+from reproducibility.recording.static_facts import (
+    static_beside,
+    static_divergence,
+    static_not_compared,
+)
 from reproducibility.recording.walk import LedgerDivergence, Walk, walk_together
 
 if TYPE_CHECKING:
@@ -319,6 +323,9 @@ def _static_words(left: Side, right: Side) -> list[str]:
     notes = []
     if differs := _static_divergence(left, right):
         notes.append("From step {} on, static data differs: {}.".format(*differs))
+    alone = [side.path for side in (left, right) if side.ledger and static_beside(side.ledger.path)]
+    if len(alone) == 1:
+        notes.append(f"Static data is noted of {alone[0]} alone: it was not compared.")
     unknown = [static_not_compared(side.ledger.path) for side in (left, right) if side.ledger]
     if some := sorted({*unknown[0], *unknown[1]}):
         notes.append(f"Of static data, not compared: {', '.join(some)}.")

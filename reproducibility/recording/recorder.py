@@ -78,8 +78,8 @@ class Recorder(AbstractContextManager["Recorder"]):
             under `vmap` over seeds: each has a ledger of its own, `0.jsonl` and so on in the
             folder `path`, as if it had been alone.
         shared: names, of what `record` is given, of what all members have in common.
-        environment: whether to write what is known of the environment beside the ledger, for
-            `compare` to explain a difference with.
+        environment: whether to write what is known of the environment, and of static data, beside
+            the ledger, for `compare`.
 
     Raises:
         ConfigError: a setting is not one of the above.
@@ -133,6 +133,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._steps: list[Recorded] = []
         self._computed = 0
         self._structure: Any = None
+        self._beside = environment
         self._environment = environment  # still to be noted
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._failed: Exception | None = None
@@ -309,7 +310,7 @@ class Recorder(AbstractContextManager["Recorder"]):
     def _note_static(self, step: int, stages: dict[str, Any], structure: Any) -> None:
         """Note what the stages hold beside arrays, if it is not as in the step before."""
         try:
-            if structure == self._structure:
+            if not self._beside or structure == self._structure:
                 return
         except Exception:  # equality of a foreign class
             pass

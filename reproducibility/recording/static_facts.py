@@ -92,6 +92,8 @@ def static_beside(ledger: Path) -> list[dict[str, Any]]:
 def static_divergence(one: Path, other: Path, last: int) -> tuple[int, str] | None:
     """Return from which step on two ledgers differ in static data, and where; None if nowhere.
 
+    Where only one has any, the other may have been recorded without it.
+
     **Same bits:** everywhere.
 
     Args:
@@ -100,7 +102,8 @@ def static_divergence(one: Path, other: Path, last: int) -> tuple[int, str] | No
         last: The last step that both have.
     """
     sides = [static_beside(ledger) for ledger in (one, other)]
-    for step in sorted({line["from"] for side in sides for line in side if line["from"] <= last}):
+    steps = {line["from"] for side in sides for line in side if line["from"] <= last}
+    for step in sorted(steps) if all(sides) else ():
         before = [[line["static"] for line in side if line["from"] <= step] for side in sides]
         a, b = (lines[-1] if lines else {} for lines in before)
         found = [place for place in sorted({**a, **b}) if a.get(place) != b.get(place)]

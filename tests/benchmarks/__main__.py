@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.benchmarks import (
     bench_checkpoint,
+    bench_copies,
     bench_hashing,
     bench_recorder,
     bench_startup,
@@ -43,7 +44,7 @@ def main() -> None:
     table = Table("what", "ratio", "bound", "kept", "against")
     kept = True
     modules = (bench_startup, bench_hashing, bench_checkpoint, bench_training, bench_recorder)
-    for module in (*modules, bench_watch, bench_topology):
+    for module in (*modules, bench_copies, bench_watch, bench_topology):
         print(f"measuring {module.__name__} …", file=sys.stderr)
         for row in module.run():
             good = holds(row["value"], row["bound"])

@@ -15,7 +15,7 @@ from tests.same.test_state import Box, Hostile, Train
 
 def recorded(path: Path, states: list[Any]) -> Path:
     """Record a step of each of these states."""
-    with Recorder(path, environment=False) as recorder:
+    with Recorder(path) as recorder:
         for step, state in enumerate(states, 1):
             recorder.record(step, params=state)
     return path
@@ -49,8 +49,12 @@ def test_more_than_one_and_other_classes(tmp_path: Path) -> None:
     other = recorded(tmp_path / "other", [{"a": Box(x, 2), "b": Box(x, 2)}])
     none = recorded(tmp_path / "none", [{"a": (x,), "b": (x,)}])
     assert "data of a of params is 1 against 2; 1 more differ." in compare(one, other).reason
-    assert "a of params is Box against nothing; 1 more differ." in compare(one, none).reason
     assert not static_beside(none)
+    found = compare(one, none)
+    assert found.verdict == "same"
+    assert found.notes == (f"Static data is noted of {one} alone: it was not compared.",)
+    some = recorded(tmp_path / "some", [{"a": (x,), "b": Box(x, 1)}])
+    assert "a of params is Box against nothing." in compare(one, some).reason
 
 
 def test_what_is_not_compared_is_said(tmp_path: Path) -> None:
@@ -78,5 +82,9 @@ def test_a_run_that_is_recorded_anew(tmp_path: Path) -> None:
 def test_trees_without_static_data_have_no_file(tmp_path: Path) -> None:
     """Dictionaries, lists and named tuples hold nothing beside their leaves."""
     pair = collections.namedtuple("pair", "a b")
-    recorded(tmp_path / "one", [{"w": [jnp.ones(2)], "p": pair(jnp.ones(1), None)}])
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    states = [{"w": [jnp.ones(2)], "p": pair(jnp.ones(1), None)}]
+    recorded(tmp_path / "one", states)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "one.environments"}
+    with Recorder(tmp_path / "two", environment=False) as recorder:
+        recorder.record(1, params=trained(1))
+    assert not (tmp_path / "two.static").exists()
