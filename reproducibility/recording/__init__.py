@@ -9,6 +9,6 @@ ledgers, side by side), `given` (what a loop hands over, as of that moment), `st
 fingerprints), `losses`, `new_lines` (of those, lines), `surroundings` (the environment beside a
 ledger), `static_facts` (static data, beside it too), `recorder` (writes a ledger beside a loop).
 
-What outlives a call: the compiled programs of the last eight views of recorders, because another
+What outlives a call: the compiled programs of the last eight views of recorders, because the next
 recorder of the same process would compile the same; and the environment of the process.
 """

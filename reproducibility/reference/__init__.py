@@ -5,7 +5,7 @@ Chapter: docs/workflow/complete_flow.md
 
 Read in this order: `config` (identity and execution), `data` (batch i is a function of seed and
 step), `model` (key in, parameters out), `run` (a run on disk), `step` (the state and the
-three programs), `resume` (what a directory says before it is gone on with), `loop` (from step to
+three programs), `resume` (what a directory says before its run continues), `loop` (from step to
 step), `check` (every byte of a run), `doctor` (does this machine reproduce itself?).
 
 A process keeps what it has compiled: the programs of the last few identities and settings of JAX

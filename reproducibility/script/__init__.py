@@ -18,16 +18,16 @@ For records of different commands, `graph` makes a graph of it, `updates` finds 
 says of each call what it is to the other run, `sides` is what comes of it, `left_over` counts what
 one side has alone, `instead` finds what may stand for something else, `beside` looks at what is no
 update, `aligned` does it all, and `aligned_report` says it.
-For a run that was stopped and resumed, `inputs` where another run
-had it, `moments` says when it is stopped, `steps` finds its steps, `backwards` looks at what comes
-before the first, `onwards` walks along two runs from one step on, `ends` compares where that cannot
-be, `resumption` compares a resumed process with the whole one, `parts` all of them, `lost` says it,
-`reprinted` compares what they print and write, `rounded` looks at values that were never seen, and
-`interrupt` runs the command. For what is outside of a script, `hidden` says what a hidden input is,
-`hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in another place,
-`asking` finds the line that asks for one, `changing` runs the command with one changed, `unheld`
-begins without what a script cannot bear held, `undone` says whether the script set it back, `swept`
-what was found, and `sweep` does it all. `lanes` draws two runs, `drawn_aligned` two
+For a run that was stopped and resumed, `inputs` finds where the whole run had each input, `moments`
+says when it is stopped, `steps` finds its steps, `backwards` looks at what comes before the first,
+`onwards` walks along two runs from one step on, `ends` compares where that cannot be, `resumption`
+compares a resumed process with the whole one, `parts` all of them, `lost` says it, `reprinted`
+compares what they print and write, `rounded` looks at values that were never seen, and `interrupt`
+runs the command. For what is outside of a script, `hidden` says what a hidden input is,
+`hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in a different
+place, `asking` finds the line that asks for one, `changing` runs the command with one changed,
+`unheld` begins without what a script cannot bear held, `undone` says whether the script set it
+back, `swept` what was found, and `sweep` does it all. `lanes` draws two runs, `drawn_aligned` two
 records of different commands, and `drawn` makes a page of what any of these found.
 
 Chapter: docs/guide/any_script.md

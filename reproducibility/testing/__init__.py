@@ -1,6 +1,6 @@
 """How do you keep it so, in your own test suite?
 
-The rule: compare bits, in another process, after a real checkpoint; and see each proof fail once.
+The rule: compare bits, in a fresh process, after a real checkpoint; and see each proof fail once.
 Chapter: docs/guide/testing_your_code.md
 
 Read in this order: `equal` (two trees), `fresh` (a function in a fresh process), `reproducible`,
