@@ -147,17 +147,22 @@ def recomputed(record: Path) -> ComputedTwice:
             if differing:
                 thread, _, number = place.partition(":")
                 where = int(thread), int(number)
-                thread_of = threads[where[0]]
                 found.unlike.append(
-                    _unlike(process, thread_of, where[1], differing, where in overwritten)
+                    _unlike(process, threads.get(where[0]), where, differing, where in overwritten)
                 )
     return found
 
 
 def _unlike(
-    process: Process, thread: Thread, number: int, differing: Sequence[Any], overwritten: bool
+    process: Process,
+    thread: Thread | None,
+    where: tuple[int, int],
+    differing: Sequence[Any],
+    overwritten: bool,
 ) -> UnlikeCall:
-    call = thread.at(number)
+    """Say what did not repeat; of a process that was killed, its thread may not be written yet."""
+    number = where[1]
+    call = thread.at(number) if thread else None
     program = call.pattern.program if call else None
     results = tuple(
         ResultApart(program.result(place) if program else f"result {place}", many, size, most, kind)
@@ -166,7 +171,7 @@ def _unlike(
     called = program.called if program else "a call that the record lacks"
     site = call.pattern.site if call else ()
     name = process.path.name
-    return UnlikeCall(name, thread.number, number, called, site, results, overwritten)
+    return UnlikeCall(name, where[0], number, called, site, results, overwritten)
 
 
 def _unlike_lines(unlike: Sequence[UnlikeCall]) -> list[str]:

@@ -277,6 +277,21 @@ def test_the_reader_says_what_was_found(
     assert main(["check", str(tmp_path / "none"), "--repair"]) == 2
 
 
+def test_an_answer_of_a_thread_that_was_not_written_yet(
+    tmp_path: Path, upset: Callable[..., None]
+) -> None:
+    """What a killed process had written of a call may be all that there is of its thread."""
+    upset({0: (0, 1, 3, False)})
+    program = jax.jit(lambda x: x * 3)
+    one = jnp.ones(3)
+    with record(tmp_path / "r", again=1):
+        program(one)
+    (tmp_path / "r/process-1/end.json").unlink()
+    (tmp_path / "r/process-1/thread-1.txt").write_bytes(b"")
+    (call,) = recomputed(tmp_path / "r").unlike
+    assert call.called == "a call that the record lacks"
+
+
 def test_a_damaged_answer_is_no_answer(tmp_path: Path) -> None:
     """A byte that was changed in what the second computation came to is found."""
     with record(tmp_path / "r", again=1):
