@@ -42,6 +42,7 @@ def test_what_is_shown_is_made_of_the_recording() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_the_commands_still_print_what_was_recorded() -> None:
     """The same commands, on the script that the page shows, print the same text again.
 
