@@ -21,7 +21,8 @@ update, `aligned` does it all, and `aligned_report` says it.
 For a run that was stopped and resumed, `inputs` finds where the whole run had each input, `moments`
 says when it is stopped, `steps` finds its steps, `backwards` looks at what comes before the first,
 `onwards` walks along two runs from one step on, `ends` compares where that cannot be, `resumption`
-compares a resumed process with the whole one, `parts` all of them, `lost` says it, `reprinted`
+compares a resumed process with the whole one, `resuming` says where a start is to end, `parts`
+compares all of them, `lost` says it, `reprinted`
 compares what they print and write, `rounded` looks at values that were never seen, and `interrupt`
 runs the command. For what is outside of a script, `hidden` says what a hidden input is,
 `hidden_numbers` and `hidden_table` have a row for each, `mirror` makes a folder in a different

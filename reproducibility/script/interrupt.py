@@ -13,8 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproducibility.errors import ConfigError
@@ -25,6 +24,7 @@ from reproducibility.script.moments import Interruptions, moments
 from reproducibility.script.parts import compare_parts
 from reproducibility.script.reading import Event, processes_of
 from reproducibility.script.reprinted import reprinted_remark, rewritten_remark
+from reproducibility.script.resuming import Resuming, note_starts
 from reproducibility.script.resumption import Resumption
 from reproducibility.script.rounded import in_what_they_differ, worth_keeping
 from reproducibility.script.screen import Screen, in_words
@@ -115,26 +115,33 @@ def _all_runs(
         return _cannot_be_told("the whole run calls no compiled function")
     if problem := of_one_name(steps):
         return _cannot_be_told(problem)
-    lengths = [] if more[0] else _lengths(asked.steps(len(steps.steps), called(steps.step)))
+    ends = [] if more[0] else asked.steps(len(steps.steps), called(steps.step))
     if asked.seed is not None:
         runs.say(f"The moments are drawn; --seed {asked.seed} draws the same ones again.")
-    starts = [
-        _Start(f"part-{n}", more[n > 1], _limits(length, steps, number))
-        for n, length in enumerate(lengths or [0], 1)
-    ]
-    for place, start_ in enumerate(starts):
-        until = f"call {lengths[place]:,} of {called(steps.step)}" if lengths else ""
+    starts: list[_Start] = []
+    for place in range(len(ends) or 1):
+        until = f"call {ends[place]:,} of {called(steps.step)}" if ends else ""
         until = until or f"it stops with {shlex.join(more[0])}"
+        until += " in the whole run" if place else ""
         runs.say(f"Run {place + 2} of {of}: {_name_of_start(place)}, until {until}.")
-        part = runs.part(start_, 2)
+        resuming = Resuming(steps, ends[place], ends[place - 1]) if place else None
+        when = "?2" if place else f"{ends[0]}" if ends else ""
+        start_ = _Start(f"part-{place + 1}", more[place > 0], _limits(when, steps, number))
+        part = runs.part(start_, 2, resuming)
         if problem := _problem_of(runs, start_, part, steps, place):
             return _cannot_be_told(problem)
+        if resuming and resuming.own:
+            runs.say(resuming.words)
+            start_ = replace(start_, limits=_limits(f"{resuming.own}", steps, number))
+        starts.append(start_)
     runs.say(f"Run {of} of {of}: {_name_of_start(len(starts))}.")
     last = runs.one(LAST, 2, more=more[1])
     if not runs.has_record(LAST):
         return _cannot_be_told(f"nothing was recorded of the last start: {_how(last)}")
     starts.append(_Start(LAST, more[1], {}))
-    return _compared(runs, starts, (whole, last), step_function)
+    found = _compared(runs, starts, (whole, last), step_function)
+    note_starts(found, ends)
+    return found
 
 
 @dataclass(frozen=True)
@@ -190,22 +197,21 @@ def _name_of_start(place: int) -> str:
     return ("the first part", "the second start")[place] if place < 2 else f"start {place + 1}"
 
 
-def _lengths(steps: Sequence[int]) -> list[int]:
-    """Return in which of its own steps each part is ended; those after the first begin again."""
-    return [steps[0], *(after - before for before, after in pairwise(steps))]
-
-
 def _cannot_be_told(problem: str) -> Resumption:
     return Resumption(problems=[problem])
 
 
-def _limits(length: int, steps: RunOfSteps, number: int) -> dict[str, str]:
-    """Return the variables that have the recorder end a run in the middle of a step, if it does."""
-    if not length:
+def _limits(when: str, steps: RunOfSteps, number: int) -> dict[str, str]:
+    """Return the variables that have the recorder end a run in the middle of a step, if it does.
+
+    `when` is one of its own steps, or "?" and the one in which it asks.
+    """
+    if not when:
         return {}
+    asks, own = "?" * when.startswith("?"), int(when.removeprefix("?"))
     name, arguments = steps.step
     return {
-        "REPRODUCIBILITY_STEP": f"{length + steps.warmed} {arguments} {name}",
+        "REPRODUCIBILITY_STEP": f"{asks}{own + steps.warmed} {arguments} {name}",
         SIGNAL: str(number),
     }
 
@@ -270,9 +276,10 @@ class _Parts:
     def say(self, text: str) -> None:
         self._screen.say(text)
 
-    def part(self, start_: _Start, run: int) -> Finished:
+    def part(self, start_: _Start, run: int, resuming: Resuming | None = None) -> Finished:
         """Run a part; what it has left running is ended with it."""
-        return self.one(start_.name, run, more=start_.more, limits=start_.limits, part=True)
+        more, limits = start_.more, start_.limits
+        return self.one(start_.name, run, more=more, limits=limits, part=True, resuming=resuming)
 
     def record(self, name: str) -> Path:
         return self._records / name
@@ -304,6 +311,7 @@ class _Parts:
         more: Sequence[str] = (),
         limits: Mapping[str, str] | None = None,
         part: bool = False,
+        resuming: Resuming | None = None,
     ) -> Finished:
         """Run it once, with more arguments; `run` says in which directory."""
         folder, run = self.folders[run - 1], 2 - run % 2
@@ -322,14 +330,16 @@ class _Parts:
                 keep=record,
                 stdin=stdin,
                 screen=self._screen,
-                look=self._look(record, limits or {}),
+                look=self._look(record, limits or {}, resuming),
                 limited=part,
             )
         if part and self.is_empty:
             self.is_empty = not any(Path(folder).iterdir())
         return finished
 
-    def _look(self, record: Path, limits: Mapping[str, str]) -> Callable[[], bool]:
+    def _look(
+        self, record: Path, limits: Mapping[str, str], resuming: Resuming | None
+    ) -> Callable[[], bool]:
         """Return what is done while a run goes on: say how far it is, and whether to end it.
 
         A launcher, and the other processes of a run, do not outlive the one that was killed.
@@ -342,6 +352,8 @@ class _Parts:
         def look() -> bool:
             nonlocal last, killed
             now = time.monotonic()
+            if resuming is not None:
+                resuming.answer(record)
             killed += kills and self.was_killed(record)
             if now - last >= LOOK_AT_CALLS:
                 last = now

@@ -61,6 +61,7 @@ def compare_parts(
     if runs.runs and (problem := of_one_name(runs.runs[0])):
         return Resumption(called(runs.runs[0].step), problems=[problem])
     before: dict[Path, Before] = {}
+    starts: list[int] = []
     for number, part in enumerate(parts if runs.runs else ()):
         cut = number < len(parts) - 1
         name = _name(number, len(parts))
@@ -74,6 +75,8 @@ def compare_parts(
             found = _resumed(runs, others, pairs, before, cut=cut)
             found.start = number if first else 1
             found.interruptions = max(len(parts) - first, 1)
+            starts.append(found.continues_at)
+            found.starts = starts
         if found.problems or found.difference:
             break
         before = {

@@ -47,6 +47,8 @@ class Resumption:
     processes: int = 1
     start: int = 1
     interruptions: int = 1
+    starts: list[int] = field(default_factory=list)  # where each start continues, or 0
+    coverage: str = ""  # at which checkpoints the starts resumed, in sentences
     inputs: list[FoundInput] = field(default_factory=list)
     call: ValuedCall | None = None
     beside: ValuedCall | None = None
@@ -89,10 +91,11 @@ class Resumption:
         if self.agreement:
             return self.agreement
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
-        return (
+        agrees = (
             f"The resumed run continues at call {self.continues_at:,} of {self.step}{each}, and "
             f"its {self.compared:,} calls of JAX from there on agree with the whole run."
         )
+        return " ".join(filter(None, (agrees, self.coverage)))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -107,6 +110,7 @@ class Resumption:
             "processes": self.processes,
             "after_interruption": self.start,
             "interruptions": self.interruptions,
+            "starts_continue_at": [each or None for each in self.starts],
             "inputs": [each.to_json() for each in self.inputs],
             "lines": [str(line) for line in self.call.site] if self.call else [],
             "roots": [_root_to_json(each) for each in self.roots],
@@ -222,6 +226,18 @@ def begins_like(run: RunOfSteps, part: RunOfSteps) -> str:
         return f"{differs} takes {names[0]}, whose value is not known, as of a mutable array"
     what = names[0] if root.kind == "inputs" else "its results"
     return f"{differs} differs in {what}; ask twice whether the script repeats"
+
+
+def continues_at(run: RunOfSteps, first: ValuedCall, last: int) -> int:
+    """Return at which call of the whole run a start continues; 0 if at none.
+
+    Args:
+        run: the whole run.
+        first: the first step of the start.
+        last: how many steps the starts before have made.
+    """
+    values = ValuesOfRun(run.steps, run.calls)
+    return _continues_at(values.inputs_of(first), len(run.steps), 0, last)
 
 
 def _continues_at(inputs: Sequence[FoundInput], of: int, made: int, last: int) -> int:

@@ -3,7 +3,8 @@
 The rule: standard library, NumPy and JAX only, from Python 3.10 on; the script is never disturbed,
 and what goes wrong in here is written down and ends the watching, not the script.
 
-`late` is NumPy once it is needed, `compiled` is what is known of a program, `settings` are those of
+`late` is NumPy once it is needed, `compiled` is what is known of a program, `limit` ends a run in a
+step, `settings` are those of
 JAX under which our own programs run, `surroundings` are machine and libraries, `source` finds the
 script's line, `names` says what the user calls what a library numbers, and `hook` is where all pass
 that JAX executes, and the only file that knows private names of JAX. `mixing` and `prints` turn

@@ -14,7 +14,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from os import getpid  # itself, which nobody holds or watches
 from pathlib import Path
 from time import monotonic
@@ -31,6 +31,7 @@ from .hiding import SECRET, text_without_secrets, without_secrets
 from .hold import hold
 from .host import WATCHED_LATE, Host
 from .keeping import Keeping
+from .limit import StepLimit
 from .second import Second
 from .settings import settings_of_script
 from .surroundings import devices_by_kind, processor, versions
@@ -82,7 +83,7 @@ class Session:
         self._may_end = self._most < sys.maxsize or self._until < float("inf") or bool(wanted)
         self._signal = int(os.environ.get("REPRODUCIBILITY_SIGNAL") or 0)
         step = os.environ.get("REPRODUCIBILITY_STEP")
-        self._step = _StepLimit(step) if step else None
+        self._step = StepLimit(step, Path(directory)) if step else None
 
     def install(self) -> None:
         """Watch JAX, which has been imported."""
@@ -189,22 +190,6 @@ class Session:
         if self._consumed is not None:
             facts["keys not seen"] = self._consumed.not_seen
         self.writing.end(**facts)
-
-
-class _StepLimit:
-    """Waits for a call of the step function: `3 4 NAME` is the third call with four arguments."""
-
-    def __init__(self, wanted: str) -> None:
-        left, arguments, self._name = wanted.split(" ", 2)
-        self._left, self._arguments = int(left), int(arguments)
-
-    def has_come(self, program: Compiled, arguments: Sequence[Any]) -> bool:
-        """Whether this call is the one."""
-        kept = len(arguments) if program.kept is None else len(program.kept)
-        if (program.name, kept + len(program.mutable)) != (self._name, self._arguments):
-            return False
-        self._left -= 1
-        return self._left == 0
 
 
 def with_the_script(directory: str) -> None:

@@ -5,6 +5,7 @@ is covered by a digest. What is not ended says so by lacking `end.json`.
 Chapter: docs/guide/any_script.md
 
     DIR/ended.json               which processes were ended with a run that was to end at a call
+    DIR/until.txt                in which step a start is to be ended: see `limit`
     DIR/process-1/start.json     what was started: command, folder, versions
     DIR/process-1/thread-1.txt   its calls, in order; lines that begin with # seal those before
     DIR/process-1/host-1.txt     what that thread asked of the machine, and after which call

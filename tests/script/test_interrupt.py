@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +23,13 @@ from reproducibility.script.moments import Interruptions
 from reproducibility.script.parts import compare_resumed
 from reproducibility.script.reading import CalledProgram, Process, SourceLine
 from reproducibility.script.reprinted import difference_of_ends
+from reproducibility.script.resuming import Resuming, note_starts
 from reproducibility.script.resumption import Before, Resumption, begins_like, compare_process
 from reproducibility.script.rounded import how_it_follows
 from reproducibility.script.steps import RunOfSteps, of_one_name, run_of_steps, warming_up
 from reproducibility.script.values import ResultOf, ValuedCall
 from reproducibility.testing import assert_script_resumable
+from reproducibility.watch.limit import StepLimit
 
 STEPS, SAVED = 9, 5
 
@@ -432,6 +435,8 @@ def test_a_script_that_is_interrupted_three_times(tmp_path: Path) -> None:
     """The moments are drawn, and the same seed draws them again."""
     found = interrupt(tmp_path, "--times", "3", "--seed", "5", "--resume=--resume", *script())
     assert (found["code"], found["verdict"]) == (0, "same"), found["stderr"]
+    ends = Interruptions(0, 3, 5).steps(8, "step")
+    assert found["starts_continue_at"] == [(end - 1) // 3 * 3 + 1 for end in ends]
     assert Interruptions(0, 3, 5).steps(8, "step") == Interruptions(0, 3, 5).steps(8, "step")
 
 
@@ -442,6 +447,53 @@ def test_moments_are_spread_or_drawn() -> None:
     assert len({tuple(Interruptions(0, 2, seed).steps(40, "step")) for seed in range(20)}) > 10
     with pytest.raises(ConfigError, match="at most 3 from there on"):
         Interruptions(6, 4).steps(8, "step")
+
+
+@pytest.mark.parametrize(
+    ("fault", "own"), [(lambda s: s, 3), (lambda s: s._replace(key=jax.random.key(1)), 2)]
+)
+def test_a_start_is_ended_in_a_step_of_the_whole_run(
+    whole: Path, tmp_path: Path, fault: Callable[[State], State], own: int
+) -> None:
+    """Step 8 is the third of a start that continues at 6; who continues at none is ended too."""
+    saved, answered = train(first_state(), SAVED), tmp_path / "record" / "until.txt"
+    run = run_of_steps(whole, "the whole run")
+    assert run is not None
+    resuming = Resuming(run, until=8, before=8)
+    (tmp_path / "record").mkdir()
+    resuming.answer(tmp_path / "record")
+    assert not answered.exists()  # nothing is known yet
+    (tmp_path / "record").rmdir()
+    with record(tmp_path / "record"):
+        train(fault(from_disk(saved)), 1)
+    resuming.answer(tmp_path / "record")
+    assert (resuming.own, answered.read_text()) == (own, str(own))
+    asking = StepLimit("?2 1 step", tmp_path / "record")
+    step: Any = SimpleNamespace(name="step", kept=None, mutable=())
+    assert [asking.has_come(step, [0]) for _ in range(4)].index(True) + 1 == own
+
+
+@pytest.mark.parametrize(
+    ("starts", "until", "said"),
+    [
+        ([11, 21], [13, 22], "The starts resumed at calls 11, 21 of the whole run."),
+        (
+            [101, 101, 101],
+            [150, 160, 170],
+            "All 3 starts resumed at call 101. Checkpoints that are saved after call 170 were not "
+            "tried: ask with --at 400.",
+        ),
+        ([101, 101], [150, 400], "All 2 starts resumed at call 101."),
+    ],
+)
+def test_checkpoints_that_were_not_tried_are_said(
+    starts: list[int], until: list[int], said: str
+) -> None:
+    """Where a run resumed is in the sentence of the verdict, and in the JSON."""
+    found = Resumption("step", whole_steps=400, continues_at=starts[-1], compared=9, starts=starts)
+    note_starts(found, until)
+    assert found.reason.endswith(f"agree with the whole run. {said}")
+    assert found.to_json()["starts_continue_at"] == starts
 
 
 LINES = ["loading", *(f"step {n} loss {n / 7:.4f}" for n in range(20)), "done"]
