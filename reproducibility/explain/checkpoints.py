@@ -147,7 +147,7 @@ class _Stores:
                 continue
             found = differences_of(*pair)
             self.digests = pair[0].digest, pair[1].digest
-            self.notes |= dict.fromkeys(_not_known(*pair))
+            self.notes |= dict.fromkeys(_not_known(*pair, self.sides))
             if not found.common:
                 reason = f"At step {step}, no name of an array is in both."
                 return self._answer("cannot be told", reason, step)
@@ -173,6 +173,9 @@ class _Stores:
                 self.damaged += [step] if step not in self.damaged else []
                 note = f"Step {step} of {side.path} is damaged and was not compared: {error.got}."
                 self.notes[note] = None
+            except CheckpointError as error:
+                self.unread = True
+                self.notes[f"Step {step} of {side.path} cannot be read: {error.got}."] = None
         return (read[0], read[1]) if len(read) == 2 else None
 
     def _agreeing(self) -> Comparison:
@@ -226,14 +229,17 @@ def _step_of_other(store: FoundArrays, other: FoundArrays) -> int:
     )
 
 
-def _not_known(one: Stored, other: Stored) -> tuple[str, ...]:
-    """Say what is not known of two sets of arrays."""
+def _not_known(
+    one: Stored, other: Stored, stores: tuple[FoundArrays, FoundArrays] | None = None
+) -> tuple[str, ...]:
+    """Say what is not known of two sets of arrays; once of each store, if they are of stores."""
     notes = []
     if one.seal and other.seal and one.seal.step != other.seal.step:
         notes.append(f"a is step {one.seal.step}, and b is step {other.seal.step}.")
-    for side in (one, other):
+    paths = [each.path for each in stores] if stores else [one.path, other.path]
+    for side, path in zip((one, other), paths, strict=True):
         if not side.seal:
-            notes.append(f"{side.path} has no seal: nothing says whether it is as it was written.")
+            notes.append(f"{path} has no seal: nothing says whether it is as it was written.")
         elif not side.seal.state:
             notes.append(f"The seal of {side.path} does not say what there is beside the bits.")
         notes += [f"{name} in {side.path} could not be read as arrays." for name in side.unread]

@@ -28,6 +28,8 @@ from reproducibility.storage.orbax import ArrayFiles, stored_tree
 from reproducibility.storage.restoring import read_leaves, verified
 from reproducibility.storage.seal import Seal, SealedLeaf, kind_and_first_line, step_error
 
+# What says nothing about the bytes of a checkpoint.
+NOT_THE_BYTES = (PermissionError, MemoryError, ImportError, NotImplementedError)
 _OF_NOBODY = ("commit_success.txt", "_CHECKPOINT_METADATA")  # beside the items of a checkpoint
 
 
@@ -81,6 +83,15 @@ def arrays_of(found: FoundArrays, step: int | None = None) -> Stored:
     except CheckpointError:
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds
+        if found.kind != "file" and not isinstance(error, NOT_THE_BYTES):
+            raise CheckpointDamagedError(
+                "use",
+                "the arrays",
+                path=path,
+                expected="files that Orbax can read",
+                got=kind_and_first_line(error),
+                do="Take an intact copy, or the Orbax that wrote it, if that is newer.",
+            ) from error
         raise CheckpointError(
             "read",
             "the arrays",

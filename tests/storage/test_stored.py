@@ -24,6 +24,7 @@ from reproducibility import (
     root_key,
     tree_digest,
 )
+from reproducibility.explain.checkpoints import compare_stored
 from reproducibility.storage.files import file_table
 from reproducibility.storage.found import arrays_at, path_words
 from reproducibility.storage.stored import Stored, arrays_of, whole_digest
@@ -223,6 +224,30 @@ def test_damage_is_found_and_repaired(written: Path, tmp_path: Path) -> None:
         archive.writestr("a.npy", array.getvalue() + b"more")
     with pytest.raises(CheckpointError, match="more bytes than its header says"):
         check(tmp_path / "longer.npz")
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt", "d/*"])
+def test_a_damaged_checkpoint_of_orbax_is_named(tmp_path: Path, name: str) -> None:
+    """It is damaged, and not no checkpoint; the other steps are compared, and noted once."""
+    with ocp.StandardCheckpointer() as orbax:  # of one array: of several, TensorStore fails late
+        orbax.save(tmp_path / "one", {"w": STATE["params"]["w"]})
+    for run in ("a", "b"):
+        for step in (1, 2, 3):
+            shutil.copytree(tmp_path / "one", tmp_path / run / f"ckpt_{step}")
+    (file,) = (tmp_path / "b/ckpt_2").glob(name)
+    content = file.read_bytes()
+    file.write_bytes(b"\0" * 40 + content[40:])
+    found = check(tmp_path / "b")
+    assert [(each.path, each.kind) for each in found.findings] == [("ckpt_2", "damaged")]
+    assert found.exit_code == 1
+    sides = [arrays_at(tmp_path / run) for run in ("a", "b")]
+    assert sides[0] is not None
+    assert sides[1] is not None
+    compared = compare_stored(sides[0], sides[1])
+    assert (compared.verdict, compared.step) == ("cannot be told", 3)
+    assert "agrees at 2 steps, up to step 3; step 2 is damaged" in compared.reason
+    assert sum("has no seal" in note for note in compared.notes) == 2
+    assert any(note.startswith(f"Step 2 of {tmp_path / 'b'} is damaged") for note in compared.notes)
 
 
 def test_a_file_too_many_spoils_no_leaf(
