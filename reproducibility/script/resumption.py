@@ -26,6 +26,9 @@ from reproducibility.script.steps import RunOfSteps
 from reproducibility.script.values import ValuedCall
 
 SAID = 3  # calls without a counterpart
+ANOTHER_PROGRAM = "the resumed run compiled another program for {}"
+# A restored array may state a sharding or a layout that one of the whole run leaves open.
+AND_AGREES = ", as for arrays that state where they lie; all of its results agree"
 
 
 @dataclass
@@ -181,6 +184,9 @@ def compare_process(
         )
     elif at > 1 or cut:
         _compare_from(found, run, other, at, cut=cut)
+    if found.verdict == "same":
+        another = ANOTHER_PROGRAM.format(found.step)
+        found.notes = [f"{each}{AND_AGREES}" if each == another else each for each in found.notes]
     return found
 
 
@@ -256,7 +262,7 @@ def _what_it_came_to(found: Resumption, run: RunOfSteps, other: RunOfSteps) -> N
     """Note what explains a difference and is none."""
     one, two = run.steps[0].program, other.steps[0].program
     if one.text not in {each.program.text for each in other.steps} and one.text != two.text:
-        found.notes.append(f"the resumed run compiled another program for {found.step}")
+        found.notes.append(ANOTHER_PROGRAM.format(found.step))
     if one.arguments != two.arguments:
         pairs = zip(one.arguments, two.arguments, strict=False)
         names = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))

@@ -844,6 +844,23 @@ def test_the_sentence_that_decides_is_in_the_report() -> None:
     assert report_of_resumption(untold).splitlines() == ["It failed.", "note: and more"]
 
 
+@pytest.mark.parametrize(("saved", "agree"), [(4, True), (3, False)])
+def test_another_program_with_equal_results_is_explained(saved: int, *, agree: bool) -> None:
+    """A reader knows what it means: below *same*, that all results agree, and nowhere else."""
+    other = made_run(a_loop(4, 6, saved), process=2)
+    for each in (other.steps, other.calls):
+        each[:] = [
+            replace(call, program=replace(call.program, text="with a sharding"))
+            if call.kind == other.step
+            else call
+            for call in each
+        ]
+    found = compare_process(made_run(a_loop(0, 6, 0)), other, Before())
+    assert found.verdict == ("same" if agree else "different")
+    assert ("all of its results agree" in report_of_resumption(found)) == agree
+    assert "compiled another program for step" in found.notes[0]
+
+
 def test_two_records_that_are_swapped() -> None:
     """A resumed run with more steps than the whole one is asked about; else it is not."""
     long, short = made_run(a_loop(0, 6, 0)), made_run(a_loop(4, 6, 4), process=2)
