@@ -1,5 +1,6 @@
 """The prose of the site is plain English: what reads foreign is counted, and each find is named."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ another = "they part"
 
 `another` [a](../another.md) stands for itself.
 """
+
+
+def test_house_words_are_as_rare_as_they_shall_be(root: Path) -> None:
+    """On the whole site together; a find has its file and line."""
+    texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in pages(root)}
+    found = [find for file, text in texts.items() for find in finds(file, text)]
+    counts = Counter(find.name for find in found)
+    too_many = {name for name, (most, _, _) in LIMITS.items() if counts[name] > most}
+    assert not too_many, "\n".join(str(find) for find in found if find.name in too_many)
 
 
 def test_sentences_are_short(root: Path) -> None:
