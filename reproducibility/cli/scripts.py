@@ -37,6 +37,7 @@ begins with call 4, step: an input that no earlier call made: batch
     49 more begin on that line
 confirmed: with a fixed stream for the system's entropy, both runs agree
     batch comes from np.random.default_rng(), unseeded, train.py:5, in <module>
+    cure: give each generator a seed
 """
 
 

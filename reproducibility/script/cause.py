@@ -36,6 +36,15 @@ HOLDS = {
     "threads": "one processor and one thread",
     "addresses": "fixed addresses in memory",
 }
+# What to do about it; of threads it depends on what they compute.
+CURES = {
+    "entropy": "give each generator a seed",
+    "hash": "sort what comes out of a set, and use hashlib instead of hash()",
+    "listing": "sorted(...) around the listing",
+    "clock": "take no seed and no decision from the clock",
+    "pid": "name what a process does by its place in the job",
+    "addresses": "sort by a name, and never by id() or the hash of an object",
+}
 ALWAYS = ("entropy", "hash", "listing", "clock")  # the others only if they are suspects
 ONE_WAY = "threads"  # can be held in one way only
 # Which of them each kind of host event makes a suspect.
@@ -88,6 +97,15 @@ def held_by(name: str) -> str:
         name: names of `HOLDS`, joined by "+".
     """
     return " and ".join(HOLDS.get(each, each) for each in name.split("+"))
+
+
+def cure_of(name: str) -> str:
+    """Say what to do about a cause; "" if that is not known.
+
+    Args:
+        name: names of `HOLDS`, joined by "+".
+    """
+    return "; ".join(CURES[each] for each in name.split("+") if each in CURES)
 
 
 def variables_that_hold(hold: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 
+from reproducibility.script.cause import CURES
 from reproducibility.script.hidden import (
     Change,
     Hidden,
@@ -52,7 +53,7 @@ def _of_python() -> list[Hidden]:
         Hidden(
             "hash",
             "the hash salt",
-            "sort what comes out of a set, and use hashlib instead of hash()",
+            CURES["hash"],
             (Change("PYTHONHASHSEED=1", {"hash": 1}),),
             quick=True,
             more=tuple(_salt(way, "" if way < 7 else r"\bhash\(") for way in range(2, 13)),
@@ -60,7 +61,7 @@ def _of_python() -> list[Hidden]:
         Hidden(
             "listing",
             "the order of folder listings",
-            "sorted(...) around the listing",
+            CURES["listing"],
             (Change("names in reversed order", {"listing": 1}),),
             (("listing", ""),),
             r"listdir|scandir|glob|iterdir|os\.walk",
@@ -74,7 +75,7 @@ def _of_python() -> list[Hidden]:
         Hidden(
             "entropy",
             "unseeded generators and the system's entropy",
-            "give each generator a seed",
+            CURES["entropy"],
             (Change("another stream", {"entropy": 1}),),
             (("entropy", ""), ("draws", "")),
             quick=True,
@@ -83,7 +84,7 @@ def _of_python() -> list[Hidden]:
         Hidden(
             "clock",
             "the date and time",
-            "take no seed and no decision from the clock",
+            CURES["clock"],
             (Change("a Saturday afternoon in 2013", {"clock": 1}),),
             (("clock", ""),),
             r"time\(|now\(|today\(|perf_counter|monotonic",
@@ -101,7 +102,7 @@ def _of_python() -> list[Hidden]:
         Hidden(
             "pid",
             "the number of the process",
-            "name what a process does by its place in the job",
+            CURES["pid"],
             (Change("another number", {"pid": 1}),),
             (("process", r"os\.getp"),),
             r"getpid",
@@ -109,7 +110,7 @@ def _of_python() -> list[Hidden]:
         Hidden(
             "addresses",
             "addresses in memory",
-            "sort by a name, and never by id() or the hash of an object",
+            CURES["addresses"],
             (
                 Change("objects moved", {"addresses": 9}),
                 Change("where the system likes", {"addresses": -1}),

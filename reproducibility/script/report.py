@@ -10,7 +10,7 @@ import linecache
 import os
 from collections.abc import Sequence
 
-from reproducibility.script.cause import held_by
+from reproducibility.script.cause import cure_of, held_by
 from reproducibility.script.diverging import RUNS, Alignment, Root
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.repeat import CallAgain
@@ -178,14 +178,16 @@ def cause_in_words(found: Twice) -> list[str]:
         return []
     elif found.confirmed:
         lines = [f"confirmed: with {held_by(found.cause)}, both runs agree"]
-        if "+" in found.cause:
-            lines.append("    with less than that they do not")
+        if "+" in found.cause:  # on one line: the report has to fit a screen
+            lines.append(f"    with less than that they do not; cure: {cure_of(found.cause)}")
     else:
         lines = [
             f"likely, not confirmed: with {held_by(found.cause)}, both runs agree",
             "    but no other way of holding it gives other results: it may be chance, or timing",
         ]
-    return lines + _where_from(found)
+    said = not found.confirmed or "+" in found.cause or found.inherited
+    cure = "" if said else cure_of(found.cause)
+    return [*lines, *_where_from(found), *[f"    cure: {cure}"] * bool(cure)]
 
 
 def _where_from(found: Twice) -> list[str]:

@@ -55,6 +55,9 @@ def test_a_source_is_certain_only_if_it_is_the_only_one() -> None:
     held: dict[str, object] = {"cause": "entropy", "confirmed": True}
     alone = report_of(found(**held, sources=(one,), traced=True))
     assert "    x, y, z comes from np.x(), a.py:3, in f" in alone.splitlines()
+    assert alone.count("    cure: give each generator a seed") == 1
+    likely = report_of(found(cause="entropy", confirmed=False, sources=(one,)))
+    assert "cure" not in likely
     assert "comes from" not in report_of(found(**held, sources=(one,)))
     both = report_of(found(**held, sources=(one, other))).splitlines()
     at = both.index("    it may come from np.x(), a.py:3, in f")
