@@ -12,9 +12,12 @@ TOOLS = ROOT / "tools"
 # The rooms, lowest first, and what is beside them. A file imports what stands above it here.
 HOUSE = {
     "guard": ("pages", "isolation", "executed", "codeblocks", "published"),
-    "session": ("capture", "screen", "drawing", "__main__"),
+    "session": ("capture", "curves", "screen", "drawing", "__main__"),
     "labs": ("settings", "markup", "cells"),
-    "look": ("clone", "reading", "addresses", "cards", "weight", "links", "hosts"),
+    "look": (
+        *("clone", "reading", "addresses", "cards", "weight", "searching", "english", "links"),
+        "hosts",
+    ),
     "takeaway": ("programs", "notebooks", "downloads", "printable", "offline"),
     "reuse": ("inputs", "lab_outputs", "rendered"),
     "hooks": (),

@@ -470,8 +470,8 @@ def private_copies(leaves: Sequence[Any]) -> list[Any]:
     """
     copies = [np.array(leaf) if is_numpy(leaf) else leaf for leaf in leaves]
     shared = [number for number, leaf in enumerate(leaves) if may_share_memory(leaf)]
-    whole = [number for number in shared if leaves[number].is_fully_addressable]
-    for number in sorted({*shared} - {*whole}):  # of several processes
+    whole = [number for number in shared if _is_copied_whole(leaves[number])]
+    for number in sorted({*shared} - {*whole}):
         copies[number] = jnp.copy(leaves[number])
     # All at once: one by one takes longer.
     copied = jax.device_put([leaves[number] for number in whole], may_alias=False)
@@ -480,6 +480,12 @@ def private_copies(leaves: Sequence[Any]) -> list[Any]:
     done: Any = jax.block_until_ready  # without types in JAX's own stubs
     done([copies[number] for number in shared])
     return copies
+
+
+def _is_copied_whole(leaf: Any) -> bool:
+    """Say whether `jax.device_put` copies a leaf: not of several processes, nor keys on devices."""
+    many = len(leaf.sharding.device_set) > 1
+    return bool(leaf.is_fully_addressable) and not (many and is_key(leaf))
 
 
 def may_share_memory(leaf: Any) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.look.english import LIMITS, LONGEST_MEDIAN, finds, pages, sentence_median
+from tools.look.english import LIMITS, LONGEST_MEDIAN, finds, prose_pages, sentence_median
 
 FOUND = """---
 description: another
@@ -24,7 +24,9 @@ another = "they part"
 
 def test_house_words_are_as_rare_as_they_shall_be(root: Path) -> None:
     """On the whole site together; a find has its file and line."""
-    texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in pages(root)}
+    texts = {
+        path.relative_to(root).as_posix(): path.read_text("utf-8") for path in prose_pages(root)
+    }
     found = [find for file, text in texts.items() for find in finds(file, text)]
     counts = Counter(find.name for find in found)
     too_many = {name for name, (most, _, _) in LIMITS.items() if counts[name] > most}
@@ -33,7 +35,7 @@ def test_house_words_are_as_rare_as_they_shall_be(root: Path) -> None:
 
 def test_sentences_are_short(root: Path) -> None:
     """The sentence in the middle of each page has at most 18 words."""
-    medians = {path.name: sentence_median(path.read_text("utf-8")) for path in pages(root)}
+    medians = {path.name: sentence_median(path.read_text("utf-8")) for path in prose_pages(root)}
     assert {name: words for name, words in medians.items() if words > LONGEST_MEDIAN} == {}
 
 

@@ -79,7 +79,7 @@ def sentence_median(text: str) -> float:
     return median([count for count in counts if count > 1] or [0])
 
 
-def pages(root: Path) -> list[Path]:
+def prose_pages(root: Path) -> list[Path]:
     """Return the sources of the pages whose prose is counted."""
     names = ("README.md", "CONTRIBUTING.md")
     found = [path for path in (root / "docs").rglob("*.md") if path.name != "abbreviations.md"]
@@ -89,7 +89,7 @@ def pages(root: Path) -> list[Path]:
 def main(arguments: Sequence[str]) -> None:
     """Print every find, the sums, and the pages with long sentences."""
     root = Path(__file__).parents[2]
-    chosen = [Path(each).resolve() for each in arguments] or pages(root)
+    chosen = [Path(each).resolve() for each in arguments] or prose_pages(root)
     texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in chosen}
     found = [find for file, text in texts.items() for find in finds(file, text)]
     for find in found:

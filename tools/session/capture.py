@@ -27,7 +27,7 @@ from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs"
 ASSETS = DOCS / "assets"
-SCRIPT = re.compile(r"^ *cat > train\.py <<'END'\n(.*?)^ *END$", re.MULTILINE | re.DOTALL)
+SCRIPT_BLOCK = re.compile(r"^ *cat > train\.py <<'END'\n(.*?)^ *END$", re.MULTILINE | re.DOTALL)
 COLUMNS = 52  # as many as fit on a screen of 360 pixels in letters of 11
 
 
@@ -50,7 +50,7 @@ SCENES = (
 
 def home_script() -> str:
     """Return the script that the home page shows, as a reader copies it."""
-    found = SCRIPT.search((DOCS / "index.md").read_text("utf-8"))
+    found = SCRIPT_BLOCK.search((DOCS / "index.md").read_text("utf-8"))
     if not found:
         raise RuntimeError("The home page shows no train.py.")
     return textwrap.dedent(found[1])

@@ -18,7 +18,7 @@ from tools.session.capture import home_script, run_environment
 RUNS = 4
 EVERY = 4  # steps between two points of a curve
 
-WIDTH, HEIGHT = 360, 190
+FIGURE_WIDTH, FIGURE_HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 30, 8, 12, 34  # margins around the curves
 TITLE = "The losses of four runs of one script: the curves lie close together, no two are the same."
 STYLE = """\
@@ -56,7 +56,7 @@ def draw_curves(recording: dict[str, Any]) -> str:
     steps = [*range(1, EVERY * (len(runs[0]) - 1), EVERY), EVERY * (len(runs[0]) - 1)]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="curves" role="img" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}">',
+        f'viewBox="0 0 {FIGURE_WIDTH} {FIGURE_HEIGHT}">',
         f"<title>{TITLE}</title>",
         f"<desc>Recorded on {recording['recorded']}: {recording['machine']}.</desc>",
         f"<style>{STYLE}</style>",
@@ -70,24 +70,26 @@ def draw_curves(recording: dict[str, Any]) -> str:
 
 
 def _across(step: int, last: int) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * step / last
+    return LEFT + (FIGURE_WIDTH - LEFT - RIGHT) * step / last
 
 
 def _down(loss: float) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * loss / 2.5
+    return FIGURE_HEIGHT - BOTTOM - (FIGURE_HEIGHT - TOP - BOTTOM) * loss / 2.5
 
 
 def _axes(last: int) -> list[str]:
     lines = []
     for loss in (0, 1, 2):
         y = _down(loss)
-        lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{FIGURE_WIDTH - RIGHT}"/>')
         lines.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{loss}</text>')
     for step in (0, last // 2, last):
         side = "middle" if step < last else "end"
-        y = HEIGHT - BOTTOM + 15
+        y = FIGURE_HEIGHT - BOTTOM + 15
         lines.append(f'<text class="{side}" x="{_across(step, last):.1f}" y="{y}">{step}</text>')
-    lines.append(f'<text class="middle" x="{WIDTH / 2:.0f}" y="{HEIGHT - 5}">step</text>')
+    lines.append(
+        f'<text class="middle" x="{FIGURE_WIDTH / 2:.0f}" y="{FIGURE_HEIGHT - 5}">step</text>'
+    )
     lines.append(f'<text class="end" x="{LEFT - 6}" y="{TOP + 6}">loss</text>')
     return lines
 
@@ -102,7 +104,7 @@ def _curve(losses: list[float], number: int, steps: list[int]) -> str:
 
 def _legend(losses: list[float], number: int) -> str:
     # At the upper right, where no curve is.
-    x, y = WIDTH - RIGHT - 150, TOP + 12 + 16 * number
+    x, y = FIGURE_WIDTH - RIGHT - 150, TOP + 12 + 16 * number
     return (
         f'<path style="--line:var(--{"abcd"[number]})" d="M{x} {y - 4}h18"/>'
         f'<text x="{x + 24}" y="{y}">run {number + 1} ends with {losses[-1]:.4f}</text>'
