@@ -185,30 +185,26 @@ def test_a_last_update_that_is_not_applied(aligned: Aligned) -> None:
     assert found.verdict != "same"
 
 
+def returning_more() -> None:
+    """Train with updates that return a mean as well."""
+    w = jax.device_put(np.ones(10, np.float32))
+    mean = jax.device_put(np.zeros(10, np.float32))
+    for batch in BATCHES:
+        w, _, mean = with_mean(w, batch, mean)
+
+
 def test_more_is_returned(aligned: Aligned) -> None:
     """An update that returns the same and one array more is the same, and the array is named."""
 
-    def more() -> None:
-        w = jax.device_put(np.ones(10, np.float32))
-        mean = jax.device_put(np.zeros(10, np.float32))
-        for batch in BATCHES:
-            w, _, mean = with_mean(w, batch, mean)
-
-    found = aligned(train, more)
+    found = aligned(train, returning_more)
     assert (found.verdict, found.more) == ("same", ["[2] in B"])
 
 
 def test_what_one_side_returns_the_other_may_compute(aligned: Aligned) -> None:
     """An update returns more, and the other side computes something of numbers of its own."""
 
-    def more() -> None:
-        w = jax.device_put(np.ones(10, np.float32))
-        mean = jax.device_put(np.zeros(10, np.float32))
-        for batch in BATCHES:
-            w, _, mean = with_mean(w, batch, mean)
-
     own = [np.full(10, 7.25 + number, np.float32) for number in range(6)]
-    found = aligned(lambda: train(each=lambda i, w: doubled(own[i])), more)
+    found = aligned(lambda: train(each=lambda i, w: doubled(own[i])), returning_more)
     assert found.verdict == "cannot be told"
     assert found.reason == "What the updates of B return is not in the other."
 
