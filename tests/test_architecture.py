@@ -191,6 +191,15 @@ HOUSE = {
         "drawn",
     ),
     "testing": ("equal", "fresh", "reproducible", "resumable", "seeds", "script", "fixtures"),
+    "exercise": (
+        "texts",
+        "answers",
+        "runner",
+        "bench",
+        "judged_first",
+        "verdict",
+        "desk",
+    ),
     "cli": (
         "terminal",
         "process_state",
@@ -200,6 +209,7 @@ HOUSE = {
         "runs",
         "machines",
         "scripts",
+        "exercises",
         "commands",
     ),
 }
@@ -224,7 +234,9 @@ DOORS = {
 }
 EVERYWHERE = {"jax", "jaxlib", "jaxtyping", "numpy"}  # above `errors`, except in `config`
 MODULES = sorted(
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("[a-z]*.py")
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("[a-z]*.py")
+    if path.parent.name != "programs"  # what readers repair is no part of the package
 )
 
 LONGEST = 300  # lines of code in a module
@@ -359,6 +371,8 @@ TESTED_WITH = {
     "cli.arguments": "cli.runs",
     "cli.machines": "reference.doctor",
     "cli.scripts": "script.twice",
+    "cli.exercises": "exercise.desk",
+    "exercise.judged_first": "exercise.verdict",
     "script.diverging": "script.align",
     "script.aligned_lanes": "script.aligned",
     "script.drawn_aligned": "script.drawn",
@@ -608,7 +622,8 @@ SHOWN = sorted(
         ROOT / "README.md",
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("docs/**/*.py"),
-        *PACKAGE.rglob("*.py"),
+        *(PACKAGE / f"{module.replace('.', '/')}.py" for module in MODULES),
+        *PACKAGE.rglob("__init__.py"),
     ]
 )
 

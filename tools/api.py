@@ -34,7 +34,13 @@ PAGES = (
     "script",
     "testing",
 )
-ROOMS = (*PAGES[:-2], "watch", *PAGES[-2:], "cli")  # and the files beside them, lowest first
+ROOMS = (
+    *PAGES[:-2],
+    "watch",
+    *PAGES[-2:],
+    "exercise",
+    "cli",
+)  # and the files beside them, lowest first
 
 
 def exported() -> dict[str, list[str]]:

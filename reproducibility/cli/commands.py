@@ -13,6 +13,7 @@ import dataclasses
 import sys
 from typing import NoReturn
 
+from reproducibility.cli.exercises import ExerciseCommand
 from reproducibility.cli.machines import DoctorCommand
 from reproducibility.cli.parse import Subcommand, parse_arguments, split_arguments
 from reproducibility.cli.process_state import quiet_orbax, warnings_as_sentences
@@ -84,6 +85,7 @@ COMMANDS = {
     "digest": Subcommand(DigestCommand, positional=True),
     "check": Subcommand(CheckCommand, positional=True),
     "doctor": Subcommand(DoctorCommand),
+    "exercise": Subcommand(ExerciseCommand, positional=True),
 }
 
 

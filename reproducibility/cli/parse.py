@@ -42,6 +42,13 @@ def named(name: str, what: str) -> Any:
     return tyro.conf.arg(name=name, metavar=what)
 
 
+def placed() -> Any:
+    """Let a field that has a default be given by its place, without a flag."""
+    import tyro
+
+    return tyro.conf.Positional
+
+
 def parse_arguments(
     arguments: list[str], commands: Mapping[str, Subcommand], *, another: bool = True
 ) -> Any:

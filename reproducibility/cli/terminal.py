@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reproducibility.errors import on_one_line
 
 if TYPE_CHECKING:
+    from reproducibility.exercise.verdict import Judgement
     from reproducibility.explain.comparison import Comparison
     from reproducibility.explain.origin import Origin
     from reproducibility.reference.doctor import Diagnosis
@@ -329,3 +330,20 @@ def _print_below(rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> No
 def _shown_setting(value: Any) -> str:
     """Say a setting in a table."""
     return "not set" if value is None else str(value)
+
+
+def print_exercises(rows: Sequence[Sequence[str]], solved: int) -> None:
+    """Print the exercises: name, state, what goes wrong, the chapter; and how many are solved."""
+    _print_rows(rows)
+    print(f"\n{solved} of {len(rows)} solved")
+
+
+def print_judgement(found: Judgement) -> None:
+    """Print what the judge tried, what was right, and what the program printed if it is wrong."""
+    from reproducibility.exercise.bench import shown_prints
+
+    rows = [("right" if o.right else "wrong", o.tried, o.seen) for o in found.observations]
+    _print_rows(rows)
+    if not found.solved:
+        for line in shown_prints(list(found.printed)):
+            print(f"it printed: {on_one_line(line)}")
