@@ -5,6 +5,7 @@ from .errors import CheckpointReadError as CheckpointReadError
 from .errors import CheckpointSaveError as CheckpointSaveError
 from .errors import ConfigError as ConfigError
 from .errors import DtypeDriftWarning as DtypeDriftWarning
+from .errors import EvidenceError as EvidenceError
 from .errors import ExitCode as ExitCode
 from .errors import IdentityMismatchError as IdentityMismatchError
 from .errors import KeyTypeError as KeyTypeError
@@ -23,6 +24,8 @@ from .errors import RunError as RunError
 from .errors import RunLockedError as RunLockedError
 from .errors import RunSaveError as RunSaveError
 from .errors import SetAsideWarning as SetAsideWarning
+from .evidence.commitment import Commitment as Commitment
+from .evidence.commitment import commit as commit
 from .explain.aligned import first_divergence as first_divergence
 from .explain.compare import compare as compare
 from .explain.replay import replay as replay

@@ -23,6 +23,7 @@ Chapter: docs/reference/errors.md
     │   └── ReplayError               a step that cannot be computed again here
     ├── ProcessError              a process is missing, was lost, or cannot be reached
     │   └── ProcessMismatchError      two processes have other settings, versions or programs
+    ├── EvidenceError             something that cannot be audited, or not against that commitment
     └── RecordError               a directory that is no record of a script
         └── RecordDamagedError        a record is not as it was written
 
@@ -198,6 +199,10 @@ class ProcessMismatchError(ProcessError):
     """Two processes of one run do not have the same settings, versions or programs."""
 
     exit_code = ExitCode.REFUSED
+
+
+class EvidenceError(ReproducibilityError):
+    """A run, a bundle, a commitment or a proof is none that can be audited."""
 
 
 class RecordError(ReproducibilityError):

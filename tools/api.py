@@ -31,6 +31,7 @@ PAGES = (
     "recording",
     "reference",
     "explain",
+    "evidence",
     "script",
     "testing",
 )
