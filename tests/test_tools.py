@@ -11,6 +11,7 @@ TOOLS = ROOT / "tools"
 
 # The rooms, lowest first, and what is beside them. A file imports what stands above it here.
 HOUSE = {
+    "story": ("stages",),
     "guard": ("pages", "isolation", "executed", "codeblocks", "published"),
     "session": ("capture", "curves", "screen", "drawing", "__main__"),
     "labs": ("settings", "markup", "cells"),

@@ -4,15 +4,15 @@ The rule: nothing is pinned and nothing is added to the script; what could not b
 
 `ending` ends what was started, `screen` tells how far it is, and `start` runs a command with a
 recorder in its Python (the room of that name is below this one). `sealed` has the lines of a record
-and `reading` what they say, `origins` follows arrays from call to call, `programs` tells two
-programs apart, `pairs` puts processes together, `diverging` is what comes of it, `unordered`
-compares calls whose order is chance, `align` finds where two records diverge, `growing` while they
-grow, `inherited` what the first leaves for the second, `printed` what they print, `written` what
-files they write. `dataflow` reads which lines may be behind a call, `cause` confirms why, `repeat`
-executes a call again, `twice` runs the command and puts it together, and `report` says it.
-`recomputed` reads which calls did not repeat in one run, `values` looks up every argument, `reused`
-reads which keys were drawn from twice, `findings` puts both together, and `record` records a part
-of a notebook.
+and `reading` what they say, `sites` shows a line of source, `origins` follows arrays from call to
+call, `programs` tells two programs apart, `pairs` puts processes together, `diverging` is what
+comes of it, `unordered` compares calls whose order is chance, `align` finds where two records
+diverge, `growing` while they grow, `inherited` what the first leaves for the second, `printed` what
+they print, `written` what files they write. `dataflow` reads which lines may be behind a call,
+`cause` confirms why, `repeat` executes a call again, `twice` runs the command and puts it together,
+and `report` says it. `recomputed` reads which calls did not repeat in one run, `values` looks up
+every argument, `reused` reads which keys were drawn from twice, `findings` puts both together, and
+`record` records a part of a notebook.
 For records of different commands, `graph` makes a graph of it, `updates` finds the updates in it,
 `matched` puts calls together, `descent` goes back to where a difference begins, `aligned_lanes`
 says of each call what it is to the other run, `sides` is what comes of it, `left_over` counts what

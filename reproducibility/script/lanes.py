@@ -21,7 +21,7 @@ from reproducibility.explain.page import (
 from reproducibility.script.diverging import RUNS, Alignment, Lane, Root
 from reproducibility.script.reading import SourceLine
 from reproducibility.script.report import KINDS_OF_ROOT, cause_in_words, roots_by_line
-from reproducibility.script.swept import near_place
+from reproducibility.script.sites import near_place
 from reproducibility.script.twice import Twice
 
 LANES_SHOWN = 6  # threads

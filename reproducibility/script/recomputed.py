@@ -15,6 +15,7 @@ from typing import Any
 
 from reproducibility.script.reading import Process, SourceLine, Thread, processes_of
 from reproducibility.script.report import line_and_text
+from reproducibility.script.sites import own_first
 from reproducibility.watch.second import SECOND
 
 LINES_SHOWN = 4  # places where calls came to something else; --json has all
@@ -183,7 +184,7 @@ def _unlike_lines(unlike: Sequence[UnlikeCall]) -> list[str]:
     for (called, site), calls in list(groups.items())[:LINES_SHOWN]:
         more = f", and {len(calls) - 1:,} more of its calls" if len(calls) > 1 else ""
         found.append(f"call {calls[0].number}, {called}, came to something else{more}:")
-        found += [f"    {line_and_text(line)}" for line in site[:1]]
+        found += [f"    {line_and_text(line)}" for line in own_first(site)[:1]]
         results = calls[0].results
         found += [f"    {each}" for each in results[:RESULTS_SHOWN]]
         if len(results) > RESULTS_SHOWN:

@@ -7,13 +7,13 @@ Chapter: docs/guide/any_script.md
 from __future__ import annotations
 
 import linecache
-import os
 from collections.abc import Sequence
 
 from reproducibility.script.cause import cure_of, held_by
 from reproducibility.script.diverging import RUNS, Alignment, Root
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.repeat import CallAgain
+from reproducibility.script.sites import near_file, near_place, own_first
 from reproducibility.script.twice import Twice
 
 ROOTS_SHOWN = 4  # places where a difference begins; --json has all
@@ -95,7 +95,7 @@ def _notes(found: Twice) -> list[str]:
     if found.left and not found.confirmed and not found.inherited:
         more = f" and {len(found.left) - 1:,} more" * (len(found.left) > 1)
         notes.append(
-            f"the second run may find what the first one left: {_near(found.left[0])}{more}"
+            f"the second run may find what the first one left: {near_file(found.left[0])}{more}"
         )
     return notes
 
@@ -139,9 +139,12 @@ def _root(group: Sequence[Root], begins: str, deep: int) -> list[str]:
     if root.what:
         lines.append(f"    {root.what}")
     lines += [f"    {text}" for text in _lines_of_program(root)]
-    lines += [f"    {line_and_text(line)}" for line in root.site[:deep]]
+    lines += [f"    {line_and_text(line)}" for line in own_first(root.site)[:deep]]
     if root.kind == "path":
-        lines += [f"    in the other run: {line_and_text(line)}" for line in root.other_site[:1]]
+        lines += [
+            f"    in the other run: {line_and_text(line)}"
+            for line in own_first(root.other_site)[:1]
+        ]
     if len(group) > 1 and deep > 1:
         lines.append(f"    {len(group) - 1:,} more begin on that line")
     return lines
@@ -222,18 +225,12 @@ def _event(event: Event) -> str:
     return f"{event.what}, {line_and_text(event.site[0])}" if event.site else event.what
 
 
-def _near(file: str) -> str:
-    near = os.path.relpath(file) if os.path.isabs(file) else file
-    return near if len(near) < len(file) else file
-
-
 def line_and_text(line: SourceLine) -> str:
     """Write a line's file as seen from here, if that is shorter, and what stands in the line.
 
     Args:
         line: one of a record.
     """
-    file = _near(line.file)
-    where = f"{file}:{line.line}, in {line.function}"
+    where = f"{near_place(line)}, in {line.function}"
     text = linecache.getline(line.file, line.line).strip()
     return f"{where}: {text[: max(SHORTEST, COLUMNS - len(where) - 10)]}" if text else where

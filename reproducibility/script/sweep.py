@@ -40,8 +40,9 @@ from reproducibility.script.inherited import (
 from reproducibility.script.printed import printed_remark
 from reproducibility.script.reading import processes_of
 from reproducibility.script.screen import Screen, in_words
+from reproducibility.script.sites import near_place
 from reproducibility.script.start import Finished, check_command, new_directory
-from reproducibility.script.swept import Row, Sweep, near_place
+from reproducibility.script.swept import Row, Sweep
 from reproducibility.script.twice import twice
 from reproducibility.script.undone import SALT_TOO_LATE, is_undone, sets_salt_too_late
 from reproducibility.script.unheld import begin

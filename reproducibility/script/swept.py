@@ -8,7 +8,6 @@ Chapter: docs/guide/hidden_inputs.md
 from __future__ import annotations
 
 import linecache
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from reproducibility.errors import ExitCode
 from reproducibility.script.diverging import RecordVerdict, Root
 from reproducibility.script.reading import SourceLine
 from reproducibility.script.report import COLUMNS, report_of
+from reproducibility.script.sites import near_place, own_first
 from reproducibility.script.twice import Twice
 
 type SweepResult = Literal["different", "same", "set by the script", "cannot be told", "left out"]
@@ -178,7 +178,7 @@ def _cut_to_width(text: str) -> str:
 def _result_of_row(row: Row) -> str:
     if row.result == "different" and row.root:
         names = f": {', '.join(row.root.names[:2])}" if row.root.names else ""
-        at = f", {near_place(row.root.site[0])}" if row.root.site else ""
+        at = f", {near_place(own_first(row.root.site)[0])}" if row.root.site else ""
         return f"different: call {row.root.call + 1:,}, {row.root.program}{names}{at}"
     return f"{row.result}: {row.why}" if row.why else row.result
 
@@ -199,7 +199,7 @@ def _with_line(row: Row) -> str:
     if row.line:
         return f"{row.called} ({near_place(row.line)})"
     if row.root:
-        at = f", {near_place(row.root.site[0])}" if row.root.site else ""
+        at = f", {near_place(own_first(row.root.site)[0])}" if row.root.site else ""
         return f"{row.called} ({row.root.program}{at})"
     return row.called
 
@@ -210,16 +210,6 @@ def _with_text(line: SourceLine | None) -> str:
         return ""
     text = linecache.getline(line.file, line.line).strip()
     return f"{near_place(line)}: {text}"[:COLUMNS] if text else near_place(line)
-
-
-def near_place(line: SourceLine) -> str:
-    """Return file and line, as short as it can be said.
-
-    Args:
-        line: the line.
-    """
-    file = os.path.relpath(line.file) if os.path.isabs(line.file) else line.file
-    return f"{min(file, line.file, key=len)}:{line.line}"
 
 
 def _enumerated(words: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from reproducibility.script.printed import first_difference, printed_remark
 from reproducibility.script.reading import Event, processes_of
 from reproducibility.script.repeat import CallAgain, is_worth_keeping, look_again
 from reproducibility.script.screen import Screen, in_words
+from reproducibility.script.sites import own_first
 from reproducibility.script.start import (
     Finished,
     SameInput,
@@ -164,7 +165,7 @@ def twice(
 
 def _so_far(found: Twice) -> str:
     """Say where the runs diverge, for those who do not wait until the cause is found."""
-    site = found.compared.roots[0].site[:1] if found.compared.roots else ()
+    site = own_first(found.compared.roots[0].site)[:1] if found.compared.roots else ()
     at = "".join(f" First at {Path(line.file).name}:{line.line}." for line in site)
     return f"{found.reason}{at} More runs look for the cause."
 

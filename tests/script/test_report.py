@@ -7,6 +7,7 @@ from reproducibility.script.inherited import Inherited
 from reproducibility.script.programs import ProgramDifference
 from reproducibility.script.reading import Event, SourceLine
 from reproducibility.script.report import report_of
+from reproducibility.script.sites import near_file, own_first
 from reproducibility.script.twice import Twice
 
 
@@ -93,3 +94,28 @@ def test_what_was_left_is_told_once() -> None:
     report = report_of(found(tried=("entropy",), inherited=left))
     assert "no cause found" not in report
     assert "/w/log.txt" in report
+
+
+def test_a_line_of_a_library_is_named_as_it_is_imported() -> None:
+    """Where the environment lies differs from machine to machine, and says nothing."""
+    inside = "flax/nnx/transforms/compilation.py"
+    assert near_file(f"/home/a/.venv/lib/python3.13/site-packages/{inside}") == inside
+    assert near_file(f"../env/lib/python3/dist-packages/{inside}") == inside
+
+
+def test_the_lines_of_the_script_come_first() -> None:
+    """Of a call inside a library, the reader's own line is what they look for."""
+    library = SourceLine("/v/site-packages/flax/nnx/compilation.py", 1023, "__call__")
+    mine, outer = SourceLine("/a/train.py", 92, "<module>"), SourceLine("/a/cli.py", 3, "main")
+    assert own_first((library, mine, outer)) == (mine, outer, library)
+    report = report_of(
+        dataclasses.replace(
+            found(),
+            compared=Alignment(
+                [Root("host", "", ("x",), "step", (library, mine), (), "process-1", "Main", 1)],
+                1,
+                1,
+            ),
+        )
+    )
+    assert "train.py:92" in report.splitlines()[1]

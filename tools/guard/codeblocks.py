@@ -33,6 +33,7 @@ import pytest_codeblocks.plugin  # type: ignore[import-untyped]
 from tools.guard.executed import update_outputs, write_record
 from tools.guard.isolation import captured_stdout, isolated
 from tools.guard.pages import Block, Page, PageError, read_page
+from tools.story.stages import story
 
 # Blocks run in this process, so code that never returns to Python can be stopped only by ending the
 # process, which pytest-timeout does after this long.
@@ -79,6 +80,8 @@ class Chain(pytest_codeblocks.plugin.TestBlock):  # type: ignore[misc]
         """Run every block and compare what it prints; stop at the first that fails."""
         with isolated(), main_module(self.page.name, self.chain) as module:
             for block in self.chain:
+                if block.downloaded:
+                    Path(Path(block.downloaded).name).write_text(story(block.downloaded), "utf-8")
                 self._run_block(block, module)
 
     def _run_block(self, block: Block, module: types.ModuleType) -> None:

@@ -18,8 +18,12 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.story.stages import downloads_of_story
+
 CONTINUES = "<!--pytest-codeblocks:cont-->"
 OUTPUT = "<!--pytest-codeblocks:expected-output-->"
+# A block begins with this file in its directory: one that the site offers for download.
+DOWNLOADED = re.compile(r"<!--pytest-codeblocks:downloaded=(?P<address>story/[\w/]+\.py)-->")
 
 RUN = ("python", "sh", "bash")
 # Languages of outputs and listings. Anything else (`py`, `pycon`, no language at all) is refused.
@@ -53,6 +57,7 @@ class Block:
     language: str
     code: str
     output: Output | None = None
+    downloaded: str | None = None
 
 
 @dataclass
@@ -81,7 +86,7 @@ class Page:
 
 @dataclass
 class Tag:
-    """CONTINUES or OUTPUT, alone on its line."""
+    """CONTINUES, OUTPUT or DOWNLOADED, alone on its line."""
 
     line: int
     text: str
@@ -120,9 +125,14 @@ def _parse(source: str, page: Page) -> Iterator[Problem]:
     # one before it, and none once a listing stands in between.
     tag: Tag | None = None
     owner: Block | None = None
+    downloaded: str | None = None
     for item in _items(source):
         if isinstance(item, Problem):
             yield item
+        elif isinstance(item, Tag) and (found := DOWNLOADED.fullmatch(item.text)):
+            downloaded = found["address"]
+            if downloaded not in downloads_of_story():
+                yield Problem(item.line, f"the site offers no {downloaded}")
         elif isinstance(item, Tag):
             if owner is None:
                 yield Problem(item.line, f"{item.text} must follow a python, sh or bash block")
@@ -133,6 +143,11 @@ def _parse(source: str, page: Page) -> Iterator[Problem]:
         else:
             owner = yield from _place(item, tag, owner, page)
             tag = None
+            if downloaded and owner and owner is page.chains[-1][-1] and not owner.output:
+                owner.downloaded = downloaded
+            elif downloaded:
+                yield Problem(item.line, "a downloaded file must stand before a block that runs")
+            downloaded = None
 
 
 def _place(
@@ -202,7 +217,7 @@ def _items(source: str) -> Iterator[Fence | Tag | Problem]:
 def _tags(number: int, text: str) -> Iterator[Tag | Problem]:
     # Tags count only alone on their line; any other comment could hide a fence or a skip mark.
     stripped = text.strip()
-    if stripped in (CONTINUES, OUTPUT):
+    if stripped in (CONTINUES, OUTPUT) or DOWNLOADED.fullmatch(stripped):
         yield Tag(number, stripped)
     elif "pytest" in text and "<!--" in text:
         yield Problem(

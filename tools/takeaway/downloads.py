@@ -15,6 +15,7 @@ from mkdocs.utils import get_relative_url
 
 from tools.labs.settings import is_lab
 from tools.look.reading import CHAPTERS
+from tools.story.stages import downloads_of_story
 from tools.takeaway.notebooks import chapter_notebook, colab_address, lab_notebook
 from tools.takeaway.programs import chapter_program
 
@@ -22,7 +23,7 @@ TABLE = "<!-- take-away -->"  # where a page lists what readers may take away
 
 
 def add_downloads(files: Files, root: Path, config: MkDocsConfig) -> None:
-    """Add to the site each chapter and lab as a notebook, and each chapter as a program."""
+    """Add each chapter and lab as a notebook, each chapter as a program, and the story's script."""
     for file in list(files):
         source = Path(file.abs_src_path or "")
         if file.src_uri.startswith(CHAPTERS) and file.src_uri.endswith(".md"):
@@ -31,6 +32,8 @@ def add_downloads(files: Files, root: Path, config: MkDocsConfig) -> None:
                 _add(files, config, file, ".ipynb", chapter_notebook(source, root, config))
         elif is_lab(file):
             _add(files, config, file, ".ipynb", lab_notebook(source, root, config))
+    for address, text in downloads_of_story().items():
+        files.append(File.generated(config, address, content=text))
 
 
 def _add(files: Files, config: MkDocsConfig, beside: File, suffix: str, content: str) -> None:

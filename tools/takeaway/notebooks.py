@@ -22,7 +22,8 @@ from mkdocs.structure.files import File
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.guard.pages import CONTINUES, FENCE, OUTPUT, Block, read_page
+from tools.guard.pages import CONTINUES, DOWNLOADED, FENCE, OUTPUT, Block, read_page
+from tools.story.stages import story
 from tools.takeaway.programs import EMPTY_DIRECTORY, FLAGS, PROGRAMS_FIRST
 
 # What chapters and labs import or call beyond what the package itself depends on.
@@ -166,7 +167,7 @@ def _pieces(path: Path, blocks: dict[int, Block]) -> Iterator[tuple[int, str | B
         elif marker := ADMONITION.match(text):
             folded = True
             yield number, f"**{marker['title'] or marker['kind'].capitalize()}**\n"
-        elif text.strip() not in (CONTINUES, OUTPUT):
+        elif text.strip() not in (CONTINUES, OUTPUT) and not DOWNLOADED.fullmatch(text.strip()):
             folded = folded and (text.startswith("    ") or not text.strip())
             yield number, text[4:] if folded else text
 
@@ -181,6 +182,12 @@ def _opening(fence: re.Match[str]) -> str:
 def _code_cells(block: Block, begins: bool) -> list[NotebookNode]:
     source, identity = block.code.rstrip("\n"), f"line-{block.line}"
     cells = []
+    if block.downloaded:
+        text = story(block.downloaded)
+        name = block.downloaded.rpartition("/")[2]
+        begin, begins = "empty_directory()\n" * begins, False
+        write = f"with open({name!r}, 'w', encoding='utf-8') as file:\n    file.write({text!r})"
+        cells.append(new_code_cell(f"{begin}{write}", id=f"{identity}-file"))
     if block.language in FLAGS:
         # A magic must be a cell's first line.
         if begins:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tools.guard.pages import FENCE, Page, read_page
+from tools.guard.pages import FENCE, Block, Page, read_page
+from tools.story.stages import story
 
 EMPTY_DIRECTORY = '''
 def empty_directory():
@@ -77,11 +78,21 @@ def _headings(source: str) -> dict[int, str]:
 
 def _code(page: Page) -> dict[int, str]:
     code = {
-        block.line: block.code
-        if block.language == "python"
-        else f"shell({block.language!r}, {FLAGS[block.language]!r}, {block.code!r})\n"
+        block.line: _downloaded(block)
+        + (
+            block.code
+            if block.language == "python"
+            else f"shell({block.language!r}, {FLAGS[block.language]!r}, {block.code!r})\n"
+        )
         for block in page.blocks
     }
     for chain in page.chains:
         code[chain[0].line] = f"empty_directory()\n{code[chain[0].line]}"
     return code
+
+
+def _downloaded(block: Block) -> str:
+    if not block.downloaded:
+        return ""
+    name, text = block.downloaded.rpartition("/")[2], story(block.downloaded)
+    return f"with open({name!r}, 'w', encoding='utf-8') as file:\n    file.write({text!r})\n"
