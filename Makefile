@@ -1,6 +1,6 @@
 # `make serve` and `make test` do all their own set-up; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording wheel release lint bench chaos faults versions lock clean
+.PHONY: help setup serve test test-all test-docs test-browser site update-outputs recording wheel release lint bench accelerator chaos faults versions lock clean
 BIN := .venv/bin
 HOST ?= 127.0.0.1:8000
 
@@ -90,6 +90,11 @@ lint: setup      ## Check format, lint, types and spelling.
 
 bench: setup     ## Measure the speed of the package; prints a table of ratios.
 	$(BIN)/python -m tests.benchmarks
+
+# A machine with an accelerator has a Python with JAX, and often no network: with PYTHON there is no
+# set-up, and what that Python lacks is left out.
+accelerator: $(if $(PYTHON),,setup) ## Measure on the device that is here, in 8 minutes; PYTHON has JAX.
+	$(or $(PYTHON),$(BIN)/python) -m tools.accelerator $(ACCELERATOR)
 
 chaos: setup     ## Kill runs at random moments and damage their files at random places: minutes.
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -21,6 +21,11 @@ HOUSE = {
     ),
     "takeaway": ("programs", "notebooks", "downloads", "printable", "offline"),
     "reuse": ("inputs", "lab_outputs", "rendered"),
+    "eighteen": (),
+    "accelerator": (
+        *("missing", "trainings", "more_operations", "sharded", "asked", "costs", "answers"),
+        *("tables", "switches", "parts", "run", "__main__"),
+    ),
     "hooks": (),
     "serve": (),
     "api": (),
