@@ -14,6 +14,7 @@ from tests.browser.addresses import PAGES
 from tests.browser.serving import COMPRESSED
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+FAULTS = (Path(__file__).parent / "faults.js").read_text("utf-8").partition("\n")[2]
 WIDTHS = (360, 1440)
 HEAVY = {"print/", "reference/api/reference/"}  # all of the site, and a room of 22 names
 SCHEMES = {"light": "default", "dark": "slate"}
@@ -65,6 +66,8 @@ def test_a_page_in_both_schemes_on_phone_and_screen(
 ) -> None:
     """No page has an error, asks another host, scrolls sideways, or has what axe calls serious.
 
+    None has what faults.js looks for: long lines, faint headings, a button over text, and so on.
+
     A first visit loads at most 350 kB, compressed, of which at most 100 kB (raw) are HTML.
     """
     page = visit(path, reduced_motion="reduce")
@@ -82,6 +85,8 @@ def test_a_page_in_both_schemes_on_phone_and_screen(
             page.set_viewport_size({"width": width, "height": 900})
             page.evaluate(DRAWN)
             assert page.evaluate(WIDER) == [], f"scrolls sideways: {scheme}, {width}"
+            if scheme == "light" and path != "print/":
+                assert page.evaluate(FAULTS) == [], width
             if (scheme, width) in settings_for_axe(path, os.environ.get("PAIR", "both")):
                 assert serious(page) == [], f"{scheme}, {width}"
 
@@ -95,6 +100,34 @@ def test_what_these_tests_look_for_is_found(visit: Callable[..., Page]) -> None:
     )
     assert page.evaluate(WIDER)
     assert {line.partition(":")[0] for line in serious(page)} >= {"color-contrast", "button-name"}
+
+
+UGLY = """
+    .md-typeset :is(p, ul) { max-width: none !important }
+    .md-typeset h2 { font-weight: 300 !important }
+    .md-typeset :not(pre) > code { word-break: break-all !important }
+    .md-typeset .highlight pre { padding-right: 0 !important; background: #eee !important }
+    article [data-cards] { min-width: 40rem }
+"""
+
+
+def test_faults_for_the_eye_are_found(visit: Callable[..., Page]) -> None:
+    """Each kind of fault that faults.js looks for is seen where it is made."""
+    page = visit("fundamentals/jax_prng_tutorial/")
+    assert page.evaluate(FAULTS) == []
+    page.add_style_tag(content=UGLY)
+    wide = page.evaluate(FAULTS)
+    page.set_viewport_size({"width": 360, "height": 900})
+    page.evaluate(DRAWN)
+    kinds = {sentence.partition(":")[0] for sentence in [*wide, *page.evaluate(FAULTS)]}
+    assert kinds == {
+        "a line of more than 75 characters",
+        "a heading that bold text outranks",
+        "a table that scrolls sideways",
+        "a name broken in its middle",
+        "a button over text",
+        "an output that looks like code",
+    }
 
 
 def loaded(page: Page, site: Path, path: str) -> dict[str, int]:
