@@ -74,7 +74,9 @@ class Places:
         Args:
             place: as for `worker`.
         """
-        self._workers.pop(place).close()
+        worker = self._workers.pop(place, None)
+        if worker:
+            worker.close()
 
     def close(self) -> None:
         """End all of them."""
@@ -143,6 +145,10 @@ class Bench:
             self.observations.append(Observation(tried, False, error))
             raise StoppedEarly(error)
         return [from_answer(answer) for answer in answers]
+
+    def forget(self, place: str) -> None:
+        """End the process of a place, which is of no use for a second task."""
+        self._places.drop(place)
 
     def ask(
         self, calls: Any, *, place: str, backwards: bool, hidden: dict[str, str]

@@ -31,6 +31,8 @@ class Exercise:
     hints: tuple[str, ...]
     edits: tuple[tuple[str, str], ...]
     """The solution: what is found in the program, and what is put there instead."""
+    judge: str
+    """Which judge it has: its own name, or one that several share."""
     needs: str = ""
     """A library that it imports and that this package does not bring along."""
 
@@ -98,6 +100,7 @@ def _exercise(page: str, entry: dict[str, Any]) -> Exercise:
         program=(_PROGRAMS / f"{entry['name']}.py").read_text("utf-8"),
         hints=tuple(entry["hints"]),
         edits=tuple((find, put) for find, put in entry["solution"]),
+        judge=entry.get("judge", entry["name"]),
         needs=entry.get("needs", ""),
     )
 

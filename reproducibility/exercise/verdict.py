@@ -11,11 +11,11 @@ import importlib.util
 from typing import Any
 
 from reproducibility.errors import ExitCode
-from reproducibility.exercise import judged_first
+from reproducibility.exercise import judged_first, judged_later, judged_parts, judged_saved
 from reproducibility.exercise.bench import Bench, Observation, Places, StoppedEarly
 from reproducibility.exercise.texts import Exercise
 
-_JUDGES = (judged_first,)
+_JUDGES = (judged_first, judged_parts, judged_saved, judged_later)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def judge_program(exercise: Exercise, program: str, places: Places, seed: int) -
         return Judgement(name=exercise.name, observations=(), missing=exercise.needs)
     bench = Bench(program, f"{exercise.name}.py", places, seed)
     try:
-        judge_of(exercise.name)(bench)
+        judge_of(exercise)(bench)
     except StoppedEarly:
         pass
     except Exception as error:  # what came has a form that no right program returns
@@ -77,15 +77,12 @@ def judge_program(exercise: Exercise, program: str, places: Places, seed: int) -
     )
 
 
-def judge_of(name: str) -> Any:
+def judge_of(exercise: Exercise) -> Any:
     """Return the function that judges an exercise.
 
     Args:
-        name: that of the exercise.
+        exercise: which.
     """
-    [found] = [getattr(module, f"judge_{name}") for module in _JUDGES if _has(module, name)]
+    name = f"judge_{exercise.judge}"
+    [found] = [getattr(module, name) for module in _JUDGES if hasattr(module, name)]
     return found
-
-
-def _has(module: Any, name: str) -> bool:
-    return hasattr(module, f"judge_{name}")
