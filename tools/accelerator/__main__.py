@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 450.0
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.accelerator", description=__doc__)
     out = ROOT / "build" / "accelerator"
     parser.add_argument("--out", type=Path, default=out, help="where JSON and Markdown are written")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="time for all of it")
+    parser.add_argument("--seconds", type=float, default=450, help="time for all of it")
     parser.add_argument("--only", nargs="+", default=[], help="these parts only")
     parser.add_argument("--small", action="store_true", help="two networks, three operations")
     return parser.parse_args()

@@ -181,11 +181,11 @@ def layout(devices: int) -> Iterator[ROW]:
     yield {"what": "fixed order"} | attempt(lambda: {"digest": in_fixed_order(devices)})
 
 
-def faults(deadline: float) -> Iterator[ROW]:
+def faults(deadline: float, names: list[str] | None = None) -> Iterator[ROW]:
     """Ask this machine about published faults."""
     from reproducibility import known_faults
 
-    for answer in known_faults(deadline=deadline):
+    for answer in known_faults(names, deadline=deadline):
         yield {"what": answer.name, "fault": answer.fault, "verdict": answer.verdict} | {
             "detail": answer.detail,
             "source": answer.source,

@@ -17,6 +17,7 @@ NETWORKS = ["perceptron", "convolution", "attention", "bfloat16"]
 TOOLS_FOLDER = Path(__file__).parents[1]
 LONG = 40
 FLAG_STEPS = 12
+FLAGGED = 3  # of the networks are trained with each flag
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Scope:
     steps: int = LONG
     switches: int | None = None
     """How many flags are tried; None for all."""
+    whole: Answered | None = None
+    """Trainings that were not interrupted, once there are some."""
 
 
 def all_operations() -> list[str]:
@@ -51,11 +54,12 @@ def repeat_part(scope: Scope) -> Part:
     )
     arguments = {"networks": scope.networks, "first": 0, "last": scope.steps, "times": 2}
     found = [_asked(scope, part, "asked:trainings", **arguments) for _ in range(2)]
+    scope.whole = found[0]
     for network in scope.networks:
         one, other = (_row(each, network, part) for each in found)
-        if one and other:
-            digests = [one["digest"], other["digest"]]
-            words = same(digests) + _since(one["losses"], other["losses"])
+        if one:
+            digests = [each["digest"] if each else None for each in (one, other)]
+            words = same(digests) + (_since(one["losses"], other["losses"]) if other else "")
             times = [number(one["first_ms"]), number(one["ms"])]
             part.rows.append([network, same(one["digests"]), words, *times])
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +78,9 @@ def resume_part(scope: Scope) -> Part:
         ["training", "a whole run and a resumed one"],
     )
     half, networks = scope.steps // 2, scope.networks
-    whole = _asked(scope, part, "asked:trainings", networks=networks, first=0, last=scope.steps)
+    whole = scope.whole
+    if whole is None:
+        whole = _asked(scope, part, "asked:trainings", networks=networks, first=0, last=scope.steps)
     with tempfile.TemporaryDirectory() as folder:
         one, other = {"first": 0, "last": half, "save": True}, {"first": half, "last": scope.steps}
         for piece in (one, other):
@@ -100,8 +106,9 @@ def operations_part(scope: Scope) -> Part:
     other = _asked(scope, part, "asked:operations", names=names, compare=False)
     for name in names:
         a, b = _row(one, name, part), _row(other, name, part)
-        if a and b:
-            row = [name, same(a["digests"]), same([a["digests"][0], b["digests"][0]])]
+        if a:
+            both = [each["digests"][0] if each else None for each in (a, b)]
+            row = [name, same(a["digests"]), same(both)]
             far = [number(a.get("from the CPU"), ".1e"), number(a.get("at highest"), ".1e")]
             part.rows.append(row + far * accelerated)
     return part
@@ -110,13 +117,19 @@ def operations_part(scope: Scope) -> Part:
 def faults_part(scope: Scope) -> Part:
     """Ask about published faults."""
     part = Part("faults", "Published faults, asked of this device", ["fault", "what", "answer"])
-    for row in _asked(scope, part, "asked:faults", deadline=max(5, scope.asking.left() - 5)).rows:
+    rows = _asked(scope, part, "asked:faults", deadline=max(5, scope.asking.left() - 10)).rows
+    if scope.platform == "gpu":
+        flag = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
+        rows += _asked(scope, part, "asked:faults", flag, deadline=20, names=["jax-27796"]).rows
+    why: dict[str, list[str]] = {}
+    for row in rows:
         if row["verdict"] == "does not apply":
-            part.left_out.append(f"{row['what']}: {row['detail']}")
+            why.setdefault(row["detail"], []).append(row["what"])
         else:
-            shown = f"{row['verdict']}: {row['detail']}"
+            verdict = f"**{row['verdict']}**" if row["verdict"] == "wrong" else row["verdict"]
             link = f"[{row['what']}]({row['source']})"
-            part.rows.append([link, row["fault"], shown])
+            part.rows.append([link, row["fault"], f"{verdict}: {row['detail']}"])
+    part.left_out += [f"{', '.join(names)}: {detail}" for detail, names in why.items()]
     return part
 
 
@@ -165,7 +178,8 @@ def layouts_part(scope: Scope) -> Part:
 
 def flags_part(scope: Scope) -> Part:
     """Train with each flag, and compare bits and times with none."""
-    columns = ["set", "bits as without", "twice in one process", "times as long a step"]
+    names = ", ".join(scope.networks[:FLAGGED])
+    columns = ["set", "bits as without", "twice in one process", f"a step, times as long ({names})"]
     part = Part("flags", "Flags and settings, each alone", [*columns, "first step", "sum by index"])
     base = _with_flags(scope, part, {})
     tried = switches_of(scope.platform)[: scope.switches]
@@ -178,17 +192,17 @@ def flags_part(scope: Scope) -> Part:
     return part
 
 
-PARTS: dict[str, tuple[Callable[[Scope], Part], float]] = {
-    "repeat": (repeat_part, 90),
-    "operations": (operations_part, 90),
-    "resume": (resume_part, 70),
-    "faults": (faults_part, 60),
-    "costs": (costs_part, 60),
-    "scripts": (scripts_part, 60),
-    "layouts": (layouts_part, 50),
-    "flags": (flags_part, 600),
+PARTS: dict[str, tuple[Callable[[Scope], Part], float, float]] = {
+    "repeat": (repeat_part, 90, 0),
+    "operations": (operations_part, 110, 0),
+    "resume": (resume_part, 60, 0),
+    "faults": (faults_part, 60, 0),
+    "flags": (flags_part, 600, 120),
+    "costs": (costs_part, 60, 0),
+    "scripts": (scripts_part, 60, 0),
+    "layouts": (layouts_part, 60, 0),
 }
-"""Each part, and its seconds at most; the last one has what is left."""
+"""Each part, its seconds at most, and seconds that it leaves to those after it."""
 
 
 def _flag_row(scope: Scope, part: Part, base: dict[str, Any], switch: Switch) -> None:
@@ -196,14 +210,13 @@ def _flag_row(scope: Scope, part: Part, base: dict[str, Any], switch: Switch) ->
         part.cut.append(switch.name)
         return
     rows = _with_flags(scope, part, switch.variables, switch.name)
-    shared = [
-        n for n in scope.networks if "digest" in rows.get(n, {}) and "digest" in base.get(n, {})
-    ]
+    networks = scope.networks[:FLAGGED]
+    shared = [n for n in networks if "digest" in rows.get(n, {}) and "digest" in base.get(n, {})]
     if not shared:
         return
     unlike = [n for n in shared if rows[n]["digest"] != base[n]["digest"]]
     again = [n for n in shared if len(set(rows[n]["digests"])) > 1]
-    missing = [n for n in scope.networks if n in base and n not in shared]
+    missing = [n for n in networks if n in base and n not in shared]
     bits = "all" if not unlike else f"not {', '.join(unlike)}"
     bits += f" (failed: {', '.join(missing)})" if missing else ""
     steps = ", ".join(_ratio(rows[n]["ms"], base[n]["ms"]) for n in shared)
@@ -228,7 +241,12 @@ def _kept_choice(scope: Scope, part: Part, base: dict[str, Any]) -> None:
 def _with_flags(
     scope: Scope, part: Part, variables: dict[str, str], name: str = "no flag"
 ) -> dict[str, Any]:
-    arguments = {"networks": scope.networks, "first": 0, "last": FLAG_STEPS, "times": 2}
+    arguments: dict[str, Any] = {
+        "networks": scope.networks[:FLAGGED],
+        "first": 0,
+        "last": FLAG_STEPS,
+    }
+    arguments["times"] = 2
     found = scope.asking.ask("asked:flagged", variables, **arguments)
     if found.error:
         part.errors.append(f"{name}: {found.error}")
