@@ -198,6 +198,15 @@ def test_a_training_is_resumed_from_a_file_with_all_bits(tmp_path: Path) -> None
     assert len(whole.losses) == 3
 
 
+def test_a_digest_depends_on_bits_shape_and_dtype() -> None:
+    """Arrays of bfloat16, which no buffer of NumPy can hold, are digested as well."""
+    ones = np.ones(4, np.float32)
+    others = ones.reshape(2, 2), ones.astype("bfloat16"), -ones, -0.0 * ones, 0.0 * ones
+    digests = [trainings.digest_of([each]) for each in (ones, *others)]
+    assert len(set(digests)) == 6
+    assert trainings.digest_of([ones.copy()]) == digests[0]
+
+
 @pytest.mark.long
 def test_a_short_measurement_runs_on_this_machine(tmp_path: Path) -> None:
     """The command measures in fresh processes, and writes a table with a verdict."""

@@ -56,7 +56,8 @@ for name in CHANGES_BITS:
 # | another version of JAX | | floats and draws | [JAX][promise] |
 #
 # "All we tried" is no proof for what we did not. The instruction set was capped on one
-# processor, not compared between two. Nothing was measured on a GPU, a TPU or an ARM processor.
+# processor, not compared between two. On an ARM processor, a GPU or a TPU
+# [nothing was measured](../../guide/accelerators/#measured).
 #
 # [cpu]: ../measurements/#what-changes-the-bits-on-one-cpu
 # [devices]: ../measurements/#what-changes-the-bits-across-devices

@@ -101,6 +101,7 @@ QUESTIONS = {
     "notebook": "reference/take_away/#a-notebook",
     "flaky loss 1 in 10 runs": f"{SYMPTOMS}#it-differs-only-now-and-then",
     "hidden inputs environment variables": "guide/hidden_inputs/",
+    "autotune cache kernels": "guide/accelerators/#autotuning",
     "exact resume test": f"{TESTS}#resumed-and-then-forgetful",
     "two runs no logs": f"{MACHINES}#no-recorder-was-on",
     "golden value fails in ci": f"{MACHINES}#a-golden-digest-fails-on-another-runner",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def device() -> Iterator[ROW]:
     facts["runtime"] = " ".join(str(first.client.platform_version).split())[:120]
     facts["driver"] = driver()
     facts["Python"], facts["machine"] = platform.python_version(), platform.machine()
+    facts["processor"], facts["cores"] = processor(), os.cpu_count()
     names = sorted({d.metadata["Name"].lower() for d in metadata.distributions()})
     for name in names:
         if name in ("jax", "jaxlib", "numpy", "scipy") or name.startswith(
@@ -50,6 +52,15 @@ def device() -> Iterator[ROW]:
     ):
         facts[name] = str(getattr(jax.config, name, "no such setting"))
     yield {what: value for what, value in facts.items() if value != ""}
+
+
+def processor() -> str:
+    """Return the name of the processor, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def driver() -> str:

@@ -33,6 +33,8 @@ class Scope:
     steps: int = LONG
     switches: int | None = None
     """How many flags are tried; None for all."""
+    package: dict[str, Any] | None = None
+    """What `train` of the package came to, which is trained, stopped and resumed in one go."""
     whole: Answered | None = None
     """Trainings that were not interrupted, once there are some."""
 
@@ -67,6 +69,7 @@ def repeat_part(scope: Scope) -> Part:
         row = _row(own, "`train` of the package", part)
         if row:
             part.rows.append([row["what"], same(row["digests"]), "not measured", "", ""])
+            scope.package = row
     return part
 
 
@@ -89,6 +92,9 @@ def resume_part(scope: Scope) -> Part:
         a, b = _row(whole, network, part), _row(last, network, part)
         if a and b:
             part.rows.append([network, same([a["digest"], b["digest"]])])
+    if scope.package:
+        digests = [scope.package["digests"][0], scope.package["resumed"]]
+        part.rows.append([f"{scope.package['what']}, in one process", same(digests)])
     return part
 
 

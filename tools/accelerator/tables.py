@@ -78,7 +78,9 @@ def same(values: list[Any]) -> str:
 
 def number(value: float | None, digits: str = ".3g") -> str:
     """Return a number as a cell."""
-    return "" if value is None else "0" if value == 0 else format(value, digits)
+    if value is None:
+        return ""
+    return "0" if value == 0 else format(value, ",.0f" if abs(value) >= 100 else digits)
 
 
 def _line(cells: list[str]) -> str:

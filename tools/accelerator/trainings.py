@@ -113,7 +113,7 @@ def digest_of(tree: Any) -> str:
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         value = np.asarray(leaf)
-        digest.update(f"{value.dtype} {value.shape} ".encode() + np.ascontiguousarray(value).data)
+        digest.update(f"{value.dtype} {value.shape} ".encode() + value.tobytes())
     return digest.hexdigest()
 
 
