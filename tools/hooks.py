@@ -69,6 +69,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if settings.is_lab(page.file):
         page.meta["description"] = settings.description(Path(page.file.abs_src_path or ""))
     markdown = downloads.with_table(markdown, order, page.file, files, config)
+    markdown = downloads.with_scripts(markdown)
     return clone.with_address(mark_outputs(markdown), config.repo_url or "")
 
 

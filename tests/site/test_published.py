@@ -23,6 +23,7 @@ from tools.look.hosts import requests_elsewhere, requests_of_css, requests_of_sc
 from tools.look.reading import CHAPTERS
 from tools.session.capture import read_recording
 from tools.session.screen import transcript
+from tools.story.stages import downloads_of_story
 from tools.takeaway.programs import chapter_program
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def test_every_block_of_a_page_ran(site: Path, name: str) -> None:
     """Each block on a built page was executed and each output compared, and the reverse."""
     html = (site / address(name.removeprefix("docs/"))).read_text("utf-8")
     as_built = partial(with_address, repo_url=ADDRESSES["REPO_URL"])
-    recorded = {transcript(read_recording())}
+    recorded = {transcript(read_recording()), *downloads_of_story().values()}
     assert problems(name, html, ROOT, as_built, recorded) == []
 
 

@@ -248,7 +248,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="rewrite the outputs that pages show to what their blocks print",
     )
     group.addoption(
-        "--seconds-per-block", type=int, default=60, help="how long a block may run (default 60)"
+        "--seconds-per-block", type=int, default=180, help="how long a block may run (default 180)"
     )
 
 

@@ -25,6 +25,7 @@ CURES = {
 }
 ORDER = list(CURES)
 LAST = "story/train.py"  # the script with every cure
+LINES = re.compile(r"^@@ -(\d+).*")
 CONTEXT = 1  # lines around a change
 
 
@@ -61,4 +62,9 @@ def changes(name: str) -> str:
     number = ORDER.index(name)
     before, after = (script(count).splitlines() for count in (number, number + 1))
     lines = list(difflib.unified_diff(before, after, n=CONTEXT, lineterm=""))[2:]
-    return "".join(f"{re.sub(r'^@@ -(\d+).*', r'@@ line \1 @@', line)}\n" for line in lines)
+    return "".join(f"{LINES.sub(r'@@ line \1 @@', line)}\n" for line in lines)
+
+
+def is_change(text: str) -> bool:
+    """Return whether a text is what a cure changes, in the script that was run."""
+    return any(text == changes(name) for name in ORDER)

@@ -6,6 +6,8 @@ The rule: a file is offered under the name of its page's source, and only where 
 from __future__ import annotations
 
 import posixpath
+import re
+from html import escape
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -15,10 +17,11 @@ from mkdocs.utils import get_relative_url
 
 from tools.labs.settings import is_lab
 from tools.look.reading import CHAPTERS
-from tools.story.stages import downloads_of_story
+from tools.story.stages import downloads_of_story, story
 from tools.takeaway.notebooks import chapter_notebook, colab_address, lab_notebook
 from tools.takeaway.programs import chapter_program
 
+SCRIPT = re.compile(r"<!-- show: (?P<address>story/[\w/]+\.py) -->")
 TABLE = "<!-- take-away -->"  # where a page lists what readers may take away
 
 
@@ -39,6 +42,21 @@ def add_downloads(files: Files, root: Path, config: MkDocsConfig) -> None:
 def _add(files: Files, config: MkDocsConfig, beside: File, suffix: str, content: str) -> None:
     name = beside.src_uri.rpartition(".")[0] + suffix
     files.append(File.generated(config, name, content=content))
+
+
+def with_scripts(markdown: str) -> str:
+    """Return the Markdown of a page with each script that it asks for in a fold, to read."""
+
+    def fold(found: re.Match[str]) -> str:
+        # Plain text: with marks for colours it would be a third of the page's weight.
+        text = escape(story(found["address"]), quote=False).rstrip("\n")
+        name = posixpath.basename(found["address"])
+        return (
+            f'<details class="example" data-search-exclude><summary>{name}</summary>'
+            f'<pre class="recorded"><code>{text}</code></pre></details>'
+        )
+
+    return SCRIPT.sub(fold, markdown)
 
 
 def links_of_page(file: File, files: Files, config: MkDocsConfig) -> dict[str, str]:
