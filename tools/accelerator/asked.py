@@ -38,7 +38,7 @@ def device() -> Iterator[ROW]:
     facts["runtime"] = " ".join(str(first.client.platform_version).split())[:120]
     facts["driver"] = driver()
     facts["Python"], facts["machine"] = platform.python_version(), platform.machine()
-    facts["processor"], facts["cores"] = processor(), os.cpu_count()
+    facts["processor"], facts["cores"] = name_of_processor(), os.cpu_count()
     names = sorted({d.metadata["Name"].lower() for d in metadata.distributions()})
     for name in names:
         if name in ("jax", "jaxlib", "numpy", "scipy") or name.startswith(
@@ -54,7 +54,7 @@ def device() -> Iterator[ROW]:
     yield {what: value for what, value in facts.items() if value != ""}
 
 
-def processor() -> str:
+def name_of_processor() -> str:
     """Return the name of the processor, where Linux tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
