@@ -29,6 +29,7 @@ HOUSE = {
     "hooks": (),
     "serve": (),
     "api": (),
+    "practice": (),
     "known_across_versions": (),
     "operations": (),
 }

@@ -1,7 +1,7 @@
 """The command that gives exercises and judges what becomes of them.
 
 The rule: nothing that the reader wrote is overwritten; a solution is shown only when asked for.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

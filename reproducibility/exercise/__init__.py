@@ -1,7 +1,7 @@
 """Can I do it myself?
 
 The rule: a judge runs the program and compares what it returns; it never reads the program's text.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 
 Read in this order: `texts` (what exercises there are), `answers` (what a program returns, as both
 processes read it), `runner` (runs the reader's program in a process of its own), `bench` (asks that

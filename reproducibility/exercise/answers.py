@@ -1,7 +1,7 @@
 """What a program returns, written so that a different process reads the same bits.
 
 The rule: data only, no code; arrays keep dtype, shape and every byte.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks fresh processes what a program returns, and notes which of it is right.
 
 The rule: values are compared in this process, bit for bit; the program's process only computes.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

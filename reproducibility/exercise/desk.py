@@ -1,7 +1,7 @@
 """The reader's directory: the programs in it, and how far they are.
 
 The rule: what the reader has changed is never overwritten.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

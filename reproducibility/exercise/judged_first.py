@@ -1,7 +1,7 @@
 """What the exercises on sameness and on keys ask for.
 
 The rule: each judge calls with numbers, names and orders that the program cannot know.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the exercises on scripts, the recorder, scaling out, a cluster and testing ask for.
 
 The rule: each judge calls with numbers, orders and functions that the program cannot know.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The rule: a run that is resumed in a different process ends with the bits of one that never stopped,
 and may not do again what was done before.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

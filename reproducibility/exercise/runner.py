@@ -2,7 +2,7 @@
 
 The rule: the program is imported for each task as if it were new, in an empty folder; whatever it
 raises is an answer as well.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What exercises there are, in the order of the chapters: program, hints and solution of each.
 
 The rule: a program says in its own docstring what is observed; the solution is what changes in it.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Judges one program: what was tried, what differed, what is right.
 
 The rule: a program is right when all that its judge tried was right, and something was tried.
-Chapter: docs/guide/using_the_project.md
+Chapter: docs/guide/exercises.md
 """
 
 from __future__ import annotations
