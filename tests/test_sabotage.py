@@ -39,7 +39,7 @@ from reproducibility.reference import step
 from tests.conftest import SMALL
 from tests.sabotage import reseal
 
-PAGE = Path(__file__).parents[1] / "docs/components/checkpoint_explained.md"
+PAGE = Path(__file__).parents[1] / "docs/reference/checkpoint_store.md"
 BEGIN = "<!-- sabotage-matrix: made by tests/test_sabotage.py -->\n"
 END = "<!-- /sabotage-matrix -->"
 STOP = 6  # where each run is interrupted, of 12; it has checkpoints at 4 and 6

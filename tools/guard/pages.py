@@ -122,7 +122,7 @@ def read_page(path: Path, root: Path) -> Page:
 
 def _parse(source: str, page: Page) -> Iterator[Problem]:
     # Fills `page`. `tag` waits for its fence; `owner` is the block that a tag would belong to: the
-    # one before it, and none once a listing stands in between.
+    # one before it, and none once a listing comes in between, unless that is the diff of a cure.
     tag: Tag | None = None
     owner: Block | None = None
     downloaded: str | None = None
@@ -178,7 +178,7 @@ def _place(
         yield Problem(tag.line, f"{CONTINUES} must stand before a python, sh or bash block")
     yield from (Problem(fence.line, text) for text in _listing_problems(page.name, fence, language))
     page.listings.append(Listing(fence.line, language, fence.text))
-    return None
+    return owner if language == "diff" else None
 
 
 def _items(source: str) -> Iterator[Fence | Tag | Problem]:
