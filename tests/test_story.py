@@ -50,3 +50,14 @@ def test_a_chapter_shows_the_lines_that_its_cure_changes(name: str) -> None:
     assert downloaded == [f"story/{name}/train.py", f"story/{name}/cured/train.py"]
     text = (ROOT / page.name).read_text("utf-8")
     assert {f"../{address}" for address in downloaded} <= set(re.findall(r"\]\(([^)]+)\)", text))
+
+
+def test_the_whole_run_is_that_of_the_script_with_every_cure() -> None:
+    """The page after the chapters offers the last stage, runs it first, and names each chapter."""
+    page = read_page(ROOT / "docs/workflow/complete_flow.md", ROOT)
+    assert [block.downloaded for block in page.blocks if block.downloaded] == [LAST]
+    assert page.blocks[0].downloaded == LAST
+    text = (ROOT / page.name).read_text("utf-8")
+    assert {f"../{LAST}", *(f"../{chapter}" for chapter in CURES.values())} <= set(
+        re.findall(r"\]\(([^)]+)\)", text)
+    )

@@ -73,8 +73,8 @@ LEGAL = {
     "a titled listing of data": '\n```json title="x.json"\n{"a": 1}\n```\n',
     "an annotation": "\n```python\nprint(1)  # (1)!\n```\n\n1. It prints.\n",
     "bash": "\n```bash\nset -o | grep pipefail\n```\n",
-    "a block continued after a diff": '\n```python\nx = 1\n```\n\n```diff title="x.py"\n-a\n+b\n```\n'
-    "\n<!--pytest-codeblocks:cont-->\n```python\nprint(x)\n```\n",
+    "continued after a diff": '\n```diff title="x.py"\n-a\n+b\n```\n'
+    "\n<!--pytest-codeblocks:cont-->\n```python\nprint(1)\n```\n",
 }
 
 # What is not: added to the honest page, it is refused in these words.
