@@ -42,6 +42,7 @@ from reproducibility import (
     tree_digest,
 )
 from reproducibility.scale.launch import end_with_parent
+from reproducibility.scale.sum import Rows
 from tests.conftest import SMALL
 
 # Each device compiles all for itself, so what no layout could change alone is not asked of all.
@@ -211,6 +212,21 @@ def grown(shard: int) -> Tree:
     }
 
 
+def rows(layout: Layout, count: int) -> Rows:
+    """Return the same as rows; those of the shards of other devices are noughts."""
+    whole = jax.tree.map(lambda *leaves: np.stack(leaves), *map(grown, range(count)))
+    each, stacks = count // len(layout.devices), []
+    for device in layout.local:
+        first = layout.devices.index(device) * each
+        own = (np.arange(count) >= first) & (np.arange(count) < first + each)
+
+        def keep(leaf: np.ndarray, own: np.ndarray = own) -> np.ndarray:
+            return np.where(own.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, np.zeros_like(leaf))
+
+        stacks.append(jax.device_put(jax.tree.map(keep, whole), device))
+    return Rows(stacks, count)
+
+
 def means(layout: Layout) -> Iterator[tuple[str, Any]]:
     """Take means of trees that shards could give."""
     for count in COUNTS:
@@ -221,6 +237,8 @@ def means(layout: Layout) -> Iterator[tuple[str, Any]]:
         owners = [layout.local[i // each] for i in range(len(mine))]
         given = [jax.device_put(grown(n), owner) for n, owner in zip(mine, owners, strict=True)]
         found = layout.mean(given)
+        if count == SHARDS:
+            assert tree_digest(layout.mean(rows(layout, count))) == tree_digest(found)
         yield f"mean {count}", {name: tree_digest(leaf) for name, leaf in found.items()}
         assert jax.tree.leaves(layout.mean([{} for _ in mine])) == []
         if not layout.single:

@@ -6,7 +6,8 @@ Chapter: docs/workflow/complete_flow.md
 
 The state is `TrainState`, what is random is a `Plan`. The three programs are `_Network._gradient`,
 `Layout.mean` and `_Optimiser._update`; `Programs.step` calls them, and `advance` is what training
-and replay do for each step.
+and replay do for each step. A small network has the gradients of a device's shards in one call,
+`_Network._gradients`: the same on every layout, as which shards is an argument.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ from reproducibility.reference.data import Dataset, load_dataset
 from reproducibility.reference.model import MLP, Params, apply, initialiser
 from reproducibility.same.hashing import tree_digest
 from reproducibility.scale.layout import Layout
+from reproducibility.scale.sum import Parts, Rows
 
 type Ambient = tuple[tuple[str, Value], ...]  # options of JAX
 
 PLANNED = 64  # steps that one plan covers; it is made anew at every multiple
+# On the CPU, networks of which a loop over shards was compared with a call for each: the same bits.
+# Not so with one example in a shard, where a product of matrices is one of a vector.
+SMALL_LAYERS, SMALL_WIDTHS, SMALL_SHARDS, SMALL_EXAMPLES = (1, 2), (8, 128), (2, 16), (4, 64)
 
 
 @jax.tree_util.register_dataclass
@@ -111,7 +116,9 @@ class Programs:
         self._shards_by_device = [
             self.shards[i : i + each] for i in range(0, len(own_shards), each)
         ]
+        self._ends = [jnp.uint32(shard + 1) for shard in own_shards[each - 1 :: each]]
 
+        self._small = is_small(identity) and self.layout.devices[0].platform == "cpu"
         self.gradient = self._network.gradient
         self.total = self.layout.mean
         self.update = self._optimiser.update
@@ -155,15 +162,17 @@ class Programs:
         Returns:
             The next state, the mean loss of the batch, and its gradient, on the device.
         """
-        data = data or self.data
-        copies = self.layout.copies((state, plan, data.x, data.y))
-        parts = [
-            self.gradient(state.params, state.step, plan, x, y, shard)
-            for (state, plan, x, y), shards in zip(copies, self._shards_by_device, strict=True)
-            for shard in shards
-        ]
-        loss, gradient = self.total(parts)
+        loss, gradient = self.total(self._parts(state, plan, data or self.data))
         return self.update(state, gradient), loss, gradient
+
+    def _parts(self, state: TrainState, plan: Plan, data: Dataset) -> Parts | Rows:
+        # Which way is up to the identity, never to the layout; the bits are those of either.
+        copies = self.layout.copies((state.params, state.step, plan, data.x, data.y))
+        owned = zip(copies, self._shards_by_device, self._ends, strict=True)
+        if not self._small:
+            return [self.gradient(*copy, shard) for copy, shards, _ in owned for shard in shards]
+        stacks = [self._network.gradients(*copy, shards[0], end) for copy, shards, end in owned]
+        return Rows(stacks, self.identity.shards)
 
     @staticmethod
     def stages(
@@ -203,8 +212,11 @@ class Programs:
         state, plan, data = jax.tree.map(lambda x: describe(x.shape, x.dtype), tree)
         arguments = (state.params, state.step, plan, data.x, data.y, self.shards[0])
         part = jax.eval_shape(self.gradient, *arguments)
+        gradients = self._network.gradients
         lowered = {
-            "gradient": self.gradient.lower(*arguments),
+            "gradient": gradients.lower(*arguments, self._ends[0])
+            if self._small
+            else self.gradient.lower(*arguments),
             "update": self._optimiser.alone.lower(state, part[1]),
         }
         return {k: hashlib.sha256(v.as_text().encode()).hexdigest() for k, v in lowered.items()}
@@ -256,6 +268,7 @@ class _Network:
 
         self.graph, self.build = initialiser(make, root_key(0))
         self.gradient = jax.jit(self._gradient)
+        self.gradients = jax.jit(self._gradients)
         self.evaluate = jax.jit(self._evaluate)
 
     def _gradient(
@@ -269,6 +282,22 @@ class _Network:
 
         result: tuple[Array, Params] = jax.value_and_grad(mean_loss)(params)
         return result
+
+    def _gradients(
+        self, params: Params, step: Array, plan: Plan, x: Array, y: Array, first: Array, end: Array
+    ) -> tuple[Float[Array, " shards"], Params]:
+        """Program 1 for the shards from `first` to before `end`, each into its row of all."""
+
+        def one(shard: Array) -> tuple[Float[Array, ""], Params]:
+            return self._gradient(params, step, plan, x, y, shard)
+
+        def body(shard: Array, rows: PyTree) -> PyTree:
+            return jax.tree.map(lambda row, new: row.at[shard].set(new), rows, one(shard))
+
+        count, form = plan.rows.shape[1], jax.eval_shape(one, first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), form)
+        rows: tuple[Array, Params] = jax.lax.fori_loop(first, end, body, zeros)
+        return rows
 
     def _evaluate(self, params: Params, data: Dataset) -> tuple[Array, Array]:
         """Return the mean loss and the accuracy over the held-out examples."""
@@ -334,6 +363,26 @@ def _each_shard(key: Key[Array, ""], step: UInt[Array, ""], data: Dataset, *, sh
     first = step // PLANNED * PLANNED
     plan: Plan = jax.vmap(one)(first + jnp.arange(PLANNED, dtype=jnp.uint32))
     return plan
+
+
+def is_small(identity: Identity) -> bool:
+    """Say whether a device's shards have their gradients in one call, on the CPU.
+
+    A call for each is most of the time of a step there. The loop is for those networks of which it
+    was compared with a call for each, on many widths and sizes: of those the bits are the same.
+
+    **Same bits:** everywhere; and so are those of a step, whatever this says.
+
+    Args:
+        identity: what determines the bits.
+    """
+    measures = [
+        (len(identity.hidden), SMALL_LAYERS),
+        (identity.shards, SMALL_SHARDS),
+        (identity.batch_size // identity.shards, SMALL_EXAMPLES),
+        *[(width, SMALL_WIDTHS) for width in identity.hidden],
+    ]
+    return all(low <= value <= high for value, (low, high) in measures)
 
 
 def programs_of(identity: Identity, layout: Layout | None = None) -> Programs:

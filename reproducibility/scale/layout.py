@@ -28,10 +28,13 @@ from reproducibility.scale.agree import assert_same_facts
 from reproducibility.scale.sum import (
     AXIS,
     Parts,
+    Rows,
     mean_between_devices,
+    mean_of_rows,
     mean_on_one_device,
     partition,
     sum_on_a_device,
+    sum_rows_on_a_device,
 )
 
 _fingerprint = jax.jit(fingerprint)
@@ -230,24 +233,25 @@ class Layout:
 
         return run
 
-    def mean(self, parts: Parts) -> PyTree:
+    def mean(self, parts: Parts | Rows) -> PyTree:
         """Add what the shards gave, neighbours first, and divide by their number.
 
         **Same bits:** whatever the layout: the tree is fixed by the number of shards, a power of
         two, so the division is exact.
 
         Args:
-            parts: a tree for each shard of this process, in their order, on their devices.
+            parts: a tree for each shard of this process, in their order, on their devices; or, of
+                two or more shards, their `Rows`.
 
         Returns:
             The mean over the shards of all processes, everywhere. Its dtypes do not depend on the
             number of shards: floating point stays as it is, booleans and integers become it.
         """
         if self.single:
+            if isinstance(parts, Rows):
+                return mean_of_rows(parts.stacks[0])
             return mean_on_one_device(parts)
-        each = len(parts) // len(self.local)
-        blocks = [tuple(parts[i : i + each]) for i in range(0, len(parts), each)]
-        sums = [sum_on_a_device(block) for block in blocks]
+        sums = self._sums(parts)
         shapes = [(len(self.devices), *leaf.shape[1:]) for leaf in jax.tree.leaves(sums[0])]
         sharding = NamedSharding(self.mesh, partition(AXIS))
         found = mean_between_devices(self._assembled(sums, sharding, shapes), self.mesh)
@@ -288,6 +292,16 @@ class Layout:
                     do=do,
                 )
         assert_same_facts({"fingerprint": words[0]}, thing=f"the state of step {step}", do=do)
+
+    def _sums(self, parts: Parts | Rows) -> list[Any]:
+        """Add the shards of each device of this process."""
+        if isinstance(parts, Rows):
+            each = parts.count // len(self.devices)
+            firsts = [np.uint32((self._first + k) * each) for k in range(len(self.local))]
+            pairs = zip(parts.stacks, firsts, strict=True)
+            return [sum_rows_on_a_device(stack, first, each) for stack, first in pairs]
+        each = len(parts) // len(self.local)
+        return [sum_on_a_device(tuple(parts[i : i + each])) for i in range(0, len(parts), each)]
 
     @functools.cached_property
     def _first(self) -> int:

@@ -37,6 +37,51 @@ class _Flat:
     """Structure, shapes and dtypes of the tree, and how many shards were added on a device."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What shards gave, stacked: a row for each shard of all processes, by its global number.
+
+    Same bits: everywhere; it computes nothing.
+    """
+
+    stacks: Sequence[PyTree]
+    """Of each device of this process, in their order; only the rows of its own shards count."""
+    count: int
+    """How many shards all processes have, and so rows."""
+
+
+@jax.jit
+def mean_of_rows(stack: PyTree) -> PyTree:
+    """Add the rows and divide, where one device has all of them.
+
+    Same bits: whatever the layout; those of `mean_on_one_device`, given the rows one by one.
+
+    Args:
+        stack: a row for each shard, two or more.
+    """
+    return _mean(_unstacked(stack, 0, len(jax.tree.leaves(stack)[0])))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def sum_rows_on_a_device(stack: PyTree, first: Any, count: int) -> _Flat:
+    """Add the rows that a device computed: the part of the tree that lies inside of it.
+
+    Same bits: whatever the layout; those of `sum_on_a_device`, given the rows one by one.
+
+    Args:
+        stack: a row for each shard of all processes.
+        first: the global number of the device's first shard.
+        count: how many shards it has.
+    """
+    found: _Flat = sum_on_a_device(_unstacked(stack, first, count))
+    return found
+
+
+def _unstacked(stack: PyTree, first: Any, count: int) -> Parts:
+    own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), stack)
+    return tuple(jax.tree.map(lambda x: x[i], own) for i in range(count))  # noqa: B023
+
+
 def mean_on_one_device(parts: Parts) -> PyTree:
     """Add the shards and divide, where one device has all of them.
 

@@ -166,6 +166,12 @@ def run() -> list[dict[str, Any]]:
             "peer": "the tutorial loop",
         },
         {
+            "name": "8 shards, default network, time of a step",
+            "value": ratio(ours(sharded), bare(sharded), 300),
+            "bound": "<= 2.5",
+            "peer": "the bare loop, in one piece",
+        },
+        {
             "name": "8 shards of 256, 1,024-wide network, time of a step",
             "value": ratio(ours(wide), bare(wide), 4, 5),
             "bound": "<= 1.10",

@@ -75,6 +75,61 @@ def test_shards_have_their_own_data_and_dropout(small: Small) -> None:
         assert equal(Plan(rows, dropout))
 
 
+def rows_and_parts(programs: Programs, first: int, end: int) -> tuple[object, object]:
+    """Return the gradients of some shards: from one call, and from a call for each."""
+    state, data = programs.start, programs.data
+    arguments = (state.params, state.step, programs.plan(state), data.x, data.y)
+    stack = programs._network.gradients(*arguments, jnp.uint32(first), jnp.uint32(end))
+    parts = [programs.gradient(*arguments, jnp.uint32(shard)) for shard in range(first, end)]
+    return jax.tree.map(lambda x: x[first:end], stack), jax.tree.map(
+        lambda *x: jnp.stack(x), *parts
+    )
+
+
+def test_one_call_for_the_shards_of_a_device_has_their_bits(small: Small) -> None:
+    """The gradients of the shards that a device owns, all or some, are those of a call for each."""
+    programs = programs_of(small().identity)
+    for first, end in ((0, 2), (0, 1), (1, 2)):
+        stack, parts = rows_and_parts(programs, first, end)
+        assert tree_digest(stack) == tree_digest(parts)
+
+
+@pytest.mark.long
+@pytest.mark.nightly
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("hidden", [(64, 32), (33,), (128, 100)])
+@pytest.mark.parametrize("examples", [4, 8, 33, 64])
+def test_small_networks_of_many_sizes_have_the_same_bits(
+    hidden: tuple[int, ...], examples: int, dropout: float
+) -> None:
+    """One call for the shards of a device has the bits of a call for each, also at the limits of
+    what counts as a small network."""
+    config = TrainConfig(seed=7, hidden=hidden, batch_size=8 * examples, dropout=dropout)
+    assert step.is_small(config.identity)
+    stack, parts = rows_and_parts(Programs(config.identity), 0, 8)
+    assert tree_digest(stack) == tree_digest(parts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "small"),
+    [
+        ({}, True),
+        ({"dataset": "digits", "dropout": 0.0}, True),
+        ({"shards": 1}, False),
+        ({"batch_size": 8}, False),  # where the bits do differ
+        ({"batch_size": 8 * 65}, False),
+        ({"hidden": (64, 7)}, False),
+        ({"hidden": (129,)}, False),
+        ({"hidden": (8, 8, 8)}, False),
+        ({"hidden": ()}, False),
+        ({"shards": 32, "batch_size": 256}, False),
+    ],
+)
+def test_which_networks_are_small_is_up_to_the_identity(settings: dict, small: bool) -> None:
+    """A call for all shards is for networks of which it is known to have the same bits."""
+    assert step.is_small(TrainConfig(seed=7, **settings).identity) == small
+
+
 def test_a_plan_is_what_the_keys_and_rows_say(small: Small) -> None:
     """A plan holds, for each step and shard of its stretch, the rows and the key by definition."""
     programs = programs_of(small().identity)
