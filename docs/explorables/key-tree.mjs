@@ -4,6 +4,7 @@
 import { WAYS, table } from "./key-tree-calls.mjs";
 import * as model from "./key-tree-model.mjs";
 import { bits, key, uniform } from "./threefry.mjs";
+import { beside, caption } from "./words.mjs";
 
 const FRAME = `<form autocomplete="off">
   <p class="key-tree-bar">
@@ -85,6 +86,9 @@ class KeyTree extends HTMLElement {
     const { extra, early } = this.controls;
     this.querySelector("table").innerHTML = table(tree.words, extra.checked, early.checked);
     this.querySelector("textarea").value = model.program(tree);
+    const reused = this.keys.filter(({ source }) => model.reuse(source)).map(({ name }) => name);
+    caption(this, `A tree of ${this.keys.length} keys from seed ${this.seed}. `
+      + `${reused.length ? `Used more than once: ${reused.join(", ")}` : "No key is used twice"}. ${this.moved()}`);
     if (focused) (focused.name === "key" ? radio : focused).focus();
   }
 
@@ -102,15 +106,20 @@ class KeyTree extends HTMLElement {
     if (name === "key") this.chosen = this.keys[value].source;
     if (["seed", "key", "extra", "early"].includes(name)) this.render();
     if (name === "extra" || name === "early") {
-      const counts = this.querySelectorAll("tfoot td");
-      this.say(`Moved: ${WAYS.map((way, index) => `${way} ${counts[index].textContent}`).join(", ")}.`);
+      this.say(this.moved());
     }
+  }
+
+  moved() {
+    const counts = this.querySelectorAll("tfoot td");
+    return `Moved: ${WAYS.map((way, index) => `${way} ${counts[index].textContent}`).join(", ")}.`;
   }
 
   /** The number that stands in a control, or null, which is said. */
   accept(name) {
     const number = model.whole(this.controls[name].value);
     this.controls[name].setAttribute("aria-invalid", number === null);
+    beside(this.controls[name], number === null ? "not a whole number from 0 to 2**32 - 1" : "");
     if (number === null) this.say(`The ${name} must be a whole number from 0 to 4294967295 (2**32 - 1).`);
     return number;
   }
@@ -159,7 +168,10 @@ class KeyTree extends HTMLElement {
   restart() {
     this.form.reset();
     this.seed = Number(this.controls.seed.value);
-    this.form.querySelectorAll("[aria-invalid]").forEach((input) => input.removeAttribute("aria-invalid"));
+    for (const input of this.form.querySelectorAll("[aria-invalid]")) {
+      input.removeAttribute("aria-invalid");
+      beside(input);
+    }
     this.root = model.example();
     this.chosen = this.root.children[2];
     return "The tree is as it was at first.";

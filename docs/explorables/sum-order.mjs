@@ -1,6 +1,7 @@
 // <sum-order>: the same numbers added in four orders, the tree of one of them, and 1,000 random orders.
 import { decimal, dtypes, hex, parse, roundedSum, ulps } from "./floats.mjs";
 import { drawHistogram, drawTree, histogram, shuffle, signed, total, trees } from "./sum-order-trees.mjs";
+import { beside, caption } from "./words.mjs";
 
 const NUMBERS = ["0.3", "0.5", "0.1", "0.8", "0.6", "0.9", "0.2", "0.4"];
 const ORDERS =
@@ -153,10 +154,13 @@ class SumOrder extends HTMLElement {
       grip.ariaLabel = `Move ${item.text}, number ${place + 1}`;
       input.value = item.text;
       input.ariaInvalid = item.wrong ?? false;
+      beside(input, item.wrong ? `no number: ${text(values[place])} is added` : "");
     });
     this.list.nextSibling.innerHTML = drawTree(trees[order](values.length, devices), values, dtype);
 
     const way = order === "devices" ? `on ${devices} devices` : ORDERS[order].toLowerCase();
+    caption(this, `Above, eight ${dtype} numbers in four orders, and the tree of adding them ${way}; `
+      + "below, 64 numbers in 1,000 orders.");
     const away = Number.isNaN(sum) ? "; no distance" : `, ${off(sum)} ULP off the exact sum`;
     const different = new Set(sums.map(text)).size;
     const wrong = items.findIndex((item) => item.wrong);

@@ -38,10 +38,17 @@ function ticks([from, to], at, base, dtype) {
   const every = 2 ** Math.max(0, Math.ceil(Math.log2((last - first) / 40)));
   const binade = 2 ** dtypes[dtype].mantissa; // so many numbers from a power of two to the next
   const drawn = [];
+  let [lastTick, lastName] = [-1, -9]; // numbers crowd near zero: what would touch is left out
   for (let tick = Math.ceil(first / every) * every; tick <= last; tick += every) {
     const value = tick < 0 ? -place(-tick, dtype) : place(tick, dtype);
     const x = at(value);
-    const named = tick % binade === 0 && 8 * every <= binade;
+    const room = 3.4 * power(value).replace(/<.*?>/g, "").length; // of its name, on a phone
+    const toZero = Math.abs(x - at(0));
+    const isFree = Math.min(x - lastName, toZero) > room;
+    const named = tick === 0 || (isFree && tick % binade === 0 && 8 * every <= binade);
+    if (!named && Math.min(x - lastTick, toZero) < 0.4) continue;
+    lastTick = x;
+    if (named) lastName = x;
     drawn.push(line(x, base - (named ? 13 : 8), x, base));
     if (named) drawn.push(text(x, base + 26, power(value), x < 2 ? "start" : x > 98 ? "end" : "middle"));
   }
@@ -84,6 +91,7 @@ export function draw(state) {
       const words = `${count(apart(A, B, dtype))} ULP`;
       drawn.push(line(left, top, right, top), text((left + right) / 2, top - 6, words));
     }
-    return drawn.join("") + text(0, base + 44, `1 tick = ${count(every)} ULP; ${captions[index]}`, "start");
+    const said = from < 0 && to > 0 ? "the numbers crowd around 0" : captions[index];
+    return drawn.join("") + text(0, base + 44, `1 tick = ${count(every)} ULP; ${said}`, "start");
   }).join("");
 }

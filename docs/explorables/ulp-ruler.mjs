@@ -4,6 +4,7 @@ import { draw } from "./ulp-line.mjs";
 import {
   allclose, apart, count, decimalOf, exponentOf, nudge, numbers, reach, read, short, step,
 } from "./ulps.mjs";
+import { beside, caption } from "./words.mjs";
 
 const EXAMPLES = {
   "One sum, two orders": ["503.05457", "503.0544"],
@@ -78,7 +79,7 @@ class UlpRuler extends HTMLElement {
     } else if (name === "rtol" || name === "atol") {
       const tolerance = value.trim() ? Number(value) : NaN;
       if (tolerance >= 0 && tolerance < Infinity) this.show({ [name]: tolerance });
-      else this.refuse(target, `${name} takes a number from 0 up, such as 1e-5.`);
+      else this.refuse(target, "from 0 up", `${name} takes a number from 0 up, such as 1e-5.`);
     } else {
       const bits = read(value, dtype);
       if (bits !== null) {
@@ -87,7 +88,7 @@ class UlpRuler extends HTMLElement {
         this.show({ [name]: bits }, isRounded ? `Rounded to ${end}. ` : "");
       } else {
         const asBits = `0x and the ${dtypes[dtype].width / 4} digits of its bits`;
-        this.refuse(target, `${name} takes a number such as 0.1 or -2e-3, inf, nan, or ${asBits}.`);
+        this.refuse(target, "no number", `${name} takes a number such as 0.1 or -2e-3, inf, nan, or ${asBits}.`);
       }
     }
   }
@@ -111,8 +112,9 @@ class UlpRuler extends HTMLElement {
   }
 
   /** Say what is allowed; everything else stays as it was. */
-  refuse(input, words) {
+  refuse(input, short, words) {
     input.setAttribute("aria-invalid", "true");
+    beside(input, short);
     this.say(words);
   }
 
@@ -125,6 +127,7 @@ class UlpRuler extends HTMLElement {
       const field = this.querySelector(`:is(input, select)[name=${name}]`);
       field.value = short(text);
       field.removeAttribute("aria-invalid");
+      beside(field);
     }
     const differing = (A ^ B) >>> 0;
     for (const side of "AB") this.showBits(side, differing);
@@ -138,6 +141,12 @@ class UlpRuler extends HTMLElement {
     const the = /\d/.test(b) ? `At B, 1 ULP is ${step(B, dtype)}, and the` : "The";
     this.say(`${news}A = ${a}, B = ${b}: ${ones} of ${dtypes[dtype].width} bits differ. `
       + `${the} tolerance covers ${numbers(below)} below and ${count(above)} above.`);
+    const known = dtype === "float32" && [a, b].join() === Object.values(EXAMPLES)[0].join();
+    const what = known
+      ? "Two float32 sums of the same 1,000 numbers, added in two orders." : `${a} and ${b} in ${dtype}.`;
+    const where = distance >= 0
+      ? `on the line of numbers they are ${count(distance)} ULP apart` : "NaN has no place on the line of numbers";
+    caption(this, `${what} np.allclose calls them ${close ? "equal" : "different"}; ${where}.`);
     this.querySelector("svg").innerHTML = draw({ A, B, dtype, below, above });
   }
 
