@@ -24,8 +24,11 @@ from .errors import RunError as RunError
 from .errors import RunLockedError as RunLockedError
 from .errors import RunSaveError as RunSaveError
 from .errors import SetAsideWarning as SetAsideWarning
+from .evidence.audit import audit as audit
 from .evidence.commitment import Commitment as Commitment
 from .evidence.commitment import commit as commit
+from .evidence.request import Request as Request
+from .evidence.verdict import Audit as Audit
 from .explain.aligned import first_divergence as first_divergence
 from .explain.compare import compare as compare
 from .explain.replay import replay as replay

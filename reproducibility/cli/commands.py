@@ -13,7 +13,7 @@ import dataclasses
 import sys
 from typing import NoReturn
 
-from reproducibility.cli.audits import CommitCommand
+from reproducibility.cli.audits import AuditCommand, CommitCommand
 from reproducibility.cli.exercises import ExerciseCommand
 from reproducibility.cli.machines import DoctorCommand
 from reproducibility.cli.parse import Subcommand, parse_arguments, split_arguments
@@ -85,6 +85,7 @@ COMMANDS = {
     "trace": Subcommand(TraceCommand, positional=True),
     "digest": Subcommand(DigestCommand, positional=True),
     "check": Subcommand(CheckCommand, positional=True),
+    "audit": Subcommand(AuditCommand, positional=True),
     "commit": Subcommand(CommitCommand, positional=True),
     "doctor": Subcommand(DoctorCommand),
     "exercise": Subcommand(ExerciseCommand, positional=True),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reproducibility.errors import on_one_line
 
 if TYPE_CHECKING:
+    from reproducibility.evidence.verdict import Audit
     from reproducibility.exercise.verdict import Judgement
     from reproducibility.explain.comparison import Comparison
     from reproducibility.explain.origin import Origin
@@ -301,6 +302,13 @@ def _checkpoint_rows(found: Report, steps: str) -> list[tuple[str, str]]:
     if not steps and found.what not in ("a run", "a store of checkpoints"):
         return []
     return [("checkpoints", f"{steps} (every byte as sealed)" if steps else "none")]
+
+
+def print_audit(found: Audit) -> None:
+    """Print what `audit` found."""
+    from reproducibility.evidence.verdict import rows_of_audit
+
+    _print_rows(rows_of_audit(found))
 
 
 def print_diagnosis(found: Diagnosis) -> None:

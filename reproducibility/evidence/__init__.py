@@ -5,5 +5,9 @@ is tied by a digest to something that was; and a verdict says no more than that.
 Chapter: docs/guide/verification.md
 
 In reading order: `merkle` (one digest of many parts, and proofs of each), `limits` (what is refused
-before it is read), `commitment` (what a run is, in a statement to publish before anyone asks).
+before it is read), `commitment` (what a run is, in a statement to publish before anyone
+asks), `claims` (what a run says is of the right form), `chosen` (what is computed again, and what
+follows for the rest), `request` (what an audit is asked for),
+`progress` (an interrupted audit goes on), `recheck` (what is computed in the
+recorded environment), `verdict` (what an audit comes to, in words), `audit` (all of it).
 """

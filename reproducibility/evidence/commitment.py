@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -195,7 +196,7 @@ def _seal_leaf(run: Run, step: int) -> bytes:
     return _leaf(f"checkpoint {step}", path)
 
 
-def read_commitment(path: Path | str) -> Commitment:
+def read_commitment(path: str | os.PathLike[str]) -> Commitment:
     """Read a statement that `commit` made.
 
     **Same bits:** everywhere.

@@ -99,8 +99,6 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The fields of a `StretchAnswer`.
     """
-    from reproducibility.storage.checkpoint import CheckpointStore
-
     asked = StretchTask(**task)
     print(f"computing step {asked.end} from {asked.start}", flush=True)
     steps = Steps(asked)
@@ -110,9 +108,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         if step > asked.since:
             entries[step] = entry
     names = _save_arrays(Path(asked.folder) / _VALUES, trees)
-    if not asked.last:  # another stretch begins with it
-        with CheckpointStore(Path(asked.folder) / _STATES) as store:
-            store.save(asked.end, steps.state)
+    hand_on_state(asked, steps.state)
     answer = StretchAnswer(
         problem=steps.problem,
         compared=steps.compared,
@@ -123,6 +119,20 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         programs=steps.programs.digests(),
     )
     return vars(answer)
+
+
+def hand_on_state(task: StretchTask, state: TrainState) -> None:
+    """Save the state at the end of a stretch, if a further stretch begins with it.
+
+    Args:
+        task: which steps.
+        state: the state after the last of them.
+    """
+    from reproducibility.storage.checkpoint import CheckpointStore
+
+    if not task.last:
+        with CheckpointStore(Path(task.folder) / _STATES) as store:
+            store.save(task.end, state)
 
 
 class Steps:
@@ -141,13 +151,15 @@ class Steps:
 
     def __init__(self, task: StretchTask) -> None:
         run, self._task = Run.read(task.run), task
-        self.programs = _programs(run)
+        self.programs = recorded_programs(run)
         """The compiled programs of the run."""
         self.state: TrainState = self._begin(run)
         """The state after the last step."""
         self._plan: Plan | None = None
         self.problem: str | None = None
         """The first line of the ledger that was not confirmed."""
+        self.differs: tuple[int, str, str] | None = None
+        """Step, stage and leaf of it, where it came out different."""
         self.compared = 0
         """How many lines were looked at."""
         self.last: int | None = None
@@ -159,21 +171,10 @@ class Steps:
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Entry]]:
         """Compute the next step. Same bits: as `train`."""
-        import jax
-
-        from reproducibility.same.fingerprint import fingerprint_text
-
         first, end = self._task.start, self._task.end
         for step in range(first if first == 0 else first + 1, end + 1):
             trees, loss = self._step(step)
-            words = jax.device_get(_stage_fingerprints(trees))
-            entry = {
-                s: {n: fingerprint_text(w) for n, w in words[s].items()}
-                for s in STAGES
-                if s in words
-            }
-            if loss is not None:
-                entry[LOSS] = {"": float(loss).hex()}
+            entry = computed_entry(trees, loss)
             self._compare(step, entry)
             yield step, trees, entry
             if step and step % 100 == 0:
@@ -215,6 +216,9 @@ class Steps:
         if not self._line or self._line[0] != step:
             return
         line = read_entry(*self._line[1:])
+        if not self.differs and (other := differing(line, entry)):
+            stage, leaves = next(iter(other.items()))
+            self.differs = step, stage, next(iter(leaves), "")
         self.problem = self.problem or _line_difference(step, line, entry)
         self.lacking = next((name for name in entry if name not in line), None)
         if not self.lacking:
@@ -231,6 +235,24 @@ def _line_difference(step: int, line: Entry, entry: Entry) -> str | None:
     return f"step {step} came out without {more[0]}, which its line has" if more else None
 
 
+def computed_entry(trees: dict[str, Any], loss: Any = None) -> Entry:
+    """Return what a ledger says of a step that was made of this.
+
+    **Same bits:** everywhere, for the same arrays.
+
+    Args:
+        trees: by stage.
+        loss: of the step, if it has one.
+    """
+    import jax
+
+    from reproducibility.same.fingerprint import fingerprint_text
+
+    words = jax.device_get(_stage_fingerprints(trees))
+    entry = {s: {n: fingerprint_text(w) for n, w in words[s].items()} for s in STAGES if s in words}
+    return entry if loss is None else {**entry, LOSS: {"": float(loss).hex()}}
+
+
 def _stage_fingerprints(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
     # Each by itself: stages of one structure, and steps of fewer stages, share what is compiled.
     return {name: _fingerprint_program()(tree) for name, tree in stages.items()}
@@ -245,7 +267,17 @@ def _fingerprint_program() -> Callable[[Any], dict[str, Any]]:
     return jax.jit(leaf_fingerprints)
 
 
-def _programs(run: Run) -> Programs:
+def recorded_programs(run: Run) -> Programs:
+    """Return the programs of a run, made by the code that is installed here.
+
+    **Same bits:** as `programs_of`.
+
+    Args:
+        run: the run.
+
+    Raises:
+        ReplayError: this version of the package makes another run of the same settings.
+    """
     from reproducibility.reference.step import programs_of, settings_of
 
     programs = programs_of(identity_of(run.identity))

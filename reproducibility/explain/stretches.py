@@ -102,7 +102,7 @@ def compute(
         answer = StretchAnswer.from_json(in_environment(environment, does, vars(task), progress))
         compared += answer.compared
         entries |= answer.entries
-        other += _relevant(environment, answer.environment)
+        other += relevant_differences(environment, answer.environment)
         if answer.problem:
             break
     return Stretches(first, answer, compared, entries, tuple(dict.fromkeys(other)))
@@ -135,7 +135,7 @@ def stretches_of(run: Run, step: int, since: int) -> list[Stretch]:
         environment = _environment_of(run, attempts, min(begin + 1, step))
         bounds = [*(start.from_step for start, _ in attempts), *ends]
         end = min((bound for bound in bounds if begin < bound < step), default=step)
-        if stretches and not _relevant(stretches[-1].environment, environment):
+        if stretches and not relevant_differences(stretches[-1].environment, environment):
             stretches[-1] = Stretch(environment, stretches[-1].start, end)
         else:
             stretches.append(Stretch(environment, begin, end))
@@ -187,7 +187,15 @@ def _checkpoint(run: Run, step: int) -> int:
     return 0
 
 
-def _relevant(then: Environment, now: Environment) -> list[Difference]:
+def relevant_differences(then: Environment, now: Environment) -> list[Difference]:
+    """Return in what two environments differ that may explain other bits of a run's steps.
+
+    **Same bits:** everywhere; it compares two dictionaries.
+
+    Args:
+        then: that of an attempt.
+        now: that of a process which computes the same again.
+    """
     # How many devices there are is not: no program of a run sees more than one. Nor is the script
     # that called `train`: what is computed again is the programs, which have digests of their own.
     found = [d for d in environment_differences(then, now) if d.name not in (*DEVICE_COUNTS, *CODE)]
