@@ -23,7 +23,7 @@ SWEPT = (
     *("instructions", "fast-math", "vectors"),
 )
 EIGHTEEN = Path(__file__).with_name("eighteen.py").read_text(encoding="utf-8")
-SCRIPT = f"""
+SWEPT_SCRIPT = f"""
 {EIGHTEEN}
 for name, (operation, value) in OPERATIONS.items():
     def call(x, operation=operation):
@@ -49,7 +49,7 @@ def main() -> None:
     """Sweep them, and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "operations.py")
-        script.write_text(SCRIPT, encoding="utf-8")
+        script.write_text(SWEPT_SCRIPT, encoding="utf-8")
         found = sweep([sys.executable, str(script)], only=SWEPT, machine=True, say=_say)
     print(
         f"{len(NAMES)} operations, jax {jax.__version__}, {platform.machine()}: {found.verdict}\n"

@@ -52,7 +52,13 @@ def repeat_part(scope: Scope) -> Part:
     part = Part(
         "repeat",
         "The same training, run again",
-        ["training", "twice in one process", "in two processes", "first step, ms", "a step, ms"],
+        [
+            "training",
+            "twice in one process",
+            "in two processes",
+            "first step, ms",
+            "fastest step, ms",
+        ],
     )
     arguments = {"networks": scope.networks, "first": 0, "last": scope.steps, "times": 2}
     found = [_asked(scope, part, "asked:trainings", **arguments) for _ in range(2)]
@@ -185,7 +191,12 @@ def layouts_part(scope: Scope) -> Part:
 def flags_part(scope: Scope) -> Part:
     """Train with each flag, and compare bits and times with none."""
     names = ", ".join(scope.networks[:FLAGGED])
-    columns = ["set", "bits as without", "twice in one process", f"a step, times as long ({names})"]
+    columns = [
+        "set",
+        "bits as without",
+        "twice in one process",
+        f"fastest step, times as long ({names})",
+    ]
     part = Part("flags", "Flags and settings, each alone", [*columns, "first step", "sum by index"])
     base = _with_flags(scope, part, {})
     tried = switches_of(scope.platform)[: scope.switches]

@@ -39,7 +39,7 @@ def scope_of(arguments: argparse.Namespace, facts: dict[str, object], asking: As
     """Return what there is to do."""
     scope = Scope(asking, str(facts.get("platform", "cpu")), int(str(facts.get("devices", 1))))
     if arguments.small:
-        scope.networks, scope.operations = ("perceptron", "attention"), ("sum", "svd", "sort")
+        scope.networks, scope.operations = ("perceptron", "attention"), (("sum", "svd", "sort"))
         scope.steps, scope.switches = 6, 1
     return scope
 
