@@ -138,7 +138,7 @@ def _by_ledger(left: Side, right: Side, walked: Walk) -> Comparison:
     digests = (one.digest if one else None, other.digest if other else None)
     return Comparison(
         "different",
-        f"They part at {when}, first in {where}.",
+        f"They diverge at {when}, first in {where}.",
         divergence.step,
         divergence.stage,
         divergence.stages,
@@ -212,7 +212,7 @@ def _withdistances_of(
     one, other = (side.values.get(stage, {}) for side in sides)  # of the loss there are none
     distances = distances_of(one, other, leaves)
     when = f"step {step}" if step else "the start"
-    reason = f"They part at {when}, first in {stage}{_stage_leaves(leaves)}."
+    reason = f"They diverge at {when}, first in {stage}{_stage_leaves(leaves)}."
     return dataclasses.replace(
         found,
         reason=reason,

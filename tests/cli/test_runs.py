@@ -14,7 +14,7 @@ def test_compare_says_what_differs(call: Call, tmp_path: Path) -> None:
     """Different runs give code 1, the reason on stderr, and the setting that explains it."""
     for seed in (1, 2):
         call("train", *SMALL, "--steps", 3, "--seed", seed, "--run-dir", seed)
-    said = "They part at the start, first in params, layers.hidden_0.kernel and 1 more."
+    said = "They diverge at the start, first in params, layers.hidden_0.kernel and 1 more."
     code, out, err = call("compare", "1", "2", "--no-replay")
     assert (code, one_sentence(err)) == (1, said)
     assert out.splitlines()[:2] == ["verdict  different", f"reason   {said}"]
@@ -43,7 +43,7 @@ def test_compare_computes_again(
         call("train", *SMALL, "--steps", 3, "--learning-rate", rate, "--run-dir", name)
     code, out, err = call("compare", "a", "b", "--html", "page.html")
     assert code == 1
-    assert one_sentence(err).startswith("They part at step 1, first in params, layers.hid")
+    assert one_sentence(err).startswith("They diverge at step 1, first in params, layers.hid")
     for side in "ab":
         assert re.search(rf"^computed again +{side}: confirmed\. It has the recorded", out, re.M)
     assert re.search(r"^params +distance$", out, re.M)

@@ -111,7 +111,7 @@ def test_two_seeds_part_at_the_start(small: Small, tmp_path: Path) -> None:
     assert (found.stage, found.stages) == ("params", ("params",))
     assert found.leaves == ("layers.hidden_0.kernel", "layers.output.kernel")
     assert found.reason == (
-        "They part at the start, first in params, layers.hidden_0.kernel and 1 more."
+        "They diverge at the start, first in params, layers.hidden_0.kernel and 1 more."
     )
     assert found.settings == {"seed": (7, 8)} or found.settings.keys() == {"data_digest", "seed"}
     for seed in (7, 8):
@@ -275,7 +275,8 @@ def test_ledgers_are_compared_wherever_they_are(runs: Path, left: str, right: st
     assert (found.verdict, found.step, found.stage) == ("different", 1, "params")
     assert found.stages == ("params",)
     assert found.leaves[0] == "layers.hidden_0.bias"
-    assert found.reason == "They part at step 1, first in params, layers.hidden_0.bias and 3 more."
+    reason = "They diverge at step 1, first in params, layers.hidden_0.bias and 3 more."
+    assert found.reason == reason
     both = (left, right) == ("a", "fast")
     assert found.settings == ({"learning_rate": (0.001, 0.01)} if both else {})
     assert [digest is None for digest in found.digests] == [left != "a", right != "fast"]
@@ -360,7 +361,7 @@ def test_what_both_recorded_is_compared(
         leaves,
     )
     when = f"step {step}" if since == step else f"a step from {since} to {step}"
-    assert found.reason == f"They part at {when}, first in params{', w' if leaves else ''}."
+    assert found.reason == f"They diverge at {when}, first in params{', w' if leaves else ''}."
     assert compare(a, write(tmp_path / "c", **right)).verdict == "same"
 
 
@@ -388,7 +389,7 @@ def test_a_loss_that_alone_differs_is_a_difference(runs: Path) -> None:
     rewrite_ledger(runs / "b", lambda line: line.get("step") == 6 and line.update(loss="0x1p+0"))
     found = compare(runs / "a", runs / "b")
     assert (found.verdict, found.step, found.stage, found.leaves) == ("different", 6, "loss", ())
-    assert found.reason == "They part at step 6, first in loss."
+    assert found.reason == "They diverge at step 6, first in loss."
 
 
 def test_a_forged_loss_is_refuted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,11 +475,12 @@ def test_the_step_between_two_lines_is_found(
         3,
         "gradients",
     )
-    assert found.reason.startswith("They part at a step from 1 to 3, first in ")
+    assert found.reason.startswith("They diverge at a step from 1 to 3, first in ")
     assert (asked, found.recomputed) == ([], None)
     found = compare(runs / "c", runs / "d", replay=True)
     assert (found.step, found.stage, found.stages) == (1, "params", ("params",))
-    assert found.reason.startswith("They part at step 1, first in params, layers.hidden_0.bias and")
+    reason = "They diverge at step 1, first in params, layers.hidden_0.bias and"
+    assert found.reason.startswith(reason)
     assert [side.answer for side in found.recomputed] == ["confirmed", "confirmed"]
     assert found.distances.keys() == set(found.leaves)
     every = compare(runs / "a", runs / "fast", replay=True)  # the same, with every step recorded
@@ -525,7 +527,7 @@ def test_a_fault_between_two_lines_is_refuted(
     reseal(runs / "d", nudge)
     train(small(record_every=3), run_dir=runs / "d")
     found = compare(runs / "c", runs / "d", replay=True)
-    assert found.reason.startswith("They part at a step from 4 to 6, first in ")
+    assert found.reason.startswith("They diverge at a step from 4 to 6, first in ")
     assert [side.answer for side in found.recomputed] == ["confirmed", "refuted"]
 
 
@@ -609,7 +611,7 @@ def test_runs_that_went_on_unrecorded_cannot_be_told(small: Small, tmp_path: Pat
 
 
 def test_a_common_record_that_begins_late_names_a_range(tmp_path: Path) -> None:
-    """Where the first line of both differs, they part at it or at any step before it."""
+    """Where the first line of both differs, they diverge at it or at any step before it."""
     record(tmp_path / "a", 12, first=9)
     record(tmp_path / "b", 12, other=2)
     found = compare(tmp_path / "a", tmp_path / "b")

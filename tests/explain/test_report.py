@@ -42,7 +42,7 @@ def hexed(value: float) -> str:
 
 
 def parted(**changes: Any) -> Comparison:
-    """Make a comparison of two runs that part at step 3, in their gradients."""
+    """Make a comparison of two runs that diverge at step 3, in their gradients."""
     one = np.float32(1)
     losses = [(0, None, None)]
     losses += [(step, hexed(1), hexed(1)) for step in (1, 2, 3)]
@@ -52,7 +52,7 @@ def parted(**changes: Any) -> Comparison:
     ]
     usual = Comparison(
         "different",
-        "They part at step 3.",
+        "They diverge at step 3.",
         3,
         "gradients",
         ("gradients", "opt_state", "params"),

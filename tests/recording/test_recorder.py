@@ -211,7 +211,7 @@ def test_a_planted_fault_is_named(
         assert thirds.step == next((late for late in differ if late % 3 == 0), STEPS)
         if thirds.verdict == "different":
             span = range(thirds.step - 2, thirds.step + 1)
-            assert f"part at a step from {span[0]} to {span[-1]}, first in " in thirds.reason
+            assert f"diverge at a step from {span[0]} to {span[-1]}, first in " in thirds.reason
             in_time += step in span
     assert in_time >= 0.9 * PLANTS
 

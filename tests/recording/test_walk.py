@@ -79,7 +79,7 @@ def test_only_the_loss(tmp_path: Path) -> None:
 
 
 def test_another_network(tmp_path: Path) -> None:
-    """Networks with other leaves part at the start, in those that one of them lacks."""
+    """Networks with other leaves diverge at the start, in those that one of them lacks."""
     write(tmp_path / "a", lines())
     write(tmp_path / "b", lines(leaves={**LEAVES, "params": ["b", "v"]}))
     assert parted(tmp_path / "a", tmp_path / "b") == (0, -1, "params", ("params",), ("v", "w"))
