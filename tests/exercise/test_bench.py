@@ -70,7 +70,10 @@ def test_numbers_are_compared() -> None:
     for related in (one, -one, one[::-1], 2 * one, one + 3, np.zeros(50)):
         bench.unrelated("", one, related)
     assert not any(each.right for each in bench.observations)
-    bench.unrelated("", one, other)
+    half, few = np.concatenate([one[:25], other[25:]]), np.concatenate([one[:2], other[2:]])
+    bench.unrelated("", one, half[::-1])
+    assert not bench.observations[-1].right
+    bench.unrelated("", one, few[::-1])  # by chance, in float32
     bench.normal("", one)
     assert all(each.right for each in bench.observations[-2:])
     bench.normal("", np.zeros(50))
