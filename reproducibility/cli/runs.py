@@ -115,8 +115,10 @@ class CompareCommand:
     def _aligned(self) -> int:
         """Compare records of different commands."""
         from reproducibility.script.aligned import compare_aligned
+        from reproducibility.script.inherited import files_changed
 
         found = compare_aligned(self.a, self.b)
+        found.notes += files_changed(self.a, self.b)
         reasons = [found.reason] if found.exit_code else []
         self._write_page(found)
         return print_outcome(found, print_aligned, reasons, as_json=self.json)
@@ -124,8 +126,10 @@ class CompareCommand:
     def _records(self) -> int:
         """Compare two records of a script."""
         from reproducibility.script.align import compare_records
+        from reproducibility.script.inherited import files_changed
 
         records = compare_records(self.a, self.b)
+        records.notes += files_changed(self.a, self.b)
         reasons = [records.reason] if records.exit_code else []
         self._write_page(records)
         return print_outcome(records, print_script_report, reasons, as_json=self.json)

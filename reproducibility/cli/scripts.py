@@ -106,7 +106,8 @@ class InterruptCommand:
     After `--` comes the command, as you would type it; `{dir}` in it is a fresh directory: one for
     the whole run, and one for the first part and the second start. The first part is ended in the
     middle of a step. Each input of the first resumed step is looked up in the whole run: which of
-    its steps had that value. What the script prints goes to stderr.
+    its steps had that value. What the script prints goes to stderr. A script that writes into the
+    folder in which it is started: -- sh -c 'cd {dir} && python /path/to/train.py'.
 
     Exit code: 0 the same, 1 different, 2 refused, 3 cannot be told.
 

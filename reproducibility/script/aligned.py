@@ -284,6 +284,12 @@ class _Alignment:
         both = (node, None) if side == 0 else (None, node)
         self._found.beginnings.append(Beginning("end", both[0], both[1], (), what))
 
+    def _in_both(self) -> str:
+        """Return a function of which both sides have calls that the other lacks; "" if of none."""
+        theirs = {each.function for each in self._found.only[1]}
+        ours = (each.function for each in self._found.only[0])
+        return next((name for name in ours if name in theirs), "")
+
     def _untold(self) -> None:
         """Note why it is not certain that the runs are the same, if it is not."""
         found, m = self._found, self._m
@@ -296,6 +302,9 @@ class _Alignment:
             found.problems.append(f"only {with_updates} makes updates ({m.sides[updates[1]].name})")
         elif not updates[0] and m.loose[0] and m.loose[1]:
             found.problems.append("no updates were found that build on each other")
+        elif not updates[0] and (name := self._in_both()):
+            what = "no updates were found that build on each other, and of the calls of"
+            found.problems.append(f"{what} {name} in A some are not in B, and some of B not in A")
         for side in (0, 1):
             if core[side] and self._beside.has_of_its_own(1 - side):
                 found.problems.append(

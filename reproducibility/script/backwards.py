@@ -47,7 +47,9 @@ def calls_before(
     turn = max((number for number in steps if number < one.number), default=0)
     own = [each for each in run.calls if each.thread == one.thread]
     ours = [each for each in own if turn < each.number < one.number] if turn else []
+    warming = {(each.thread, each.number) for each in other.warming}
     theirs = [each for each in other.calls if _is_before(each, two)]
+    theirs = [each for each in theirs if (each.thread, each.number) not in warming]
     found = BeforeStep()
     found.pairs, left, rest = _counterparts(ours, theirs, loop)
     head = {_place_in_loop(each, loop) for each in own if steps and each.number < steps[0]}

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from reproducibility.script.reading import Event, processes_of
@@ -22,6 +22,7 @@ WRITES = ("writes", "appends")
 # Where packages lie. uv links a file of a package into each environment, so that one that is set up
 # elsewhere changes the time at which the file's links changed, though nobody wrote it.
 _PACKAGES = ("site-packages", "dist-packages")
+_OF_SYSTEM, _SOURCES = ("/proc/", "/sys/", "/dev/"), (".py", ".pyc")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,40 @@ def files_left(first: Path, own: Sequence[str]) -> list[str]:
     written = dict.fromkeys(event.what for event in _events(first) if event.kind in WRITES)
     names = (name for name in written if name.startswith(here) or not name.startswith(apart))
     return [name for name in names if Path(name).exists()]
+
+
+def files_changed(a: Path, b: Path) -> list[str]:
+    """Say which data files two runs read with other contents: those that neither wrote before.
+
+    Sources are left out, and what the system itself keeps. Of a large file parts are compared.
+
+    Args:
+        a: the record of the first run.
+        b: that of the second.
+    """
+    ones, others = _first_read(a), _first_read(b)
+    return [
+        f"{name}, which both read, has other contents in the second{_in_line(one)}"
+        for name, one in ones.items()
+        if name in others and one.digest != others[name].digest
+    ]
+
+
+def _in_line(event: Event) -> str:
+    line = event.site[0] if event.site else None
+    return f": {PurePath(line.file).name}:{line.line}, in {line.function}" if line else ""
+
+
+def _first_read(record: Path) -> dict[str, Event]:
+    """Return how each file was when a run read it, if it had not written it before."""
+    found: dict[str, Event | None] = {}
+    for event in _events(record):
+        own = event.what.startswith(_OF_SYSTEM) or event.what.endswith(_SOURCES)
+        if event.kind in WRITES:
+            found.setdefault(event.what, None)
+        elif event.kind == "reads" and event.digest and not own:
+            found.setdefault(event.what, event)
+    return {name: event for name, event in found.items() if event is not None}
 
 
 def _events(record: Path) -> Iterator[Event]:

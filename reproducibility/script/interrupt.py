@@ -224,7 +224,7 @@ def _problem_of(runs: _Parts, start_: _Start, part: Finished, steps: RunOfSteps,
         return f"nothing was recorded of {name}: {_how(part)}"
     if part.code and (not start_.limits or (kills and not runs.was_ended(start_.name))):
         return f"{name} failed: {_how(part)}"
-    made = run_of_steps(runs.record(start_.name), name, steps.step)
+    made = run_of_steps(runs.record(start_.name), name, steps.step, like=steps)
     if made is not None and len(made.steps) >= len(steps.steps):
         why = "it ignores the signal" if start_.limits else "--stop did not stop it"
         return f"{name} made all {len(made.steps):,} steps: {why}"
@@ -378,7 +378,8 @@ def _check_request(command: Sequence[str], variables: Mapping[str, str]) -> None
             "the script",
             expected="{dir}, {run} or --env in the command",
             got="none",
-            do="Say where it writes: -- python train.py --workdir {dir}.",
+            do="Say where it writes: -- python train.py --workdir {dir}. If that is the folder in "
+            "which it is started: -- sh -c 'cd {dir} && python /path/to/train.py'.",
         )
 
 

@@ -75,7 +75,7 @@ def _further(found: Resumption) -> list[str]:
         call = root.two or root.one
         if call is not None:
             name = call.program.result if root.kind == "results" else call.program.argument
-            names = _names([name(place) for place in root.places])
+            names = _names([name(place) for place in root.places]) if root.places else ""
             about = f": {names}" if names else ""
             lines[f"and begins in {_call_and_line(call)}{about}"] = None
     shown = list(lines)[:NAMES]

@@ -65,7 +65,7 @@ def compare_parts(
     for number, part in enumerate(parts if runs.runs else ()):
         cut = number < len(parts) - 1
         name = _name(number, len(parts))
-        others = steps_of(part, name, runs.runs[0].step)
+        others = steps_of(part, name, runs.runs[0].step, like=runs.runs[0])
         pairs = _paired(runs, others)
         if cut and number and not pairs:
             continue  # it was ended in its first step, and nothing of it is on record

@@ -212,7 +212,7 @@ class Event:
     kind: str
     what: str
     site: tuple[SourceLine, ...]
-    digest: str = ""  # of a small file that is read, or of a folder's order
+    digest: str = ""  # of a file that is read, by parts if it is large, or of a folder's order
     thread: int = 0  # of what was overwritten: that of the call which had it last
 
     def to_json(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ Chapter: docs/guide/interrupted.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from reproducibility.errors import ConfigError
@@ -23,8 +23,12 @@ from reproducibility.script.values import (
 )
 
 OFTEN = 8  # step functions that are listed where one is to be chosen
+WARMED_AT_MOST = 8  # calls that warm up; more of them are a training of its own
 
 type StepKind = tuple[str, int]  # the name of its program, and how many inputs it has
+type CallNumber = tuple[int, int]  # the thread of a call, and its number there
+
+_READ_BY_HOST = re.compile(r"(\d+):(\d+)\.\d")  # a result of a call, as it leaves for the host
 
 
 @dataclass
@@ -34,8 +38,14 @@ class RunOfSteps:
     process: Process
     calls: list[ValuedCall]
     steps: list[ValuedCall]
-    warmed: int = 0  # calls of the function before its first step, whose results nobody takes
+    warming: list[ValuedCall] = field(default_factory=list)  # its calls before its first step
+    passed_on: list[int] = field(default_factory=list)  # arguments that a step before returned
     last_step: int = 0  # that of the whole run to which it came, once that is known
+
+    @property
+    def warmed(self) -> int:
+        """How many calls of the function come before its first step: nobody takes their results."""
+        return len(self.warming)
 
     @property
     def step(self) -> StepKind:
@@ -70,13 +80,16 @@ class StepsOfRecord:
     problems: list[str] = field(default_factory=list)
 
 
-def steps_of(record: Path, run: str, step: str | StepKind = "") -> StepsOfRecord:
+def steps_of(
+    record: Path, run: str, step: str | StepKind = "", *, like: RunOfSteps | None = None
+) -> StepsOfRecord:
     """Read the processes of a record that call the step function.
 
     Args:
         record: its directory.
         run: what the run is called in a sentence.
         step: the name of the step function, what its calls have in common, or "" to find it.
+        like: the whole run, of which this is a part; it warms up as that does.
 
     Raises:
         ConfigError: the name is that of no function, or of several.
@@ -90,8 +103,7 @@ def steps_of(record: Path, run: str, step: str | StepKind = "") -> StepsOfRecord
         found.problems += _not_seen(process, run)
         if kind in kinds[process.path]:
             steps = [each for each in calls if each.kind == kind]
-            warmed = warming_up(steps, calls)
-            found.runs.append(RunOfSteps(process, calls, steps[warmed:], warmed))
+            found.runs.append(_without_warming(RunOfSteps(process, calls, steps), like))
         elif process.called and kind is not None:
             found.alike += [each for each in calls if each.program.name == kind[0]][:1]
             what = "a process that does not call the step function called JAX"
@@ -100,34 +112,105 @@ def steps_of(record: Path, run: str, step: str | StepKind = "") -> StepsOfRecord
     return found
 
 
-def run_of_steps(record: Path, run: str, step: str | StepKind = "") -> RunOfSteps | None:
+def run_of_steps(
+    record: Path, run: str, step: str | StepKind = "", *, like: RunOfSteps | None = None
+) -> RunOfSteps | None:
     """Read the process with the most steps; None if none calls the step function.
 
     Args:
         record: its directory.
         run: what the run is called in a sentence.
         step: as for `steps_of`.
+        like: as for `steps_of`.
     """
-    return next(iter(steps_of(record, run, step).runs), None)
+    return next(iter(steps_of(record, run, step, like=like).runs), None)
 
 
-def warming_up(steps: Sequence[ValuedCall], calls: Sequence[ValuedCall]) -> int:
+def warming_up(run: RunOfSteps, read: set[CallNumber], like: RunOfSteps | None = None) -> int:
     """Return how many first calls only warm up: nobody takes what they return.
 
-    The next call begins with the same state then.
+    No later one takes it, or what is made of it, and the next one has another state. Either it
+    begins with the state of the first of them, or the host does not read it, or it is what the
+    whole run got.
 
     Args:
-        steps: all calls of the function.
-        calls: all calls of the run.
+        run: with all calls of the function.
+        read: of which calls the host reads a result.
+        like: the whole run, if this is a part of it: it warms up as often then.
     """
-    passed_on = [place for place, each in enumerate(carried(steps)) if each]
-    taken = {(o.thread, o.call) for each in calls for o in each.origins if o is not None}
-    for number, (one, two) in enumerate(pairwise(steps)):
-        states = [[each.values[place] for place in passed_on] for each in (one, two)]
-        is_taken = (one.thread, one.number) in taken
-        if is_taken or not passed_on or NO_VALUE in states[0] or states[0] != states[1]:
-            return number
-    return 0
+    steps, warmed = run.steps, 0
+    most = WARMED_AT_MOST if like is None else like.warmed
+    taken: dict[CallNumber, list[CallNumber]] = {}
+    for each in run.calls:
+        for origin in each.origins:
+            if origin is not None:
+                taken.setdefault((origin.thread, origin.call), []).append(_call_number(each))
+    later = {_call_number(each) for each in steps}
+    for count in range(1, min(len(steps), WARMED_AT_MOST + 1)):
+        first, following = steps[:count], steps[count]
+        own = {_call_number(each) for each in first}
+        known = _all_that_take(own, taken, later)
+        if known is None or not _begins_otherwise(first, following, run):
+            continue
+        begins_again = _state_of_call(first[0], run) == _state_of_call(following, run)
+        is_again = begins_again and (like is None or not own & taken.keys())
+        as_in_whole = like is not None and _contents_of_calls(first) == _contents_of_calls(
+            like.warming[:count]
+        )
+        if is_again or (count <= most and (as_in_whole or not known & read)):
+            warmed = count
+    return warmed
+
+
+def _without_warming(run: RunOfSteps, like: RunOfSteps | None) -> RunOfSteps:
+    """Set the calls that only warm up apart."""
+    own = [place for place, each in enumerate(carried(run.steps)) if each]
+    run.passed_on = like.passed_on if like else own
+    warmed = warming_up(run, _read_by_host(run.process), like) if run.passed_on else 0
+    run.warming, run.steps = run.steps[:warmed], run.steps[warmed:]
+    return run
+
+
+def _all_that_take(
+    calls: set[CallNumber],
+    taken: Mapping[CallNumber, Sequence[CallNumber]],
+    steps: Collection[CallNumber],
+) -> set[CallNumber] | None:
+    """Return calls, with all that take what is made of them; None if a further step does."""
+    found, left = set(calls), list(calls)
+    while left:
+        for each in taken.get(left.pop(), ()):
+            if each in steps and each not in calls:
+                return None
+            left += [each] * (each not in found)
+            found.add(each)
+    return found
+
+
+def _begins_otherwise(first: Sequence[ValuedCall], following: ValuedCall, run: RunOfSteps) -> bool:
+    """Whether the state of a call is known, and none of it is what one of the first returned."""
+    state = set(_state_of_call(following, run))
+    known = all(NO_VALUE not in _state_of_call(each, run) for each in (*first, following))
+    made = {value for each in first for value in each.results}
+    return known and not state & made.difference(*(each.values for each in first))
+
+
+def _state_of_call(call: ValuedCall, run: RunOfSteps) -> list[str]:
+    return [call.values[place] for place in run.passed_on]
+
+
+def _contents_of_calls(calls: Sequence[ValuedCall]) -> list[object]:
+    return [each.content for each in calls]
+
+
+def _call_number(call: ValuedCall) -> CallNumber:
+    return call.thread, call.number
+
+
+def _read_by_host(process: Process) -> set[CallNumber]:
+    """Return the calls whose results the host reads."""
+    found = (_READ_BY_HOST.match(each.what) for each in process.events() if each.kind == "leaves")
+    return {(int(each[1]), int(each[2])) for each in found if each}
 
 
 def of_one_name(run: RunOfSteps) -> str:

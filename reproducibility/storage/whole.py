@@ -133,7 +133,7 @@ def check_stored(
 
 def _report(found: FoundArrays, progress: Callable[[str], None]) -> Report:
     findings = list(_strangers(found)) if found.kind == "store" else []
-    steps, notes, read = [], [], []
+    steps, notes, read, arrays = [], [], [], 0
     for step, path in _each_checkpoint(found):
         progress(f"checking {path.name}")
         try:
@@ -142,12 +142,15 @@ def _report(found: FoundArrays, progress: Callable[[str], None]) -> Report:
             name = path.name if found.steps else "."
             findings.append(Finding(name, "damaged", error.got, error.leaves))
             continue
+        arrays += len(stored.leaves)
         read += [path] if path.is_file() else list(files_below(path))
         steps += [stored.seal.step] if stored.seal else [step] if step is not None else []
         notes += [f"{name} of {path} could not be read as arrays" for name in stored.unread]
     notes += [f"{name} of {found.path} could not be read" for name in unread_steps(found)]
     findings.sort(key=lambda finding: get_args(FindingKind.__value__).index(finding.kind))
     unknown, note = _what_vouches(found)
+    if found.kind == "file" and not (arrays or findings):
+        unknown, note = "It holds no array, so there is nothing to vouch for.", ()
     return Report(
         None,
         tuple(steps),

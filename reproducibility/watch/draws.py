@@ -149,7 +149,7 @@ class Draws:
         for key in ids.reshape(-1).tolist():
             for one, turns in self._in_turns(key, where):
                 draw = Draw(one, kind, where.line, where.branches, turns, where.again)
-                self.found.append(draw)
+                self.found += [draw] * (turns > 0)
 
     def _in_turns(self, key: int, where: _Where) -> list[tuple[int, int]]:
         """Return the keys that a key inside of loops is, and how often each of them."""
@@ -202,7 +202,22 @@ class Draws:
         asked = where._replace(loops=(*where.loops, loop))
         unknown = [self._fresh(each) for each in carry]
         self._call(eqn.params["cond_jaxpr"], [*ids[:first], *unknown], asked, depth, again=False)
-        return self._turns(eqn.params["body_jaxpr"], consts, carry, [], loop, where, depth)
+        until = self._until(eqn.params["cond_jaxpr"], ids[:first], carry)
+        return self._turns(eqn.params["body_jaxpr"], consts, carry, [], loop, where, depth, until)
+
+    def _until(self, condition: Any, consts: list[Ids], carry: list[Ids]) -> tuple[int, int] | None:
+        """Return which of what a loop carries has to stay below which number, if that is all."""
+        jaxpr = condition.jaxpr
+        if [eqn.primitive.name for eqn in jaxpr.eqns] != ["lt"]:
+            return None
+        below, limit = jaxpr.eqns[0].invars
+        counters = [place for place, var in enumerate(jaxpr.invars[len(consts) :]) if var is below]
+        known = dict(zip(jaxpr.invars, consts))  # noqa: B905 (Python 3.10)
+        ids = self._of_value(limit.val) if hasattr(limit, "val") else known.get(limit)
+        if not counters or carry[counters[0]] is None or ids is None or ids.size != 1:
+            return None
+        term = self.derived.terms[int(ids.flat[0])]
+        return (counters[0], term[1]) if term[0] == "constant" else None
 
     def _turns(
         self,
@@ -213,6 +228,7 @@ class Draws:
         loop: _Loop,
         where: _Where,
         depth: int,
+        until: tuple[int, int] | None = None,
     ) -> list[Ids]:
         """Walk through a turn of a loop; what it leaves as it was is known in each of them."""
         jaxpr, values = getattr(body, "jaxpr", body), getattr(body, "consts", ())
@@ -220,13 +236,18 @@ class Draws:
         self._silent += 1
         after = self._walk(jaxpr, values, [*consts, *fresh, *xs], where, depth + 1)
         self._silent -= 1
+        if until is not None:
+            place, limit = until
+            step = self._step(carry[place], fresh[place], after[place])
+            if step is not None and step[2] > 0:  # it turns as often as that
+                loop = loop._replace(turns=max(0, -((step[1] - limit) // step[2])))
         given, results = [], []
         for begun, here, then in zip(carry, fresh, after):  # noqa: B905 (Python 3.10)
             stays = begun is not None and then is not None and (here == then).all()
             given.append(begun if stays else here)
             results.append(begun if stays else None)
             step = None if stays else self._step(begun, here, then)
-            if step is not None and loop.turns > 2:
+            if step is not None and 2 < loop.turns <= MOST_KEYS:
                 leaf, first, by = step
                 loop.rows[leaf] = [self.derived.constant(first + by * i) for i in range(loop.turns)]
         inner = where._replace(loops=(*where.loops, loop))

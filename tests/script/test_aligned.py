@@ -25,7 +25,7 @@ from reproducibility.script.descent import Descent
 from reproducibility.script.drawn import page_of
 from reproducibility.script.graph import CallGraph, Parent, graphs_of, shown_type
 from reproducibility.script.matched import match
-from reproducibility.script.reading import processes_of
+from reproducibility.script.reading import Event, SourceLine, processes_of
 from reproducibility.script.sides import AlignedRecords
 from reproducibility.script.updates import updates_of_both
 from reproducibility.watch.versions_of_files import (
@@ -93,6 +93,42 @@ def train(
         w, _ = (last if last and number == len(order) - 1 else update)(w, BATCHES[i])
         each(number, w)
     return w
+
+
+@pytest.mark.parametrize("flags", [(), ("--aligned",)])
+def test_a_data_file_that_changed_is_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+) -> None:
+    """With the line that reads it; not one that did not change, nor what a run wrote before."""
+    site = (SourceLine("train.py", 7, "load"),)
+
+    def events(path: Path) -> list[Event]:
+        own = (
+            ("reads", "data.npy", path.name),
+            ("reads", "kept.npy", "1"),
+            ("reads", "a.py", path.name),
+        )
+        more = (
+            ("reads", "kept.npy", "1"),
+            ("writes", "log", ""),
+            ("reads", "log", path.name),
+            ("reads", "data.npy", "3"),
+        )
+        return [Event(1, kind, what, site, digest) for kind, what, digest in (*own, *more)]
+
+    for name in "12":
+        with record(tmp_path / name):
+            doubled(jnp.float32(name))
+    monkeypatch.setattr("reproducibility.script.inherited._events", events)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path / "1"), str(tmp_path / "2"), "--json", *flags])
+    assert ended.value.code == (3 if flags else 1)  # without updates there is no counterpart
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    changed = "data.npy, which both read, has other contents in the second: train.py:7, in load"
+    assert [each for each in notes if "other contents" in each] == [changed]
 
 
 def test_what_is_added_is_no_difference(aligned: Aligned) -> None:

@@ -575,7 +575,10 @@ def test_a_script_that_ignores_the_signal(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "no_directory": (["--at", "2", "--", sys.executable, "train.py"], "{dir}, {run} or --env"),
+    "no_directory": (
+        ["--at", "2", "--", sys.executable, "train.py"],
+        "sh -c 'cd {dir} && python /path",
+    ),
     "no_step": (script(), "a step, from 1"),
     "two_moments": (["--random", "--at", "2", *script()], "no other moment"),
     "no_times": (["--at", "2", "--times", "0", *script()], "1 or more"),
@@ -726,21 +729,73 @@ def chained(states: Sequence[int], *, first: int = 1) -> list[tuple[Any, ...]]:
     """Return steps that take these states; one takes a result of the step before if it is new."""
     calls: list[tuple[Any, ...]] = []
     for number, state in enumerate(states, 1):
-        fresh = number > 1 and state > states[number - 2]
+        fresh = number > 1 and state == states[number - 2] + 1
         origin = ResultOf(0, number - 1, 0) if fresh else None
         inputs = [f"p{state}", f"b{first + number}"]
-        calls.append(("step", 6, inputs, [f"r{number}"], 0, [origin, None]))
+        calls.append(("step", 6, inputs, [f"p{state + 1}"], 0, [origin, None]))
     return calls
+
+
+def warmed_in(
+    states: Sequence[int], read: set[tuple[int, int]] | None = None, like: RunOfSteps | None = None
+) -> int:
+    """Return how many first calls only warm up; the first argument is what is passed on."""
+    run = made_run(chained(states))
+    run.passed_on = [0]
+    return warming_up(run, read or set(), like)
 
 
 @pytest.mark.parametrize(
     ("states", "warmed"),
-    [([0, 0, 1, 2, 3], 1), ([0, 0, 0, 1, 2, 3, 4], 2), ([0, 1, 2, 3], 0), ([0, 0, 0], 0), ([0], 0)],
+    [
+        ([0, 0, 1, 2, 3], 1),
+        ([0, 0, 0, 1, 2, 3, 4], 2),
+        ([0, 1, 2, 0, 1, 2, 3], 3),  # several in a row, of copies of the state
+        ([50, 0, 1, 2, 3], 1),  # of zeros
+        ([0, 1, 2, 3], 0),
+        ([*range(9), *range(9)], 0),  # two trainings
+        ([0], 0),
+    ],
 )
 def test_a_call_that_warms_up_is_no_step(states: list[int], warmed: int) -> None:
-    """Nobody takes what it returned, and the next call has its state; a real step is taken."""
-    run = made_run(chained(states))
-    assert warming_up(run.steps, run.calls) == warmed
+    """Nobody takes what it returned, and the next call has other state; a real step is taken."""
+    assert warmed_in(states) == warmed
+
+
+def test_a_call_whose_result_comes_back_by_way_of_the_host_is_a_step() -> None:
+    """No call takes a result of it, and the next one has its values all the same."""
+    calls = chained([0, 1, 2, 3])
+    calls[1] = (*calls[1][:5], [None, None])
+    run = made_run(calls)
+    run.passed_on = [0]
+    assert warming_up(run, set()) == 0
+
+
+@pytest.mark.parametrize(
+    ("states", "read", "warmed"),
+    [
+        ([0, 20, 21, 22], False, 1),  # it warms up, and then it restores
+        ([0, 20, 21, 22], True, 1),  # as in the whole run, so whoever reads it reads the same
+        ([7, 20, 21, 22], False, 1),
+        ([7, 20, 21, 22], True, 0),
+        ([0, 20, 30, 31], False, 1),  # no more often than the whole run
+        ([20, 20, 21, 22], True, 1),  # it restores, and then it warms up
+        ([20, 21, 22, 23], False, 0),
+    ],
+)
+def test_a_resumed_run_warms_up_as_the_whole_run_does(
+    states: list[int], warmed: int, *, read: bool
+) -> None:
+    """The state that it restores after it is another; a result that the host reads is a step's."""
+    whole = made_run(chained([0, 0, 1, 2]))
+    whole.warming, whole.steps, whole.passed_on = whole.steps[:1], whole.steps[1:], [0]
+    assert warmed_in(states, {(0, 1)} if read else set(), whole) == warmed
+
+
+def test_a_run_that_does_not_warm_up_has_none_that_does() -> None:
+    """A first step whose results are lost is no warming up if the whole run has none of its own."""
+    whole = made_run(chained([0, 1, 2, 3]))
+    assert warmed_in([20, 5, 6, 7], like=whole) == 0
 
 
 def test_functions_of_one_name_are_not_taken_for_one() -> None:

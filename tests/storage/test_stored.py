@@ -52,6 +52,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             manager.save(step, args=ocp.args.Composite(**items))
     shutil.copytree(folder / "mine/checkpoints/00000020", folder / "best")
     np.savez(folder / "w.npz", **leaves)
+    np.savez(folder / "none.npz")
     save_file(leaves, folder / "w.safetensors")
     np.save(folder / "w.npy", leaves["params.w"])
     (folder / "empty").mkdir()
@@ -169,6 +170,7 @@ CHECKED = {
     "mine": ("intact", 0, (1, 20), ""),
     "best": ("intact", 0, (20,), ""),
     "w.npz": ("intact", 0, (), ""),
+    "none.npz": ("cannot be told", 3, (), "It holds no array"),
     "w.safetensors": ("cannot be told", 3, (), "a .safetensors file keeps no digest"),
     "w.npy": ("cannot be told", 3, (), "a .npy file keeps no digest"),
     "orbax": ("cannot be told", 3, (), "Orbax keeps no digest"),

@@ -102,9 +102,16 @@ def in_a_branch(key: jax.Array) -> Any:
     return jax.lax.cond(drawn > 0, jax.random.normal, lambda _: 1.0, key)
 
 
+def two_turns(key: jax.Array) -> Any:
+    """A loop that counts to its end."""
+    draw = jax.random.normal
+    return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 2, c[1] + draw(key)), (0, 0.0))
+
+
 USES_TWICE = (
     *(twice_in_a_row, split_and_folded, split_twice, one_of_many, made_twice, in_each_turn),
     *(while_it_lasts, in_a_turn, after_the_loop, inside_of_a_function, a_gamma, in_a_branch),
+    two_turns,
 )
 
 
@@ -163,6 +170,23 @@ def computed_again_by_a_library(key: jax.Array) -> Any:
     return jax.grad(lambda x: layer.apply({}, x, rngs={"dropout": key}).sum())(jnp.ones(3))
 
 
+def one_turn(key: jax.Array) -> Any:
+    """A loop of one turn, one of none, and one that folds in its counter."""
+    one, two, three = jax.random.split(key, 3)
+
+    def loop(key: jax.Array, limit: int, begin: int = 0) -> Any:
+        def turn(c: Any) -> Any:
+            return c[0] + 2, c[1] + jax.random.normal(key)
+
+        return jax.lax.while_loop(lambda c: c[0] < limit, turn, (begin, 0.0))[1]
+
+    def folded(c: Any) -> Any:
+        return c[0] + 1, c[1] + jax.random.normal(jax.random.fold_in(three, c[0]))
+
+    last = jax.lax.while_loop(lambda c: c[0] < 3, folded, (0, 0.0))[1]
+    return loop(one, 2) + loop(two, 0) + jax.random.normal(two) + last
+
+
 def split_and_drawn(key: jax.Array) -> Any:
     """A key that is drawn from and split gives other numbers: bad style, and no reuse."""
     return jax.random.normal(key) + jax.random.normal(jax.random.split(key)[0])
@@ -170,7 +194,7 @@ def split_and_drawn(key: jax.Array) -> Any:
 
 USES_ONCE = (
     *(each_once, a_key_a_turn, one_of_two_branches, computed_again_on_purpose),
-    *(computed_again_in_each_turn, computed_again_by_a_library, split_and_drawn),
+    *(computed_again_in_each_turn, computed_again_by_a_library, split_and_drawn, one_turn),
 )
 
 
@@ -202,7 +226,7 @@ def test_a_key_that_is_used_twice_in_a_program_is_named(tmp_path: Path) -> None:
             assert each.file == __file__
             assert begin < each.line < begin + 9
         assert reuse.is_inside
-        assert (reuse.turns > 1) == (function in (in_each_turn, while_it_lasts))
+        assert (reuse.turns > 1) == (function in (in_each_turn, while_it_lasts, two_turns))
 
 
 def test_a_dropout_key_of_all_steps(

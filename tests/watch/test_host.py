@@ -10,6 +10,7 @@ import pytest
 
 from reproducibility.script.start import WATCH
 from reproducibility.watch import host, wrap
+from reproducibility.watch.host import SMALL_FILE, _facts_of
 from tests.watch.watched import run_script
 
 IMPORTS = (
@@ -110,6 +111,19 @@ def test_files_and_folders_are_told_apart(tmp_path: Path) -> None:
     first, again, more = (event["order"] for event in found if event["kind"] == "listing")
     assert first == again != more
     assert [os.path.basename(e["what"]) for e in found if e["kind"] == "writes"] == ["data", "new"]
+
+
+def test_a_large_file_has_the_digest_of_its_parts(tmp_path: Path) -> None:
+    """Its size, its beginning and its end count; a file of one byte more than a small one too."""
+    file, found = tmp_path / "data", []
+    for size in (SMALL_FILE, SMALL_FILE + 1, 1 << 20):
+        for place in (None, 0, size - 1):
+            data = bytearray(size)
+            if place is not None:
+                data[place] = 1
+            file.write_bytes(data)
+            found.append(_facts_of(str(file), None)["digest"])
+    assert len(set(found)) == len(found)
 
 
 EARLY = """
