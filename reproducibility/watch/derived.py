@@ -58,6 +58,31 @@ class Derived:
         found = [self.constant(each) for each in value.ravel().tolist()]
         return np.array(found, dtype=int).reshape(value.shape)
 
+    def step_of(self, begun: Ids, here: Ids, then: Ids) -> tuple[int, int, int] | None:
+        """Return the number of a counter, where it begins and by how much it grows."""
+        if any(each is None or each.size != 1 for each in (begun, here, then)):
+            return None
+        first, leaf = self.terms[int(begun.flat[0])], int(here.flat[0])
+        term = self.terms[int(then.flat[0])]
+        if first[0] != "constant" or term[0] != "add" or leaf not in term[1:]:
+            return None
+        other = [self.terms[each] for each in term[1:] if each != leaf]
+        return (leaf, first[1], other[0][1]) if other and other[0][0] == "constant" else None
+
+    def limit_of(self, condition: Any, consts: Sequence[Ids]) -> tuple[int, int] | None:
+        """Return which of what a loop carries has to stay below which number, if that is all."""
+        if [eqn.primitive.name for eqn in condition.eqns] != ["lt"]:
+            return None
+        below, limit = condition.eqns[0].invars
+        carried = condition.invars[len(consts) :]
+        place = next((place for place, var in enumerate(carried) if var is below), None)
+        known = dict(zip(condition.invars, consts))  # noqa: B905 (Python 3.10)
+        ids = self.of_constant(limit.val) if hasattr(limit, "val") else known.get(limit)
+        if place is None or ids is None or ids.size != 1:
+            return None
+        term = self.terms[int(ids.flat[0])]
+        return (place, term[1]) if term[0] == "constant" else None
+
     def leaves(self, number: int, seen: dict[int, set[int]]) -> set[int]:
         """Return the terms that a term is made of, but for numbers."""
         known = seen.get(number)

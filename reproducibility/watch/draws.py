@@ -202,22 +202,8 @@ class Draws:
         asked = where._replace(loops=(*where.loops, loop))
         unknown = [self._fresh(each) for each in carry]
         self._call(eqn.params["cond_jaxpr"], [*ids[:first], *unknown], asked, depth, again=False)
-        until = self._until(eqn.params["cond_jaxpr"], ids[:first], carry)
+        until = self.derived.limit_of(eqn.params["cond_jaxpr"].jaxpr, ids[:first])
         return self._turns(eqn.params["body_jaxpr"], consts, carry, [], loop, where, depth, until)
-
-    def _until(self, condition: Any, consts: list[Ids], carry: list[Ids]) -> tuple[int, int] | None:
-        """Return which of what a loop carries has to stay below which number, if that is all."""
-        jaxpr = condition.jaxpr
-        if [eqn.primitive.name for eqn in jaxpr.eqns] != ["lt"]:
-            return None
-        below, limit = jaxpr.eqns[0].invars
-        counters = [place for place, var in enumerate(jaxpr.invars[len(consts) :]) if var is below]
-        known = dict(zip(jaxpr.invars, consts))  # noqa: B905 (Python 3.10)
-        ids = self._of_value(limit.val) if hasattr(limit, "val") else known.get(limit)
-        if not counters or carry[counters[0]] is None or ids is None or ids.size != 1:
-            return None
-        term = self.derived.terms[int(ids.flat[0])]
-        return (counters[0], term[1]) if term[0] == "constant" else None
 
     def _turns(
         self,
@@ -238,7 +224,7 @@ class Draws:
         self._silent -= 1
         if until is not None:
             place, limit = until
-            step = self._step(carry[place], fresh[place], after[place])
+            step = self.derived.step_of(carry[place], fresh[place], after[place])
             if step is not None and step[2] > 0:  # it turns as often as that
                 loop = loop._replace(turns=max(0, -((step[1] - limit) // step[2])))
         given, results = [], []
@@ -246,7 +232,7 @@ class Draws:
             stays = begun is not None and then is not None and (here == then).all()
             given.append(begun if stays else here)
             results.append(begun if stays else None)
-            step = None if stays else self._step(begun, here, then)
+            step = None if stays else self.derived.step_of(begun, here, then)
             if step is not None and 2 < loop.turns <= MOST_KEYS:
                 leaf, first, by = step
                 loop.rows[leaf] = [self.derived.constant(first + by * i) for i in range(loop.turns)]
@@ -254,17 +240,6 @@ class Draws:
         if depth < NESTED:
             self._walk(jaxpr, values, [*consts, *given, *xs], inner, depth + 1)
         return results
-
-    def _step(self, begun: Ids, here: Ids, then: Ids) -> tuple[int, int, int] | None:
-        """Return the number of a counter, where it begins and by how much it grows."""
-        if any(each is None or each.size != 1 for each in (begun, here, then)):
-            return None
-        first, leaf = self.derived.terms[int(begun.flat[0])], int(here.flat[0])
-        term = self.derived.terms[int(then.flat[0])]
-        if first[0] != "constant" or term[0] != "add" or leaf not in term[1:]:
-            return None
-        other = [self.derived.terms[each] for each in term[1:] if each != leaf]
-        return (leaf, first[1], other[0][1]) if other and other[0][0] == "constant" else None
 
     def _fresh(self, value: Ids) -> Ids:
         if value is None:
