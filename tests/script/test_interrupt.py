@@ -598,12 +598,12 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path, name: str) -> None:
     assert found["stderr"].count("\n") == 1
 
 
-def test_a_step_that_is_not_reached_is_refused(tmp_path: Path) -> None:
+def test_a_step_that_is_not_reached_is_refused(whole: Path) -> None:
     """The number of steps that the whole run makes is said; so are the functions to choose from."""
-    found = interrupt(tmp_path, "--at", "22", *script())
-    assert (found["code"], "one of the 8 calls" in found["stderr"]) == (2, True)
-    found = interrupt(tmp_path, "--at", "2", "--step-function", "train", *script())
-    assert (found["code"], "<lambda>" in found["stderr"]) == (2, True)
+    with pytest.raises(ConfigError, match="one of the 9 calls of train_step in the whole run"):
+        Interruptions(22).steps(STEPS, "train_step")
+    with pytest.raises(ConfigError, match=r"called: .*ema_update"):
+        run_of_steps(whole, "the whole run", "train")
 
 
 MADE_IN = "train.py"

@@ -45,12 +45,21 @@ def training(folder: Path, **lines: str) -> Path:
     return path
 
 
-def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, folder: Path, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command of ours in a folder, without the test session's own settings of JAX."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
     command = [sys.executable, "-m", "reproducibility", *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=kept, timeout=240
+        command,
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=kept,
+        timeout=240,
     )
 
 
@@ -61,13 +70,36 @@ def twice(folder: Path, *options: str, script: str = "train.py") -> dict[str, An
     return {**found, "code": done.returncode, "stderr": done.stderr}
 
 
+# What a watched script must not notice: threads that it did not start, and calls traced anew.
+UNNOTICED = """
+print(threading.enumerate()[1:], threading.active_count(), threading.Thread().name)
+with jax.no_tracing():
+    print(step(w, x))
+    try:
+        step(x[:2], x[:2])
+    except RuntimeError as error:
+        print("re-tracing" in str(error))
+"""
+
+
 def test_a_script_that_repeats(tmp_path: Path) -> None:
-    """Two runs that agree are the same, and the script's output is on stderr."""
-    training(tmp_path)
-    found = twice(tmp_path)
-    assert (found["code"], found["verdict"], found["roots"]) == (0, "same", [])
-    assert found["stderr"].count("loss ") == 3  # twice with the recorder, once without
-    assert "Run 1 once more, without the recorder." in found["stderr"]
+    """Two runs that agree are the same, and the script's output is on stderr.
+
+    The recorder's own thread is not among those that a script sees and numbers. Under
+    `jax.no_tracing` a watched call is none that is traced anew; another shape is. Each run reads
+    what comes through a pipe. `{run}` in the command is another argument, and no other script.
+    """
+    before = "data = np.float32(len(sys.stdin.read()))"
+    training(tmp_path, before=before, inside="x = x + data", last=UNNOTICED)
+    words = ("twice", "--json", "--", sys.executable, "train.py", "run{run}")
+    done = run(*words, folder=tmp_path, given="abc" * 50_000)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["verdict"], found["roots"]) == (0, "same", [])
+    assert done.stderr.count("loss ") == 3  # twice with the recorder, once without
+    seen = [line for line in done.stderr.splitlines() if line.startswith("[] 1 Thread-")]
+    assert seen == seen[:1] * 3
+    assert done.stderr.splitlines().count("True") == 3
+    assert "Run 1 once more, without the recorder." in done.stderr
 
 
 @pytest.mark.long
@@ -337,27 +369,6 @@ def test_other_processes(
     assert "Traceback" not in found["stderr"]
 
 
-def test_threads_are_those_of_the_script(tmp_path: Path) -> None:
-    """The recorder's own thread is not among those that a script sees and numbers."""
-    last = "print(threading.enumerate()[1:], threading.active_count(), threading.Thread().name)"
-    training(tmp_path, last=last)
-    assert twice(tmp_path)["verdict"] == "same"
-
-
-def test_where_nothing_may_be_traced(tmp_path: Path) -> None:
-    """Under `jax.no_tracing` a watched call is none that is traced anew; another shape is."""
-    lines = """
-with jax.no_tracing():
-    print(step(w, x))
-    try:
-        step(x[:2], x[:2])
-    except RuntimeError as error:
-        print("re-tracing" in str(error))
-"""
-    training(tmp_path, last=lines)
-    assert twice(tmp_path)["verdict"] == "same"
-
-
 @pytest.mark.long
 @pytest.mark.nightly
 def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
@@ -481,28 +492,26 @@ def test_a_command_that_is_no_python(tmp_path: Path) -> None:
     assert found.returncode == 3
 
 
-def test_another_word_on_the_command_line(tmp_path: Path) -> None:
-    """`{run}` in the command is another argument, and no other script."""
-    training(tmp_path)
-    done = run("twice", "--json", "--", sys.executable, "train.py", "run{run}", folder=tmp_path)
-    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "same")
+SAME_INPUT = """
+import subprocess, sys
+from reproducibility.script.start import SameInput
+
+given = SameInput()
+for _ in range(3):
+    with given.again() as stdin:
+        subprocess.run([sys.executable, "-c", "print(len(input()))"], stdin=stdin, check=True)
+"""
 
 
 def test_every_run_reads_the_same(tmp_path: Path) -> None:
-    """What comes through a pipe is given to the second run too; a file is read from its begin."""
-    training(tmp_path, before="data = np.float32(len(sys.stdin.read()))", inside="x = x + data")
-    command = [sys.executable, "-m", "reproducibility", "twice", "--", sys.executable, "train.py"]
-    (tmp_path / "data").write_bytes(b"abc" * 50_000)
+    """What is in a file is read from its begin by each run, and so is what comes through a pipe."""
+    data = b"abc" * 50_000
+    (tmp_path / "data").write_bytes(data)
+    command = [sys.executable, "-c", SAME_INPUT]
     with open(tmp_path / "data", "rb") as file:
-        done = subprocess.run(
-            command, cwd=tmp_path, stdin=file, capture_output=True, check=False, timeout=240
-        )
-    assert done.stdout.startswith(b"same"), done.stderr
-    data = (tmp_path / "data").read_bytes()
-    done = subprocess.run(
-        command, cwd=tmp_path, input=data, capture_output=True, check=False, timeout=240
-    )
-    assert done.stdout.startswith(b"same"), done.stderr
+        by_file = subprocess.check_output(command, stdin=file)
+    by_pipe = subprocess.check_output(command, input=data)
+    assert by_file == by_pipe == b"150000\n" * 3
 
 
 @pytest.mark.long
@@ -613,7 +622,9 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interruption(tmp_path: Path, number: int) -> None:
     """One sentence, code 130, what ran is gone, and the record is read up to there."""
     (tmp_path / "train.py").write_text(STEADY.format(steps=10**6, wrong="0"))
