@@ -29,6 +29,7 @@ from tools.guard.executed import read_record
 from tools.guard.pages import Block, Page, read_page
 from tools.labs.settings import use_own_settings
 from tools.look.reading import CHAPTERS
+from tools.story.stages import story
 from tools.takeaway.downloads import downloads_table
 from tools.takeaway.notebooks import chapter_notebook, colab_address, lab_notebook
 from tools.takeaway.programs import DIRECTORY, FLAGS, SHELL, chapter_program
@@ -179,6 +180,7 @@ def as_program(of: NotebookNode | Page) -> str:
         begins = {chain[0].line for chain in of.chains}
         return "\n".join(
             ("empty_directory()\n" if block.line in begins else "")
+            + (written(block.downloaded) if block.downloaded else "")
             + (
                 block.code.rstrip()
                 if block.language == "python"
@@ -193,6 +195,12 @@ def as_program(of: NotebookNode | Page) -> str:
         else first + line_end + rest
         for first, line_end, rest in sources
     )
+
+
+def written(address: str) -> str:
+    """How a program makes the stage of the script that a block begins with."""
+    name, text = address.rpartition("/")[2], story(address)
+    return f"with open({name!r}, 'w', encoding='utf-8') as file:\n    file.write({text!r})\n"
 
 
 def call(program: str, commands: str, flags: list[str] | None = None) -> str:
