@@ -9,6 +9,7 @@ JAX is imported in the functions that compute, as in `explain/recompute`.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from reproducibility.errors import (
@@ -25,6 +26,7 @@ from reproducibility.explain.recompute import (
     ledger_lines,
     recorded_programs,
 )
+from reproducibility.recording.ledger import LEDGER, Ledger
 from reproducibility.recording.lines import differing, read_entry
 from reproducibility.reference.run import Run
 
@@ -76,9 +78,12 @@ def _stretch(task: StretchTask) -> dict[str, Any]:
     from reproducibility.same.hashing import tree_digest
 
     steps, lacking, count, began = Steps(task), None, 0, time.monotonic()
+    every = Ledger(Path(task.run) / LEDGER).header.every
     for step, _, _ in steps:
         if steps.lacking and not lacking:
             lacking = f"the line of step {step} does not have its {steps.lacking}"
+        if not (steps.problem or lacking) and step % every == 0 and steps.last != step:
+            lacking = f"there is no line of step {step}"
         count += 1
         if count == 2:  # what is compiled is compiled
             began = time.monotonic()

@@ -67,7 +67,7 @@ def test_an_honest_run_is_verified_and_the_verdict_says_how_much(run: Path) -> N
 
 
 # Enough to see that each way to find out is there; the others take longer and come in the nights.
-FAST = ("loss", "without", "state", "result")
+FAST = ("loss", "cut", "state", "result")
 
 
 @pytest.mark.parametrize(
