@@ -44,8 +44,8 @@ reproducibility exercise list
    have solved it; the same lines are below, folded.
 
 Nothing needs a network or an accelerator, and nothing that you wrote is overwritten. Your
-progress is in `exercises/progress.json`. [All flags](../reference/cli.md#exercise) are on the
-page of the commands.
+progress is in `exercises/progress.json`. [All flags](../reference/cli_evidence.md#exercise) are
+on the page of the commands.
 
 The judge tests behaviour: a number written into the program, a shuffle or a dropout that is taken
 out, a program that ends early do not pass. It is a teacher and no guard. A program that changes

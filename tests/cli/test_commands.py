@@ -10,16 +10,21 @@ from pathlib import Path
 from reproducibility import __version__
 from reproducibility.cli.commands import COMMANDS
 
-PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
+PAGES = [
+    Path(__file__).parents[2] / "docs/reference" / f"{name}.md" for name in ("cli", "cli_evidence")
+]
 
 
 def test_each_command_is_documented() -> None:
-    """The page of the commands has a row and a section for each, in order, with its help."""
-    text = PAGE.read_text("utf-8")
+    """The table of commands has a row for each, in order, and each has a section with its help."""
+    texts = [page.read_text("utf-8") for page in PAGES]
     names = list(COMMANDS)
-    assert re.findall(r"^\| \[`(\w+)`\]\(#\1\) \|", text, re.M) == names
-    assert re.findall(r"^## (\w+)$", text, re.M) == names
-    assert re.findall(r"^COLUMNS=80 reproducibility (\w+) --help$", text, re.M) == names
+    rows = re.findall(r"^\| \[`(\w+)`\]\((cli_evidence\.md)?#\1\) \|", texts[0], re.M)
+    assert [name for name, _ in rows] == names
+    for text, page in zip(texts, ("", "cli_evidence.md"), strict=True):
+        inside = [name for name, where in rows if where == page]
+        assert re.findall(r"^## (\w+)$", text, re.M) == inside
+        assert re.findall(r"^COLUMNS=80 reproducibility (\w+) --help$", text, re.M) == inside
 
 
 def test_the_versions_are_named_without_jax() -> None:
