@@ -194,10 +194,23 @@ class _Auditor:
         if self.request.budget:
             count = self._affordable(parts, self.request.budget)
         count = min(count, len(parts))
+        if count < len(parts):
+            self._refuse_fewer_checkpoints(parts)
         challenge = self.request.challenge
         challenge = kept.challenge(secrets.token_hex(16)) if challenge is None else challenge
         drawn = drawn_parts(parts, count, root, challenge)
         return drawn, challenge, chance_of_missing(count, len(parts))
+
+    def _refuse_fewer_checkpoints(self, parts: Sequence[Part]) -> None:
+        """Draw from the committed stretches only: who takes some away chooses what is drawn."""
+        there = {part.end for part in parts if part.sealed}
+        committed = self.given.checkpoints if self.given else {}
+        if gone := [step for step in committed if step and step not in there]:
+            raise _Ended(
+                "unverifiable",
+                f"Checkpoint {gone[-1]} of the commitment is gone, so that what is drawn could "
+                "have been chosen: ask for it, or audit all steps, or those that you name.",
+            )
 
     def _affordable(self, parts: Sequence[Part], budget: float) -> int:
         pilot = Part(0, min(_PILOT, parts[0].end), False)

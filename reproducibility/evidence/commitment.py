@@ -24,6 +24,7 @@ from reproducibility.errors import EvidenceError, RunError
 from reproducibility.evidence.limits import refuse_unfit, small_json
 from reproducibility.evidence.merkle import inclusion_path, leaf_hash, root_by_path, tree_root
 from reproducibility.recording.ledger import LEDGER, Ledger
+from reproducibility.recording.lines import json_object
 from reproducibility.reference.run import IDENTITY, LOCK, RESULT, Run, locked, read_result
 from reproducibility.storage.files import read_with_digest, saved_steps, with_digest
 from reproducibility.storage.found import SEAL
@@ -273,6 +274,11 @@ def difference_from(given: Commitment, run: Run) -> tuple[bool, str] | None:
     root = tree_root([*ledger_leaves(run, given.lines), *seals, *result]).hex()
     if root != given.root:
         return True, "The ledger was changed after the commitment was made, or its lists were."
+    if (end := _end_of(run, given.lines)) != (given.last, given.head):
+        return True, (
+            f"The commitment contradicts itself: it names step {given.last} as the last of its "
+            f"ledger, with head {given.head}, and its lines end with step {end[0]}, with {end[1]}."
+        )
     if now.lines > given.lines:
         return False, (
             f"The run has grown since: the commitment covers it up to step {given.last}, and the "
@@ -282,9 +288,20 @@ def difference_from(given: Commitment, run: Run) -> tuple[bool, str] | None:
         if given.checkpoints.get(step) != leaf:
             was = "changed" if step in given.checkpoints else "added"
             return True, f"Checkpoint {step} was {was} after the commitment was made."
-    if now.result != given.result or now.head != given.head or now.digest != given.digest:
+    if now.result != given.result or now.digest != given.digest:
         return True, "The result was changed after the commitment was made."
     return None
+
+
+def _end_of(run: Run, lines: int) -> tuple[int, str]:
+    """Return the last step that the first lines of a ledger have, and what their chain comes to."""
+    last = 0
+    found: dict[str, Any] = {}
+    with open(run.path / LEDGER, "rb") as file:
+        for line in islice(file, lines):
+            found = json_object(line)
+            last = found.get("step", last)
+    return last, found.get("chain", run.name)
 
 
 def prove(run: Path | str, *, step: int | None = None, checkpoint: int | None = None) -> Any:

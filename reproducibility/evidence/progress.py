@@ -13,6 +13,7 @@ from typing import Any
 
 from reproducibility.errors import RunError, RunSaveError
 from reproducibility.evidence.chosen import Part
+from reproducibility.reference.run import ATTEMPTS
 from reproducibility.storage.files import (
     canonical_json,
     read_with_digest,
@@ -33,7 +34,8 @@ class Kept:
 
     def __init__(self, run: Path, root: str, request: str) -> None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        words = [root, request, str(run.resolve())]
+        attempts = sha256((run / ATTEMPTS).read_bytes())  # no part of a commitment
+        words = [root, request, attempts, str(run.resolve())]
         name = f"{sha256(canonical_json(words))}.json"
         self._path = Path(home, "reproducibility", "audits", name)
         self._challenge: str | None = None

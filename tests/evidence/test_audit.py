@@ -21,6 +21,8 @@ from reproducibility import (
 )
 from reproducibility.cli.commands import main
 from reproducibility.evidence import audit as auditing
+from reproducibility.evidence.chosen import Part
+from reproducibility.evidence.progress import Kept
 from reproducibility.storage.files import readable_json
 from tests.conftest import SMALL
 from tests.evidence import forging
@@ -127,6 +129,39 @@ def test_an_honest_run_is_never_refuted(tmp_path: Path, kind: str) -> None:
     found = audit(run, request=ALL)
     assert (found.verdict, found.reason[:4]) == ("verified", "All "), found.reason
     assert found.steps == (11 if kind == "killed" else 12)
+
+
+@LONG
+def test_what_is_drawn_cannot_be_chosen_by_taking_a_checkpoint_away(run: Path) -> None:
+    """With a checkpoint of the commitment gone, a draw has no chance of a miss to be told."""
+    given = statement(run)
+    shutil.rmtree(run / "checkpoints" / "00000004")
+    found = audit(run, request=Request(random=1, challenge="x"), commitment=given)
+    assert found.verdict == "unverifiable"
+    assert found.reason.startswith("Checkpoint 4 of the commitment is gone")
+    assert audit(run, request=ALL, commitment=given).verdict == "verified"
+
+
+def test_a_loss_has_one_spelling(run: Path) -> None:
+    """A loss of "2.5" would be compared as 2.3125, which no reader of the ledger sees."""
+
+    def respell(line: dict[str, Any]) -> None:
+        if line.get("step") == 6:
+            line["loss"] = line["loss"].replace("0x", "0X")
+
+    rebuild(run, line=respell)
+    found = audit(run, request=Request(steps=(4, 8)))
+    assert found.verdict == "unverifiable"
+    assert "the loss of a line" in found.reason
+
+
+def test_what_was_kept_is_of_the_same_attempts(run: Path) -> None:
+    """No commitment covers them, and they say in which environment a stretch is computed."""
+    Kept(run, "root", "asked").note(Part(0, 4, True), 5)
+    assert Kept(run, "root", "asked").done == {"0:4": 5}
+    with open(run / "attempts.jsonl", "ab") as file:
+        file.write(b"\n")
+    assert Kept(run, "root", "asked").done == {}
 
 
 @LONG

@@ -1,5 +1,6 @@
 """Promises of `reproducibility.evidence.commitment`, its limits and its command."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -65,6 +66,15 @@ def test_any_change_after_the_commitment_is_named(run: Path) -> None:
     (run / "ledger.jsonl").write_bytes(ledger)
     rewrite_ledger(run, another(5, "loss"))
     assert difference_from(found, Run.read(run))[1].startswith("The ledger was changed")
+
+
+def test_a_commitment_that_names_an_end_which_its_ledger_has_not_is_no_basis(run: Path) -> None:
+    """The root does not cover its last step and head: they are compared with the lines."""
+    found, now = commit(run), Run.read(run)
+    for lie in ({"last": 1000}, {"head": "0" * 64}):
+        changed, words = difference_from(dataclasses.replace(found, **lie), now)
+        assert changed
+        assert words.startswith("The commitment contradicts itself: it names step")
 
 
 def test_a_run_that_has_grown_is_not_called_changed(run: Path) -> None:
