@@ -376,7 +376,13 @@ def check_proof(path: Path | str, given: Commitment) -> tuple[str, str | None]:
     try:
         what, index, nodes = found["what"], found["index"], found["path"]
         known = re.fullmatch(r"(step|checkpoint) (0|[1-9][0-9]{0,17})", what)
-        if not known or type(index) is not int or not all(map(_HASH.fullmatch, nodes)):
+        fields = {"kind", "format", "root", "what", "index", "content", "path", "sha256"}
+        if (
+            found.keys() != fields
+            or not known
+            or type(index) is not int
+            or not all(map(_HASH.fullmatch, nodes))
+        ):
             raise ValueError("values of another form")
         content, hashes = found["content"].encode(), [bytes.fromhex(node) for node in nodes]
     except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ type AuditVerdict = Literal["verified", "refuted", "unverifiable"]
 
 # What no audit of a part, or of the whole, can check.
 TAKEN_ON_TRUST = (
-    "when, where and by whom the run was made, and how long it took",
+    "when, where and by whom the run was made, on what machine, and how long it took",
     "that no other run was made and thrown away",
     "that the data is what it is called",
     "that this machine computes what is right",

@@ -142,19 +142,6 @@ def test_what_is_drawn_cannot_be_chosen_by_taking_a_checkpoint_away(run: Path) -
     assert audit(run, request=ALL, commitment=given).verdict == "verified"
 
 
-def test_a_loss_has_one_spelling(run: Path) -> None:
-    """A loss of "2.5" would be compared as 2.3125, which no reader of the ledger sees."""
-
-    def respell(line: dict[str, Any]) -> None:
-        if line.get("step") == 6:
-            line["loss"] = line["loss"].replace("0x", "0X")
-
-    rebuild(run, line=respell)
-    found = audit(run, request=Request(steps=(4, 8)))
-    assert found.verdict == "unverifiable"
-    assert "the loss of a line" in found.reason
-
-
 def test_what_was_kept_is_of_the_same_attempts(run: Path) -> None:
     """No commitment covers them, and they say in which environment a stretch is computed."""
     Kept(run, "root", "asked").note(Part(0, 4, True), 5)

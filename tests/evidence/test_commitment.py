@@ -111,6 +111,14 @@ def test_a_proof_shows_one_step_or_checkpoint(finished: Path, tmp_path: Path) ->
         prove(finished, step=13)
 
 
+def test_a_proof_that_says_more_is_refused(finished: Path, tmp_path: Path) -> None:
+    """What no hash covers would be read as if it were proven."""
+    more = {**prove(finished, step=7), "accuracy": 0.99}
+    del more["sha256"]
+    with pytest.raises(EvidenceError, match="unaltered"):
+        check_proof(written(tmp_path / "proof.json", with_digest(more)), commit(finished))
+
+
 def test_a_statement_that_was_altered_is_refused(finished: Path, tmp_path: Path) -> None:
     """A changed value, a field too many, another kind and a wrong type are no commitment."""
     whole = commit(finished).to_json()
