@@ -116,7 +116,7 @@ class InterruptCommand:
 
     at: Annotated[int, named("at", "STEP")] = 0
     """End the first part in the middle of this step, from 2, counted by calls of the step
-    function."""
+    function; without, in one halfway through the run."""
     times: Annotated[int, named("times", "N")] = 1
     """Interrupt it so often; the further moments are spread evenly over the steps that are left."""
     random: bool = False

@@ -61,7 +61,8 @@ def interrupt(
     Args:
         command: what to run, as it would be typed; `{dir}` (a fresh directory for the whole run,
             and one for all parts of the other) and `{run}` (1 or 2) are replaced in it.
-        at: the call of the step function in which the first part is ended.
+        at: the call of the step function in which the first part is ended; 0 for the middle of the
+            run.
         times: how often it is interrupted; the further moments are spread evenly over what is left.
         drawn: whether the moments are drawn instead; the seed is said.
         seed: from which they are drawn; a new one is, if this is None.

@@ -19,7 +19,8 @@ SEEDS = 1_000_000  # a seed that is drawn is shorter than this: it is typed agai
 class Interruptions:
     """What was asked for: the first step, how many interruptions, and the seed if they are drawn.
 
-    `at` is 0 where the script stops by itself, or where the moments are drawn.
+    `at` is 0 where the script stops by itself, where the moments are drawn, and where none was
+    asked for: then they are spread evenly over the whole run.
     """
 
     at: int = 0
@@ -43,6 +44,10 @@ class Interruptions:
                 raise _too_few("--times", self.times, f"at most {of - 1:,}", of, name)
             # Not in the first step: nothing can have been saved before it.
             return sorted(random.Random(self.seed).sample(range(2, of + 1), self.times))
+        if self.at == 0:
+            if of <= self.times:
+                raise _too_few("--times", self.times, f"at most {of - 1:,}", of, name)
+            return [1 + of * number // (self.times + 1) for number in range(1, self.times + 1)]
         if self.at == 1:
             do = "Nothing can have been saved before the first step."
             raise ConfigError("use", "--at", expected="a step from 2 on", got=1, do=do)
@@ -58,7 +63,7 @@ def moments(at: int, times: int, seed: int | None, *, drawn: bool, stop: str) ->
     """Return what was asked for.
 
     Args:
-        at: a step, or 0.
+        at: a step; 0 for none in particular.
         times: how many interruptions.
         seed: what the moments are drawn from, or None.
         drawn: whether they are drawn, if no seed is given.
@@ -73,10 +78,8 @@ def moments(at: int, times: int, seed: int | None, *, drawn: bool, stop: str) ->
             do = "Leave one of them out."
             raise ConfigError("use", "--random", expected="no other moment", got=got, do=do)
         seed = secrets.randbelow(SEEDS) if seed is None else seed
-    elif at < 1 and (at or not stop):
-        raise ConfigError(
-            "use", "--at", expected="a step, from 1", got=at, do="Try --at 22, --random or --stop."
-        )
+    elif at < 0:
+        raise ConfigError("use", "--at", expected="a step, from 2", got=at, do="Try --at 22.")
     if times < 1 or (stop and times > 1):
         expected = "1 with --stop" if stop else "1 or more"
         do = "Use --at to interrupt it more often." if stop else "Try --times 3."

@@ -449,6 +449,16 @@ def test_moments_are_spread_or_drawn() -> None:
         Interruptions(6, 4).steps(8, "step")
 
 
+def test_without_a_step_a_run_is_interrupted_halfway() -> None:
+    """Who names no step gets one in the middle, or several apart, and never the first."""
+    assert Interruptions().steps(24, "step") == [13]
+    assert Interruptions(0, 3).steps(24, "step") == [7, 13, 19]
+    for of, times in ((2, 1), (3, 2), (8, 7)):
+        assert Interruptions(0, times).steps(of, "step") == list(range(2, times + 2))
+    with pytest.raises(ConfigError, match="at most 7"):
+        Interruptions(0, 8).steps(8, "step")
+
+
 @pytest.mark.parametrize(
     ("fault", "own"), [(lambda s: s, 3), (lambda s: s._replace(key=jax.random.key(1)), 2)]
 )
@@ -579,7 +589,7 @@ REFUSED = {
         ["--at", "2", "--", sys.executable, "train.py"],
         "sh -c 'cd {dir} && python /path",
     ),
-    "no_step": (script(), "a step, from 1"),
+    "no_step": (["--at", "-1", *script()], "a step, from 2"),
     "two_moments": (["--random", "--at", "2", *script()], "no other moment"),
     "no_times": (["--at", "2", "--times", "0", *script()], "1 or more"),
     "no_signal": (["--at", "2", "--signal", "LOUD", *script()], "name of a signal"),
