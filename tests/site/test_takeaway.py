@@ -44,8 +44,8 @@ PAGES = sorted(
 )
 LABS = sorted(DOCS.rglob("*.py"))
 # Each notebook is run. A program holds the same code in the same order, which is compared; what is
-# left to see is that such a program runs: one of Python only, and one with shell blocks.
-PROGRAMS = ["fundamentals/jax_prng_tutorial", "components/checkpoint_explained"]
+# left to see is that such a program runs: one with Python, shell blocks and a script to download.
+PROGRAMS = ["fundamentals/jax_prng_tutorial"]
 
 
 def source(name: str) -> Path:
@@ -134,11 +134,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 # Blocks run as blocks each time; as notebooks, those of a page of each kind, and of all each night.
-EACH_TIME = {
-    "fundamentals/jax_prng_tutorial",
-    "components/checkpoint_explained",
-    "guide/testing_your_code",
-}
+EACH_TIME = {"fundamentals/jax_prng_tutorial", "guide/testing_your_code"}
 NOTEBOOKS = [
     name if name in EACH_TIME else pytest.param(name, marks=pytest.mark.nightly) for name in PAGES
 ]
