@@ -39,6 +39,8 @@ def as_page(texts: list[str], chains: list[list[Block]]) -> str:
     for chain in chains:
         for number, block in enumerate(chain):
             continues = f"{CONTINUES}\n" if number else ""
+            if block.downloaded:  # the reader has it from the page's link
+                continues = f"<!--pytest-codeblocks:downloaded={block.downloaded}-->\n{continues}"
             page += f"\n{continues}```{block.language}\n{texts.pop()}```\n"
     return page
 

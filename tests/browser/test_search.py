@@ -81,7 +81,7 @@ QUESTIONS = {
     "mixed precision": f"{TRAINING}#mixed-precision",
     "evaluation changes training": f"{SYMPTOMS}#evaluating-or-logging-more-often-changes-the-run",
     "same seed different results on gpu": f"{MACHINES}#different-every-time-on-a-gpu",
-    "xla_gpu_deterministic_ops": f"{MACHINES}#different-every-time-on-a-gpu",
+    "xla_gpu_deterministic_ops": "guide/accelerators/#flags",
     "different seeds same result": f"{SYMPTOMS}#different-seeds-give-the-same-result",
     "preempted": f"{RESUMED}#different-only-after-resuming",
     "corrupted checkpoint": CHECKPOINTS,

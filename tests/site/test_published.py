@@ -257,7 +257,7 @@ def test_the_search_index_knows_every_page(site: Path) -> None:
     index = json.loads((site / "search/search_index.json").read_text("utf-8"))
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}
     pages = {address(name.removeprefix("docs/")).removesuffix("index.html") for name in PAGES}
-    tables = "planted_faults", "kinds_of_state", "checkpoint_store"
+    tables = "planted_faults", "kinds_of_state", "checkpoint_store", "measurements"
     names = "changelog", "decisions", "decisions_kept", *tables
     left_out = {f"reference/{name}/" for name in names}
     assert pages - left_out <= found  # each first visit loads the index

@@ -17,6 +17,8 @@ from mkdocs.structure.pages import Page
 SHORT = re.compile(r"reference/api/\w*/?#")
 # Sections that say once more, or ask about, what another section of the page says first.
 SAID_BEFORE = re.compile(r"#(?:try-to-break-it|check-yourself|what-to-take-away|summary)\b")
+# Marks within a text, which each first visit would load; what is found is shown as plain words.
+MARKS = re.compile(r"</?(?:code|strong|em|ul|ol)>")
 # How often a word counts: in a title, and among those that a page or section is looked for by.
 BOOSTS = {"title": 20.0, "tags": 40.0}
 
@@ -38,7 +40,8 @@ def write_search(site: Path, pages: Sequence[Page]) -> None:
         for name, text in page.meta.get("search_words", {}).items()
     }
     for entry in index["docs"]:
-        entry["text"] = re.sub(r"<pre.*?</pre>", "", entry["text"], flags=re.DOTALL)
+        text = re.sub(r"<pre.*?</pre>", "", entry["text"], flags=re.DOTALL)
+        entry["text"] = MARKS.sub("", text)
         if SHORT.match(entry["location"]):
             entry["text"] = (re.findall(r"<p>.*?</p>", entry["text"], re.DOTALL) or [""])[0]
         if entry["location"] in words:
