@@ -91,7 +91,8 @@ def assert_script_resumable(
         ... except ConfigError as error:
         ...     print(error)
         Cannot run the script: expected {dir}, {run} or --env in the command, got none. Say where \
-it writes: -- python train.py --workdir {dir}.
+it writes: -- python train.py --workdir {dir}. If that is the folder in which it is started: -- \
+sh -c 'cd {dir} && python /path/to/train.py'.
     """
     found = interrupt(
         command,

@@ -422,6 +422,7 @@ def test_a_script_that_loses_something(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_stops_by_itself(tmp_path: Path) -> None:
     """Nothing is killed then; what is lost is named as well."""
     found = interrupt(tmp_path, "--stop=--stop", "--resume=--resume --lose", *script())
@@ -577,6 +578,7 @@ def test_a_script_that_saves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_ignores_the_signal(tmp_path: Path) -> None:
     """It goes on to its end, in these words."""
     found = interrupt(tmp_path, "--at", "6", "--signal", "TERM", *script("--deaf"))

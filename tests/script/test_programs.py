@@ -189,6 +189,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ELSEWHERE)
 def test_what_is_no_part_of_the_code(tmp_path: Path, kind: str) -> None:
     """Other devices, other shardings and another compilation are each told apart."""
@@ -269,6 +270,7 @@ jax.distributed.shutdown()
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_processes_of_one_job_are_paired_by_their_place(tmp_path: Path) -> None:
     """Of two processes of one command each is compared with the one in its place."""
     (tmp_path / "job.py").write_text(JOB)

@@ -147,6 +147,7 @@ PLANTED = {
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", a_few_each_time(PLANTED, "salt", "constant"))
 def test_what_is_planted_is_named(tmp_path: Path, name: str) -> None:
     """A fault of each kind is named at its line, and its cause is confirmed."""
@@ -175,6 +176,7 @@ def test_the_order_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_cache_of_programs_is_no_file_of_the_script(tmp_path: Path) -> None:
     """What JAX itself keeps from run to run is not what the script reads."""
     training(tmp_path)
@@ -307,6 +309,7 @@ def test_a_script_that_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_skips_the_functions_at_exit(tmp_path: Path) -> None:
     """`os._exit` ends a record too."""
     training(tmp_path, last="sys.stdout.flush(); os._exit(status=0)")
@@ -383,6 +386,7 @@ def test_a_script_that_prints_its_speed(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_that_sees_the_recorder(tmp_path: Path) -> None:
     """If it prints something else without, nothing can be told."""
     training(tmp_path, last="print('REPRODUCIBILITY_RECORD' in os.environ)")
@@ -392,6 +396,7 @@ def test_a_script_that_sees_the_recorder(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_settings_before_the_import_still_hold(tmp_path: Path) -> None:
     """What a script sets before it imports JAX is what JAX sees: the recorder imports nothing."""
     training(
@@ -667,6 +672,7 @@ def test_a_script_that_starts_itself_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_process_that_is_ended_with_its_run(tmp_path: Path) -> None:
     """It lacks its end because we ended it: that is no problem. One that was killed before is."""
     child = "import jax.numpy as jnp, time; print(jnp.ones(3) + 1, flush=True); time.sleep(600)"
@@ -693,6 +699,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """The script runs on, whatever cannot be kept of it; that is said, and nothing is the same."""
     training(tmp_path, last="print('x' * 200_000)\nfor i in range(3000): w = w + 1")
