@@ -23,8 +23,8 @@ description: "Small JAX programs that do not repeat, to repair: start, check, hi
 # Exercises
 
 {count} small programs that do not repeat, in the order of the chapters. Each has a fault that
-users reported: from one line to a run that is resumed in a different process, and a run of two
-processes. You repair the program, and a judge runs it.
+users reported. Some are one wrong line; others are in a run that is resumed in a different process,
+or in a run of two processes. You repair the program, and a judge runs it.
 
 ```console
 reproducibility exercise start next
@@ -34,22 +34,22 @@ reproducibility exercise list
 ```
 
 1. `start next` writes the first program that you have not solved into `./exercises/`, and says
-   what is observed and what would be right. `start keys_2` takes that one.
+   what is observed and what would be right. `start keys_2` writes the one that you name.
 2. Read the program, run it with Python, change it. [`twice` and `interrupt`](any_script.md) may
    help.
-3. `check` calls its functions in fresh processes, with seeds, inputs and orders that it cannot
-   know. It compares what they return, bit for bit, and lists what is right and what is wrong.
-   There are several right repairs for each.
-4. `hint` gives one hint more with each call. `solution` shows the lines that change, once you
+3. `check` calls the program's functions in fresh processes, with seeds, inputs and orders that the
+   program cannot know. It compares what they return, bit for bit, and lists what is right and what
+   is wrong. A repair that differs from ours can be right too.
+4. `hint` gives one more hint with each call. `solution` shows the lines that change, once you
    have solved it; the same lines are below, folded.
 
 Nothing needs a network or an accelerator, and nothing that you wrote is overwritten. Your
 progress is in `exercises/progress.json`. [All flags](../reference/cli_evidence.md#exercise) are
 on the page of the commands.
 
-The judge tests behaviour: a number written into the program, a shuffle or a dropout that is taken
-out, a program that ends early do not pass. It is a teacher and no guard. A program that changes
-the code around it in its process can deceive it.
+The judge tests behaviour. A program does not pass if the expected number is written into it, if its
+shuffle or dropout is taken out, or if it ends early. The judge is a teacher and no guard: a program
+that changes the code around it in its process can deceive it.
 """
 
 

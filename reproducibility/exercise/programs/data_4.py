@@ -1,4 +1,4 @@
-"""More workers, other augmentations.
+"""The augmentations change with the number of workers.
 
 Observed: with two workers instead of one, the same examples get different noise, so a run repeats
 only with the same number of workers.
