@@ -207,6 +207,7 @@ def test_a_digest_depends_on_bits_shape_and_dtype() -> None:
     assert trainings.digest_of([ones.copy()]) == digests[0]
 
 
+@pytest.mark.nightly
 @pytest.mark.long
 def test_a_short_measurement_runs_on_this_machine(tmp_path: Path) -> None:
     """The command measures in fresh processes, and writes a table with a verdict."""

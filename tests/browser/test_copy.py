@@ -14,7 +14,6 @@ from tools.takeaway.programs import chapter_program
 ROOT = Path(__file__).parents[2]
 CHAPTERS = (
     "fundamentals/jax_prng_tutorial",
-    "fundamentals/prng_pattern",
     "guide/trace",
 )
 

@@ -549,6 +549,7 @@ def test_what_cannot_be_computed_again_is_said(runs: Path, monkeypatch: pytest.M
     assert one.reason.startswith("Cannot compute a step again at ")
 
 
+@pytest.mark.nightly
 @pytest.mark.long
 def test_two_environments_are_measured(
     small: Small, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -63,6 +63,7 @@ def test_the_operation_is_found_in_two_environments(
     assert any("tracing step 1" in text for text in said)
 
 
+@pytest.mark.nightly
 @pytest.mark.long
 def test_a_step_is_traced_from_the_state_before_it(
     runs: tuple[Path, Path], in_process: None

@@ -139,6 +139,8 @@ def test_synthetic_inputs_are_integers_times_a_power_of_two() -> None:
     assert np.abs(scaled).max() < 2**24
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_instruction_set_does_not_move_the_data() -> None:
     """With another instruction set the batches are the same; the control, random.normal, is not."""
     code = """

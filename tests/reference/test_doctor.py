@@ -150,6 +150,8 @@ def test_a_fresh_process_ignores_what_lies_about(
         assert told() == ("digest", "")
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_settings_made_in_python_are_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that holds for the calling thread alone is the one that is asked about."""
     untrained(monkeypatch)
@@ -223,6 +225,8 @@ diagnose()
 """
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_it_leaves_no_process(number: signal.Signals) -> None:
     """Whoever ends the doctor, as a scheduler does, ends the processes that it has started."""
@@ -272,6 +276,8 @@ def test_without_the_planted_fault_all_is_well(
     assert "jax-1" not in err
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_what_does_not_apply_is_a_number(plain: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Faults of other platforms are counted in one line; the JSON has them all."""
     _, out, _ = plain(capsys, **{"1": planted.right, "2": planted.wrong}, platforms=("tpu",))

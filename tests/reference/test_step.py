@@ -233,6 +233,8 @@ print(*(train(TrainConfig(seed=seed, **settings)).digest for seed in (7, 8)))
 """
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_nothing_compiled_under_other_settings_is_used() -> None:
     """A run computes with the settings of JAX that it records, whatever ran before in the process:
     the same seed, and another one. The control: the setting changes the bits."""

@@ -281,6 +281,7 @@ print(*found, *moved)
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("counts", ["8", pytest.param("1 2 4 8", marks=pytest.mark.long)])
 def test_the_same_for_any_sharding(counts: str) -> None:
     """Replicated or sharded by rows or columns, on 1, 2, 4 and 8 devices: one fingerprint.

@@ -35,6 +35,8 @@ def test_keys_by_process_or_place_have_other_bits(found: Found, layout: str) -> 
     assert found(layout)["control: keys by place"] != found("1x1")["control: keys by place"]
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("layout", each(THOROUGH))
 def test_every_way_to_hand_a_batch_gives_the_same(found: Found, layout: str) -> None:
     """A batch may lie on the host, on the device or on both; parameters on the host too."""

@@ -349,6 +349,8 @@ def test_an_error_of_the_script_is_its_own(tmp_path: Path) -> None:
     assert compare_records(tmp_path / "record", tmp_path / "record").calls > 0
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_a_call_that_fails_while_it_runs(tmp_path: Path) -> None:
     """Whether an error comes at once or where the result is used is chance, and no difference."""
     blocked = threading.Event()

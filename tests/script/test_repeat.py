@@ -59,6 +59,8 @@ def _recorded(record: Path, wanted: str) -> Path:
     return record / "process-1" / "thread-1.txt"
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_every_kind_of_input(tmp_path: Path) -> None:
     """The same bytes on the same devices, LAPACK's program, donation: all as in the script."""
     found = replay_call(kept(tmp_path, EVERYTHING), times=3)

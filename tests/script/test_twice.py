@@ -240,6 +240,7 @@ LEFT: dict[str, tuple[str, str, Any]] = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.long
 @pytest.mark.parametrize(
     "name", a_few_each_time(LEFT, "a checkpoint", "a listing", "a file of its own")
@@ -284,6 +285,7 @@ def test_a_link_to_a_package_is_no_write(tmp_path: Path) -> None:
         assert inherited._is_left(path, set(), (2.0, float("inf"))) is left
 
 
+@pytest.mark.nightly
 @pytest.mark.long
 def test_a_folder_for_each_run(tmp_path: Path) -> None:
     """With `{dir}` there is nothing to find."""
@@ -602,6 +604,8 @@ def processes_with(words: str) -> list[int]:
     return found
 
 
+@pytest.mark.long
+@pytest.mark.nightly
 def test_the_second_run_is_ended_once_it_has_diverged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -627,6 +631,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
 )

@@ -56,6 +56,7 @@ def test_the_commands_still_print_what_was_recorded() -> None:
     assert said(record_session()) == said(read_recording())
 
 
+@pytest.mark.nightly
 @pytest.mark.long
 def test_a_run_that_was_drawn_can_be_done_again() -> None:
     """With the salt of the first run come its losses, and with that no losses of another run.

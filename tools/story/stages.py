@@ -62,7 +62,8 @@ def changes(name: str) -> str:
     number = ORDER.index(name)
     before, after = (script(count).splitlines() for count in (number, number + 1))
     lines = list(difflib.unified_diff(before, after, n=CONTEXT, lineterm=""))[2:]
-    return "".join(f"{LINES.sub(r'@@ line \1 @@', line)}\n" for line in lines)
+    text = "".join(f"{LINES.sub(r'@@ line \1 @@', line).rstrip()}\n" for line in lines)
+    return text.rstrip("\n") + "\n"  # as the built page has it: no space at the end of a line
 
 
 def is_change(text: str) -> bool:
