@@ -19,7 +19,7 @@ from reproducibility import (
 
 LAYOUTS = ["1x1", "1x2", "1x4", "1x8", "2x1", "2x2", "2x4", "4x1"]  # processes x devices
 QUICK = ("1x1", "1x2")  # each device compiles for itself: the others are for `make test-all`
-NIGHTLY = ("1x8", "2x4", "4x1")
+NIGHTLY = ("1x8", "2x1", "2x4", "4x1")  # 2x2 has two processes as well
 PROGRAM = [sys.executable, "-m", "tests.layouts"]
 COMMAND = [sys.executable, "-m", "reproducibility"]
 TRAIN = [

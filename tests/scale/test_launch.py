@@ -309,6 +309,7 @@ signal.signal(signal.SIGTERM, lambda number, frame: os.write(1, b"not now\\n"))
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_a_training_that_is_asked_to_stop(tmp_path: Path) -> None:
     """SIGTERM to the launcher ends a training with a checkpoint and code 130.
 

@@ -133,8 +133,8 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-# Blocks run as blocks each time; as notebooks, those of a page of each kind, and of all each night.
-EACH_TIME = {"fundamentals/jax_prng_tutorial", "guide/testing_your_code"}
+# Blocks run as blocks each time; as notebooks, those of one page, and of all each night.
+EACH_TIME = {"guide/testing_your_code"}
 NOTEBOOKS = [
     name if name in EACH_TIME else pytest.param(name, marks=pytest.mark.nightly) for name in PAGES
 ]
