@@ -36,10 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     third = os.environ.get("THIRD")
     if third is None:
         return
-    left_out = [
-        item
-        for item in items
-        if item.get_closest_marker("long") and crc32(item.nodeid.encode()) % 3 != int(third)
-    ]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+
+    def is_kept(item: pytest.Item) -> bool:
+        return not item.get_closest_marker("long") or crc32(item.nodeid.encode()) % 3 == int(third)
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_kept(item)])
+    items[:] = [item for item in items if is_kept(item)]

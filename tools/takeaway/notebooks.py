@@ -23,8 +23,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools.guard.pages import CONTINUES, DOWNLOADED, FENCE, OUTPUT, Block, read_page
-from tools.story.stages import story
-from tools.takeaway.programs import EMPTY_DIRECTORY, FLAGS, PROGRAMS_FIRST
+from tools.takeaway.programs import EMPTY_DIRECTORY, FLAGS, PROGRAMS_FIRST, writes_download
 
 # What chapters and labs import or call beyond what the package itself depends on.
 MORE = ("equinox", "grain", "matplotlib", "pytest")
@@ -182,11 +181,8 @@ def _opening(fence: re.Match[str]) -> str:
 def _code_cells(block: Block, begins: bool) -> list[NotebookNode]:
     source, identity = block.code.rstrip("\n"), f"line-{block.line}"
     cells = []
-    if block.downloaded:
-        text = story(block.downloaded)
-        name = block.downloaded.rpartition("/")[2]
+    if write := writes_download(block).rstrip("\n"):
         begin, begins = "empty_directory()\n" * begins, False
-        write = f"with open({name!r}, 'w', encoding='utf-8') as file:\n    file.write({text!r})"
         cells.append(new_code_cell(f"{begin}{write}", id=f"{identity}-file"))
     if block.language in FLAGS:
         # A magic must be a cell's first line.

@@ -78,7 +78,7 @@ def _headings(source: str) -> dict[int, str]:
 
 def _code(page: Page) -> dict[int, str]:
     code = {
-        block.line: _downloaded(block)
+        block.line: writes_download(block)
         + (
             block.code
             if block.language == "python"
@@ -91,7 +91,8 @@ def _code(page: Page) -> dict[int, str]:
     return code
 
 
-def _downloaded(block: Block) -> str:
+def writes_download(block: Block) -> str:
+    """Return the code that writes the script with which a block begins, if it has one."""
     if not block.downloaded:
         return ""
     name, text = block.downloaded.rpartition("/")[2], story(block.downloaded)
